@@ -34,7 +34,8 @@ def announce(topic: Topic, *, customer: Customer | None = None, at: datetime, **
 
 
 def announce_ping(subscription: Subscription, *, at: datetime) -> None:
-    """Write a test notification for a subscription, regardless of its topics."""
+    """Write a test notification for a subscription, regardless of its topics, and send it at once."""
+    Subscription.objects.filter(pk=subscription.pk).update(paused_until=None)
     new_notification(subscription.pk, Topic.PING, customer=None, at=at, about={}).save()
     transaction.on_commit(lambda: nudge_dispatcher())
 
@@ -42,7 +43,6 @@ def announce_ping(subscription: Subscription, *, at: datetime) -> None:
 def new_notification(
     subscription: int, topic: Topic, *, customer: Customer | None, at: datetime, about: dict[str, Any]
 ) -> Notification:
-    """Return an unsaved notification for one subscription."""
     return Notification(
         subscription_id=subscription, topic=topic, customer=customer, about=about, created_at=at, due_at=at
     )

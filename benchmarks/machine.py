@@ -61,6 +61,6 @@ def disk_kind(folder: Path) -> str:
         turns = (disk / "queue/rotational").read_text().strip() == "1"
     except OSError:
         return "unknown disk"
-    # The kernel takes every virtual disk for one that turns.
+    # The kernel reports every virtual disk as rotating.
     kind = "virtual disk" if disk.name.startswith(("vd", "xvd")) else "hard disk" if turns else "solid-state disk"
     return f"{kind} {disk.name}"

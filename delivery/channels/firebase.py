@@ -79,7 +79,6 @@ class Firebase:
         return self.app
 
     def close(self) -> None:
-        """Close the app."""
         app, self.app = self.app, None
         if app is not None:
             firebase_admin.delete_app(app)

@@ -199,7 +199,14 @@ def as_text(content: bytes | str) -> str:
 
 
 # The errors of django-anymail about a body. Subclasses of its own errors are about missing settings or the network.
-FORMAT_ERRORS = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
+FORMAT_ERRORS: tuple[type[Exception], ...] = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
 EXACT_FORMAT_ERRORS = (AnymailAPIError, AnymailConfigurationError)
 
 
@@ -212,7 +219,7 @@ def format_errors_as_malformed(exact: tuple[type[Exception], ...]) -> Iterator[N
     """Raise Malformed instead of the errors of django-anymail about a body."""
     try:
         yield
-    except (*FORMAT_ERRORS, *exact) as wrong:
+    except FORMAT_ERRORS + exact as wrong:
         # An answer of the provider's API that is not JSON raises an OSError that is also a ValueError.
         if isinstance(wrong, OSError) or (isinstance(wrong, exact) and type(wrong) not in exact):
             raise

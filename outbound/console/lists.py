@@ -44,7 +44,7 @@ class ConsoleChangeList(ChangeList):
         fields, own = {getattr(spec, "field_path", "") for spec in shown}, {type(spec) for spec in shown}
         for declared in self.list_filter:
             if isinstance(declared, type):
-                left_out = declared not in own and name == declared.parameter_name
+                left_out = declared not in own and name == getattr(declared, "parameter_name", None)
             else:
                 field = declared if isinstance(declared, str) else declared[0]
                 left_out = field not in fields and name.startswith(f"{field}__")

@@ -37,6 +37,15 @@ from outbound.console.wording import (
 from outbound.messages import progress, recipients, version_diff
 
 SHOWN_EVENTS = ("opened", "clicked", "replied", "bounced", "complained", "unsubscribed")
+# The reasons of waiting records, to follow their number.
+WAITING_WORDS: dict[Reason, str] = {
+    Reason.QUEUED: "queued",
+    Reason.WINDOW: "until the delivery window opens",
+    Reason.VISIT: "until the customer’s next visit",
+    Reason.RETRY: "to be tried again",
+    Reason.PAUSED: "until the message is resumed",
+    Reason.CAP: "until the frequency cap allows another message",
+}
 LABELS: dict[str, str] = {
     "sent": "Sent",
     "opened": "Opened",
@@ -124,7 +133,6 @@ def available_buttons(message: Message) -> set[str]:
 
 
 def sending_sentences(message: Message, *, at: datetime) -> list[str]:
-    """Return sentences on how the message sends."""
     if message.to_customer:
         about = f" about {message.to_company}" if message.to_company else ""
         return [f"To {message.to_customer} only{about}."]
@@ -198,7 +206,7 @@ def uncounted_opens(message: Message) -> list[str]:
 
 
 UNCOUNTED_OPENS: dict[VisitorKind, str] = {
-    VisitorKind.PRIVACY: "Apple Mail loaded it {} automatically: this does not show whether it was read.",
+    VisitorKind.PRIVACY: "Apple Mail loaded it {} automatically, which does not show whether it was read.",
     VisitorKind.MACHINE: "Scanners and bots loaded it {}.",
 }
 
@@ -288,15 +296,14 @@ def waiting_rows(
         words = "Goes live" if message.scheduled_for > at else "Was scheduled to go live"
         yield {"records": None, "words": words, "when": moment(message.scheduled_for)}
     for row in reasons.get(Status.WAITING, []):
-        if message.state == State.PAUSED:
-            when = "When it is resumed"
-        elif message.state == State.STOPPED:
+        reason = Reason.PAUSED if message.state == State.PAUSED else Reason(row["reason"])
+        if message.state == State.STOPPED:
             when = "Never: it is being withdrawn"
-        elif row["due"] is None:
-            when = "At their next visit"
+        elif reason == Reason.PAUSED or row["due"] is None:
+            when = ""
         else:
             when = "Now" if row["due"] <= at else f"From {moment(row['due'])}"
-        yield {"records": row["records"], "words": row["words"], "when": when}
+        yield {"records": row["records"], "words": WAITING_WORDS.get(reason, str(reason.label)), "when": when}
     if found.sending:
         yield {"records": found.sending, "words": STATUS_WORDS[Status.SENDING], "when": "Now"}
     if found.uncertain:

@@ -1,4 +1,4 @@
-"""The page of benchmarks: what was measured, and nothing else."""
+"""The page of benchmarks contains the measured figures only."""
 
 from dataclasses import asdict
 from pathlib import Path

@@ -350,7 +350,8 @@ def test_preview_frames_use_the_messages_own_style(console, live_server, size):
     assert frame.screenshot() != shown
 
 
-def test_progress_of_a_large_launch_survives_a_failed_request(console, live_server):
+def test_progress_of_a_large_launch_survives_a_failed_request(console, live_server, browser_errors):
+    browser_errors.allow("Failed to load resource.*/launching/")
     CustomerFactory(email="ada@acme.example")
     message = MessageFactory(one_off=True)
     launch_job.request_launch(message, at=timezone.now())

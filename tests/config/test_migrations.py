@@ -12,6 +12,7 @@ import pytest
 from django.contrib.contenttypes.models import ContentType
 from django.core.management import call_command
 from django.db import connection
+from django_celery_beat.models import PeriodicTask
 from psycopg import sql
 
 from audiences.models import Customer, Workspace
@@ -26,9 +27,10 @@ SECRET_KEY = "x" * 50
 
 # Every `migrate` rewrites these tables.
 REWRITTEN_TABLES = {"django_migrations", "django_content_type", "auth_permission", "auth_group_permissions"}
-# A migration rewrites these columns; the last test reads them.
-REWRITTEN_COLUMNS = {"messaging_message": {"problem"}}
+# Migrations rewrite these columns; the last test reads them.
+REWRITTEN_COLUMNS = {"django_celery_beat_periodictask": {"name"}, "messaging_message": {"problem"}}
 RENAMED_COLUMNS = {
+    "audiences_import": {"nobody": "unmatched"},
     "delivery_alarm": {"words": "description"},
     "delivery_deliveryrecord": {"inbox": "address", "filled": "variables"},
     "messaging_message": {"trouble": "problem"},
@@ -78,11 +80,14 @@ def point_connection_at(database: str) -> None:
     ContentType.objects.clear_cache()
 
 
-def table_before(table: str) -> Table:
+def columns_of(table: str) -> set[str]:
     with connection.cursor() as cursor:
-        description = connection.introspection.get_table_description(cursor, table)
+        return {column.name for column in connection.introspection.get_table_description(cursor, table)}
+
+
+def table_before(table: str) -> Table:
     renamed = RENAMED_COLUMNS.get(table, {})
-    columns = {renamed.get(column.name, column.name) for column in description} - REWRITTEN_COLUMNS.get(table, set())
+    columns = {renamed.get(name, name) for name in columns_of(table)} - REWRITTEN_COLUMNS.get(table, set())
     return Table(frozenset(columns), rows_of(table, columns, renamed=renamed))
 
 
@@ -100,6 +105,12 @@ def test_dump_is_restored_completely(before):
     assert before["audiences_event"].rows.total() == 3_454
     assert before["delivery_deliveryrecord"].rows.total() == 142
     assert before["delivery_conversationpart"].rows.total() == 35
+
+
+def test_upgrade_keeps_every_column(before):
+    lost = {name: table.columns - columns_of(name) for name, table in before.items()}
+
+    assert {name: columns for name, columns in lost.items() if columns} == {}
 
 
 def test_upgrade_keeps_every_row(before):
@@ -121,6 +132,10 @@ def test_upgraded_rows_are_read_through_the_present_models(before):
     assert Message.objects.get(title="Trial about to end").problem == (
         "Paused: the mail server refuses this sender. Sending resumes once it is accepted. 553 Not your address"
     )
+    assert {"Match ongoing messages", "Send due messages", "Delete old data"} <= set(
+        PeriodicTask.objects.values_list("name", flat=True)
+    )
+    assert PeriodicTask.objects.filter(name__contains="what").count() == 0
     assert ChannelOutage.objects.get().channel == "email"
     assert Alarm.objects.get().description == "Trial about to end: 553 Not your address"
     assert len(Workspace.current().identity_secret) > 20

@@ -1,4 +1,4 @@
-"""Two network namespaces of Linux, which are to programs what two machines on two networks are.
+"""Two network namespaces of Linux: their programs act like those of two machines in two networks.
 
 Each is joined to this machine by a pair of virtual interfaces. Its programs reach only the servers on HOST, and have an
 address of their own. The addresses are reserved for documentation, so no real network has them.

@@ -1,4 +1,4 @@
-"""Programs of the project that work on a server of their own: `manage.py`, and waiting for the effect of others."""
+"""Programs of the project that work on a server of their own: `manage.py`, and waits for their effects."""
 
 import subprocess
 import sys
@@ -9,12 +9,12 @@ from pathlib import Path
 from config.supervisor import Running
 
 BASE = Path(__file__).resolve().parents[2]
-# In seconds; a busy machine may take it.
+# In seconds; a busy machine may need all of it.
 LIMIT = 300
 
 
 def manage(environment: dict[str, str], *command: str) -> str:
-    """Run `manage.py`; returns what it prints."""
+    """Run `manage.py` and return its output."""
     whole = [sys.executable, str(BASE / "manage.py"), *command]
     done = subprocess.run(whole, env=environment, capture_output=True, text=True, check=False, timeout=LIMIT)  # noqa: S603
     assert done.returncode == 0, done.stderr[-3000:]

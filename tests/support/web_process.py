@@ -41,7 +41,6 @@ class WebProcess:
 
 
 def database_url() -> str:
-    """Return the URL of the database of the tests."""
     return urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}").geturl()
 
 

@@ -38,7 +38,6 @@ class Server:
         return answered.json()
 
     def device(self, user_id: str, token: str) -> None:
-        """Register a device of a user."""
         assert self.post("/api/devices", {"user_id": user_id, "token": token}).status_code == 200
 
     def event(self, user_id: str, name: str) -> None:

@@ -36,7 +36,7 @@ from delivery.matching import launch
 from messaging import authoring
 from messaging.models import Message, Sender
 second, _ = IntervalSchedule.objects.get_or_create(every=1, period="seconds")
-names = ("Hand over what is due", "Match ongoing messages")
+names = ("Send due messages", "Match ongoing messages")
 assert PeriodicTask.objects.filter(name__in=names).update(interval=second, expire_seconds=30) == 2
 PeriodicTasks.update_changed()
 at = timezone.now()

@@ -43,7 +43,7 @@ def test_killed_process_is_noticed_within_seconds_and_reported_once(
     environment |= {name: str(seconds), "WATCH_EVERY": "1", "ALARM_OVER_AFTER": "4"}
     Workspace.objects.update(alarm_to="ops@acme.example", name="Acme")
     second, _ = IntervalSchedule.objects.get_or_create(every=1, period="seconds")
-    PeriodicTask.objects.filter(name="Hand over what is due").update(interval=second, expire_seconds=30)
+    PeriodicTask.objects.filter(name="Send due messages").update(interval=second, expire_seconds=30)
     PeriodicTasks.update_changed()
     running = {each: celery(*COMMANDS[each]) for each in COMMANDS}
 
@@ -52,6 +52,9 @@ def test_killed_process_is_noticed_within_seconds_and_reported_once(
         return answer["ok"] and bool(answer["beat"]["at"] and answer["sweep"]["at"])
 
     eventually(ran, within=60, while_running=tuple(running.values()))
+    # On a busy machine the start takes longer than the limit, which raises an alarm of its own.
+    Alarm.objects.all().delete()
+    catcher.caught.clear()
     running.pop(killed).kill()
 
     eventually(lambda: unwell() == [what], within=30, while_running=tuple(running.values()))

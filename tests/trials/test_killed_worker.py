@@ -115,7 +115,7 @@ def as_text(table: list[tuple[Kill, int, int, int, int]], message: Message, catc
     """The result of one kill."""
     counts = message.records.counts()
     end = ("end", len(catcher.caught), counts["sent"], counts["waiting"], counts["uncertain"])
-    head = f"\n{'killed at':<34}{'caught':>8}{'sent':>8}{'waiting':>9}{'in doubt':>10}\n"
+    head = f"\n{'killed at':<34}{'caught':>8}{'sent':>8}{'waiting':>9}{'uncertain':>10}\n"
     return head + "".join(
         f"{kill!s:<34}{caught:>8}{sent:>8}{waiting:>9}{in_doubt:>10}\n"
         for kill, caught, sent, waiting, in_doubt in [*table, end]

@@ -34,7 +34,7 @@ from delivery.matching import launch
 from messaging import authoring
 from messaging.models import Message, Sender
 second, _ = IntervalSchedule.objects.get_or_create(every=1, period="seconds")
-assert PeriodicTask.objects.filter(name="Hand over what is due").update(interval=second, expire_seconds=30) == 1
+assert PeriodicTask.objects.filter(name="Send due messages").update(interval=second, expire_seconds=30) == 1
 PeriodicTasks.update_changed()
 at = timezone.now()
 Customer.objects.bulk_create(

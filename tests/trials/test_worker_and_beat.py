@@ -15,7 +15,7 @@ from tests.trials.conftest import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
-SWEEP, ROUND = "Hand over what is due", "Match ongoing messages"
+SWEEP, ROUND = "Send due messages", "Match ongoing messages"
 BEAT = ("beat", "--pidfile", "", "--loglevel", "INFO")
 WORKER = ("worker", "--without-gossip", "--without-mingle", "--loglevel", "INFO")
 

@@ -2,7 +2,8 @@
 /* A module has no document.currentScript. */
 const { login, session } = document.querySelector("script[data-session]").dataset;
 const CHECK_INTERVAL = 60_000;
-let checkedAt = Date.now(), notice = null;
+let checkedAt = Date.now();
+let notice = null;
 
 function showLoggedOut() {
   if (!notice) {
@@ -13,6 +14,7 @@ function showLoggedOut() {
   }
   if (!notice.isConnected) document.body.append(notice);
 }
+
 function continueSession(token) {
   document.querySelectorAll("input[name=csrfmiddlewaretoken]").forEach((field) => { field.value = token; });
   if (!notice) return;
@@ -20,6 +22,7 @@ function continueSession(token) {
   notice = null;
   document.dispatchEvent(new CustomEvent("logged-in"));
 }
+
 /* Check the session. A login changes the CSRF token, so the forms get the new one. */
 async function checkSession() {
   try {

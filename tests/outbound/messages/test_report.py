@@ -149,9 +149,9 @@ def test_waiting_copies_show_their_reason_and_time(console, news):
         reason="window", due_at=datetime(2126, 5, 6, 7, 30, tzinfo=UTC)
     )
 
-    assert "2 Waits for the delivery window to open From Mon 6 May, 07:30" in text(console.get(address(news)))
+    assert "2 until the delivery window opens From Mon 6 May, 07:30" in text(console.get(address(news)))
     Message.objects.update(state=State.PAUSED)
-    assert "2 The message is paused When it is resumed" in text(console.get(address(news)))
+    assert "2 until the message is resumed" in text(console.get(address(news)))
 
 
 def test_trouble_is_an_alarm(console, news):

@@ -71,6 +71,15 @@ def test_token_is_shown_once_works_and_is_revoked_separately(console):
     assert not User.objects.filter(pk=user).exists()
 
 
+def test_page_that_revokes_a_token_names_it_and_the_consequence(console, boss):
+    token, _ = Integration.objects.create(user=boss, name="The shop")
+
+    page = page_text(console.get(reverse("admin:audiences_integration_delete", args=[token.pk])))
+
+    assert "Revoke the token “The shop”?" in page
+    assert "The API then refuses all requests with this token." in page
+
+
 def test_revoking_a_token_of_a_teammate_keeps_the_teammate(console, boss):
     token, _ = Integration.objects.create(user=boss, name="Mine")
 
@@ -296,7 +305,7 @@ def test_log_shows_the_answer_and_sends_a_notification_again(console, hook, monk
     assert row.state == NotificationState.WAITING
     assert row.settled_at is None
     assert latest_log_entry() == f"Sent ping (notif_{row.pk}) again"
-    assert [due.pk for due in dispatcher.claim_notifications(at=row.due_at)] == [row.pk]
+    assert list(dispatcher.due_heads(at=row.due_at).values()) == [row.pk]
 
 
 def test_notification_that_is_being_sent_is_not_sent_again(console, hook):

@@ -113,12 +113,12 @@ def test_running_send_shows_progress_rate_and_end(console, news):
 
     found = progress.progress_view(news, at=timezone.now())
 
-    assert found.words == "6 handed over; 4 to go."
+    assert found.words == "6 of 10 done."
     assert (found.percent, found.is_moving) == (60, True)
     assert found.pace == "12 a minute."
     assert found.ends.startswith("Done at about ")
     shown = console.get(message_page(news)).content.decode()
-    assert "6 handed over; 4 to go." in shown
+    assert "6 of 10 done." in shown
     assert f"/admin/messaging/message/{news.pk}/progress/" in shown
 
 
@@ -128,7 +128,7 @@ def test_paused_send_shows_sent_and_waiting_counts(console, news):
 
     answer = console.get(f"/admin/messaging/message/{news.pk}/progress/").content.decode()
 
-    assert "Stopped after 6; 4 held." in answer
+    assert "Stopped after 6 of 10." in answer
     assert "hx-get" not in answer
     assert "Done at about" not in answer
 
