@@ -4,8 +4,10 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
+from celery import signals
 
 from config.celery import app
 from delivery import process, reservation, tasks
@@ -106,6 +108,19 @@ def test_every_task_has_a_queue_and_workers_serve_them_all_and_the_old_one(setti
     assert own == set(settings.CELERY_TASK_ROUTES)
     assert {route["queue"] for route in settings.CELERY_TASK_ROUTES.values()} == set(settings.QUEUES)
     assert {queue.name for queue in settings.CELERY_TASK_QUEUES} == {*settings.QUEUES, "celery"}
+
+
+@pytest.mark.parametrize(
+    ("queues", "places"),
+    [(["sending", "matching", "bulk", "webhooks", "celery"], 3), (["bulk"], None), (["sending", "celery"], None)],
+)
+def test_only_a_worker_for_all_queues_keeps_a_process_free(queues, places):
+    consumed = SimpleNamespace(queues=SimpleNamespace(consume_from=dict.fromkeys(queues)))
+    worker = SimpleNamespace(app=SimpleNamespace(amqp=consumed), concurrency=4)
+
+    signals.celeryd_after_setup.send(sender="worker", instance=worker, conf=None)
+
+    assert (process.place_count if process.places else None) == places
 
 
 def test_tasks_other_than_sending_and_the_sweep_need_a_place(settings, monkeypatch):
