@@ -1,8 +1,10 @@
 """The Celery application: `celery -A config worker` and `celery -A config beat`, each a process of its own."""
 
 import os
+from typing import Any
 
 from celery import Celery, signals
+from django.conf import settings
 from kombu.transport import TRANSPORT_ALIASES
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -20,6 +22,15 @@ def start_alarm_thread(**_options: object) -> None:
     from config import alarm_thread
 
     alarm_thread.start_thread()
+
+
+@signals.celeryd_after_setup.connect
+def reserve_process(instance: Any, **_options: object) -> None:
+    """Keep a process free for sending, in a worker that serves the other queues too."""
+    from delivery import reservation
+
+    if set(settings.QUEUES) <= set(instance.app.amqp.queues.consume_from):
+        reservation.reserve(instance.concurrency)
 
 
 @signals.worker_shutting_down.connect
