@@ -33,6 +33,14 @@ def reserve_process(instance: Any, **_options: object) -> None:
         reservation.reserve(instance.concurrency)
 
 
+@signals.worker_ready.connect
+def start_change_thread(**_options: object) -> None:
+    """Match what has just changed, in every worker. Its pool may be busy with long tasks."""
+    from config import change_thread
+
+    change_thread.start_thread()
+
+
 @signals.worker_shutting_down.connect
 def finish_batches(**_options: object) -> None:
     """Make the pool finish the current copies and put back the rest: a warm shutdown waits for its tasks."""

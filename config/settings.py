@@ -324,6 +324,9 @@ CELERY_BEAT_MAX_LOOP_INTERVAL = 5
 # Store the time of each run at once, not every few minutes: the alarm for a missing beat reads it.
 CELERY_BEAT_SYNC_EVERY = 1
 
+# Whether hourly rounds judge only customers who changed; if off, every round judges everyone.
+CHANGE_DRIVEN_MATCHING = env.bool("CHANGE_DRIVEN_MATCHING", default=True)
+
 # Seconds without beat, without a sweep, and with due records that are not sent, before an alarm and a 503 of /healthz;
 # seconds between two checks; seconds without the problem before an alarm ends.
 BEAT_LATE = timedelta(seconds=env.int("BEAT_LATE", default=300))

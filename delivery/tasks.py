@@ -16,7 +16,7 @@ from delivery import metrics, process, reservation, shutdown
 from delivery.conversations import answer_emails, threads
 from delivery.maintenance import attribute_kinds, retention
 from delivery.maintenance import sweep as maintenance_sweep
-from delivery.matching import launch_job, ongoing
+from delivery.matching import date_indexes, launch_job, ongoing, rounds
 from delivery.monitoring import health
 from delivery.sending import dispatcher as sending_dispatcher
 from delivery.webhooks import dispatcher
@@ -58,8 +58,9 @@ def in_turn(run: Callable[P, None]) -> Callable[P, None]:
 @in_turn
 def match_ongoing_messages(**_later: object) -> None:
     """Match every live ongoing email and push, then send. Every hour."""
-    ongoing.match_ongoing(at=timezone.now())
+    rounds.match_ongoing(at=timezone.now())
     enqueue_dispatch()
+    date_indexes.update_indexes()
 
 
 @shared_task
