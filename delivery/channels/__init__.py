@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 from delivery.channels.base import (
-    BatchChannel,
     Channel,
     ChannelDown,
+    ConnectionRefused,
+    DeviceChannel,
     Envelope,
     NoReachableDevice,
     NoSuchMailbox,
@@ -25,9 +26,10 @@ CHANNELS: dict[Name, Callable[[], Channel]] = {
 
 __all__ = [
     "CHANNELS",
-    "BatchChannel",
     "Channel",
     "ChannelDown",
+    "ConnectionRefused",
+    "DeviceChannel",
     "Envelope",
     "NoReachableDevice",
     "NoSuchMailbox",

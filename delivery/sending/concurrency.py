@@ -22,6 +22,8 @@ SHRINK_FACTOR = 0.75
 MEMORY = 30.0
 # In seconds. It shrinks at most once in this time, so that the effect shows first.
 SHRINK_INTERVAL = 1.0
+# In seconds. After a refusal one more connection is tried each time.
+RAISE_INTERVAL = 15.0
 
 
 @dataclass(slots=True)
@@ -38,16 +40,28 @@ class Concurrency:
     best_before: float = math.inf
     best_since: float = 0.0
     shrunk_at: float = -math.inf
+    # The number that the server takes, as far as it is known, and since when.
+    accepted: float = math.inf
+    accepted_since: float = -math.inf
 
     @property
     def target(self) -> int:
         """The number of connections to use now."""
-        return min(self.wanted, self.limit)
+        return int(min(self.wanted, self.limit, self.accepted))
+
+    def record_refusal(self, *, at: float) -> None:
+        """Record that the server refused a connection although it answers others: use a quarter fewer."""
+        if at - self.accepted_since < SHRINK_INTERVAL:
+            return
+        self.accepted, self.accepted_since = max(1, int(self.target * SHRINK_FACTOR)), at
+        log.warning("%s: the server refuses connections, so %s are used", self.name, self.target)
 
     def record_answer(self, seconds: float, *, at: float) -> None:
         """Record how long one answer took, `at` by `time.monotonic`."""
         if at - self.best_since >= MEMORY:
             self.best, self.best_before, self.best_since = math.inf, self.best, at
+        if at - self.accepted_since >= RAISE_INTERVAL and self.accepted <= self.target:
+            self.accepted, self.accepted_since = self.accepted + 1, at
         self.answers += 1
         self.best, self.shortest = min(self.best, seconds), min(self.shortest, seconds)
         if self.target < WINDOW_SIZE and self.shrunk_at == -math.inf:

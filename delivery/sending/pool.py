@@ -9,7 +9,8 @@ One dispatcher owns a pool: it claims, checks, hands out and settles. The thread
         not_begun = pool.withdraw()
 
 `open_connection` is called once in each thread, before its first job; each job's `work` is called with its result, and
-`close()` when the thread ends. A job handed out runs as soon as a thread is free, in the order of the queue. A job that
+`close()` when the thread ends. A job handed out runs as soon as a thread is free, in the order of the queue, and not
+before it is `due`. A job that
 `withdraw` returns was not begun and never will be; every other one comes back from `wait_for_answers` exactly once,
 with `answer`, or with `error` if it raised (whatever it raised: the owner decides). `work` decides at the last moment:
 it may return at once without sending.
@@ -54,6 +55,8 @@ class Job(Generic[C]):
 
     work: Callable[[C], Any]
     subject: Any = None
+    # By `time.monotonic`: it stays in the queue until then.
+    due: float = 0.0
     answer: Any = None
     error: BaseException | None = None
     # How long the work took, and when it ended, by `time.monotonic`.
@@ -63,6 +66,10 @@ class Job(Generic[C]):
 
 class DatabaseForbidden(RuntimeError):
     """A sending thread used a database connection; only the dispatcher may."""
+
+
+class ConnectionEnds(Exception):
+    """Raised by work whose connection the server refused: its thread ends, and others go on with fewer connections."""
 
 
 class NoDatabase:
@@ -125,6 +132,11 @@ class Pool(Generic[C]):
             self.queue = deque(job for job in self.queue if id(job) not in chosen)
         return found
 
+    def waiting_jobs(self) -> list[Job[C]]:
+        """Return the jobs in the queue at this moment."""
+        with self.has_work:
+            return list(self.queue)
+
     def wait_for_answers(self, *, timeout: float, at_least: int = 1) -> list[Job[C]]:
         """Return the jobs that have ended since the last call, as soon as there are `at_least` so many.
 
@@ -140,22 +152,30 @@ class Pool(Generic[C]):
                 self.has_news.wait(left)
             found, self.answered = self.answered, []
         for job in found:
-            self.concurrency.record_answer(job.seconds, at=job.ended_at)
+            if isinstance(job.error, ConnectionEnds):
+                self.concurrency.record_refusal(at=job.ended_at)
+            elif job.error is None:
+                self.concurrency.record_answer(job.seconds, at=job.ended_at)
         self.start_threads()
         return found
 
     def start_threads(self) -> None:
         """Start as many threads as jobs wait for, up to the target."""
         with self.has_work:
-            missing = min(self.concurrency.target - self.threads, len(self.queue) - self.idle)
+            now = time.monotonic()
+            due = sum(job.due <= now for job in self.queue)
+            missing = min(self.concurrency.target - self.threads, due - self.idle)
             missing = 0 if self.is_closed else max(0, missing)
             self.threads += missing
         for _ in range(missing):
             threading.Thread(target=self.run_thread, name=f"sending-{self.name}", daemon=True).start()
 
-    def close(self) -> None:
-        """End the threads after their current jobs; jobs not begun are dropped. Connections are closed."""
-        deadline = time.monotonic() + self.patience
+    def close(self, *, patience: float | None = None) -> None:
+        """End the threads after their current jobs; jobs not begun are dropped. Connections are closed.
+
+        Returns after `patience` seconds (None: the pool's) although threads still work.
+        """
+        deadline = time.monotonic() + (self.patience if patience is None else patience)
         with self.has_news:
             self.is_closed = True
             self.queue.clear()
@@ -163,7 +183,7 @@ class Pool(Generic[C]):
             while self.threads and (left := deadline - time.monotonic()) > 0:
                 self.has_news.wait(left)
         if self.threads:
-            log.warning("%s: %s connections take more than %s seconds to close", self.name, self.threads, self.patience)
+            log.warning("%s: %s connections are still in use", self.name, self.threads)
 
     def __enter__(self) -> Self:
         return self
@@ -191,6 +211,8 @@ class Pool(Generic[C]):
                 job.ended_at = time.monotonic()
                 job.seconds = job.ended_at - began
                 self.report(job)
+                if isinstance(job.error, ConnectionEnds):
+                    break
         finally:
             try:
                 if connection is not None:
@@ -205,11 +227,15 @@ class Pool(Generic[C]):
         """Return the next job, waiting for one; None if this thread is to end."""
         with self.has_work:
             while not self.is_closed and self.threads <= self.concurrency.target:
-                if self.queue:
-                    self.in_flight += 1
-                    return self.queue.popleft()
+                now = time.monotonic()
+                for place, job in enumerate(self.queue):
+                    if job.due <= now:
+                        del self.queue[place]
+                        self.in_flight += 1
+                        return job
+                next_due = min((job.due - now for job in self.queue), default=self.idle_seconds)
                 self.idle += 1
-                has_news = self.has_work.wait(self.idle_seconds)
+                has_news = self.has_work.wait(min(next_due, self.idle_seconds))
                 self.idle -= 1
                 if not has_news and not self.queue:
                     break

@@ -307,7 +307,7 @@ def test_a_pace_holds_for_pushes_one_by_one(firebase, at):
     firebase.takes = 0.02
     for number in range(4):
         customer_with(f"phone-{number}")
-    Pace.objects.create(channel="push", per_second=50)
+    Pace.objects.create(channel="push", per_second=5)
     message = pushed(at)
 
     dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))

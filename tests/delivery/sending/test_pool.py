@@ -120,6 +120,22 @@ def test_jobs_handed_out_first_go_before_those_that_wait():
     assert order == ["direct 1", "direct 2", "campaign"]
 
 
+def test_job_is_begun_when_it_is_due_and_holds_up_no_job_that_is():
+    now, began = time.monotonic(), {}
+    with pool_of(1) as pool:
+        pool.hand_out(
+            [
+                Job(lambda _line, name=name: began.setdefault(name, time.monotonic()), due=now + wait)
+                for name, wait in (("third", 0.3), ("first", 0.0), ("second", 0.15))
+            ]
+        )
+        answers_of(pool, 3)
+
+    assert list(began) == ["first", "second", "third"]
+    assert began["second"] >= now + 0.15
+    assert began["third"] >= now + 0.3
+
+
 def test_threads_end_beyond_a_lowered_limit_and_close_their_connections():
     together = threading.Barrier(4)
     with pool_of(4) as pool:
