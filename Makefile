@@ -16,7 +16,7 @@ help:
 	@echo "make test   all tests"
 	@echo "make lint   ruff, mypy, import-linter, missing migrations, make audit"
 	@echo "make audit  known vulnerabilities of the pinned packages"
-	@echo "make bench  all benchmarks, as one table"
+	@echo "make bench  all benchmarks, also of other products; writes docs/benchmarks.md"
 	@echo "make tour   the screenshots of docs/tour.md, taken from a running demo"
 	@echo "make trial  lost and repeated messages while a worker, database, broker or mail server fails"
 	@echo "make lock   the lock files, from the dependencies in pyproject.toml"
@@ -25,7 +25,7 @@ demo: $(demo_packages)
 	@$(python) -m config.demo
 
 test: .venv/.dev
-	$(python) -m pytest -n 2
+	$(python) -m pytest -n 3
 
 lint: .venv/.dev
 	$(python) -m ruff check .
@@ -39,7 +39,7 @@ lint: .venv/.dev
 audit: .venv/.audit
 	@$(python) -m config.pip_audit .venv/audit/bin/pip-audit
 
-bench: .venv/.dev
+bench: .venv/.dev .venv/.peers
 	$(python) -m benchmarks
 
 trial: .venv/.dev
@@ -52,6 +52,7 @@ compile = @$(uv) compile --universal --generate-hashes --custom-compile-command 
 lock: .venv/.uv
 	$(compile) --group uv --output-file requirements-uv.lock
 	$(compile) --group audit --output-file requirements-audit.lock
+	$(compile) --group peers --output-file benchmarks/requirements-peers.lock
 	$(compile) pyproject.toml --output-file requirements.lock
 	$(compile) pyproject.toml --extra push --constraint requirements.lock --output-file requirements-push.lock
 	$(compile) pyproject.toml --extra demo --constraint requirements.lock --output-file requirements-demo.lock
@@ -95,4 +96,9 @@ uv = $(as_pip) .venv/bin/uv $(certificates) --quiet pip
 .venv/.audit: .venv/.uv requirements-audit.lock
 	@$(as_pip) .venv/bin/uv $(certificates) --quiet venv --allow-existing --python $(python) .venv/audit
 	@$(uv) sync --require-hashes --python .venv/audit/bin/python requirements-audit.lock
+	@touch $@
+
+.venv/.peers: .venv/.uv benchmarks/requirements-peers.lock
+	@$(as_pip) .venv/bin/uv $(certificates) --quiet venv --allow-existing --python $(python) .venv/peers
+	@$(uv) sync --require-hashes --python .venv/peers/bin/python benchmarks/requirements-peers.lock
 	@touch $@

@@ -169,7 +169,11 @@ STANDARD: tuple[Attribute, ...] = (
             ("clicked_message", "Clicked message", f"{RECEIVED} AND d.clicked_at IS NOT NULL"),
             ("replied_to_message", "Replied to message", f"{RECEIVED} AND d.replied_at IS NOT NULL"),
             # Includes waiting and uncertain records: the copy of a sampled message skips them (behaviour 4.10).
-            ("got_message", "Got, or is getting, message", "d.status IN ('waiting', 'sending', 'uncertain', 'sent')"),
+            (
+                "got_message",
+                "Received or will receive message",
+                "d.status IN ('waiting', 'sending', 'uncertain', 'sent')",
+            ),
         )
     ),
 )

@@ -42,7 +42,6 @@ def announce_ping(subscription: Subscription, *, at: datetime) -> None:
 def new_notification(
     subscription: int, topic: Topic, *, customer: Customer | None, at: datetime, about: dict[str, Any]
 ) -> Notification:
-    """Return an unsaved notification for one subscription."""
     return Notification(
         subscription_id=subscription, topic=topic, customer=customer, about=about, created_at=at, due_at=at
     )

@@ -1,18 +1,23 @@
-"""Run the benchmarks and print one table: `python -m benchmarks [NAME ...]`."""
+"""Run the benchmarks, print one table and write docs/benchmarks.md: `python -m benchmarks [NAME ...]`."""
 
 import os
 import sys
 from importlib import import_module
 
+from benchmarks import peers
 from config.postgres import embedded
 
-NAMES = ("matching", "ping", "email_speed", "memory", "outbound_list", "importing", "throttle")
+NAMES = ("matching", "ping", "email_speed", "memory", "outbound_list", "importing", "throttle", "peer_speed", "growth")
 
 
 def main(wanted: list[str]) -> int:
     """Run the named benchmarks, or all; return the exit code."""
     if unknown := set(wanted) - set(NAMES):
         print(f"Unknown benchmark: {', '.join(sorted(unknown))}. Choose from {', '.join(NAMES)}.", file=sys.stderr)
+        return 2
+    chosen = wanted or NAMES
+    if "peer_speed" in chosen and not peers.PYTHON.exists():
+        print("peer_speed needs the other products. Run `make bench`, or name other benchmarks.", file=sys.stderr)
         return 2
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     os.environ.pop("DATABASE_URL", None)  # Benchmarks empty their database, so they use the embedded one only.
@@ -22,14 +27,15 @@ def main(wanted: list[str]) -> int:
 
         django.setup()
         call_command("migrate", verbosity=0)
-        from benchmarks.measure import write_report
+        from benchmarks import document
+        from benchmarks.measure import text_table, write_results
 
         rows = []
-        for name in wanted or NAMES:
+        for name in chosen:
             print(f"measuring {name} ...", flush=True)
             rows += import_module(f"benchmarks.{name}").measure()
-            table = write_report(rows)  # Written after each benchmark, so that a later failure loses no results.
-        print(table)
+            document.write(write_results(rows))  # After each benchmark, so that a later failure loses no results.
+        print(text_table(rows))
     return 0
 
 

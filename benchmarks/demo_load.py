@@ -147,7 +147,9 @@ class Demo:
                 start_new_session=True,
             )
         try:
-            wait(lambda: "Ctrl-C ends the demo." in self.said(), within=START_WITHIN, failed=self.is_over, why=self.said)
+            wait(
+                lambda: "Ctrl-C ends the demo." in self.said(), within=START_WITHIN, failed=self.is_over, why=self.said
+            )
         except BaseException:
             self.end()
             raise

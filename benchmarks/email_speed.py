@@ -20,8 +20,6 @@ from datetime import timedelta
 from itertools import islice
 from time import perf_counter
 
-from messaging import authoring, lifecycle
-
 if __name__ == "__main__":
     import django
 
@@ -39,6 +37,7 @@ from delivery.channels.base import Envelope
 from delivery.channels.email import mail_of
 from delivery.matching import ongoing
 from delivery.sending import claim, dispatcher
+from messaging import authoring, lifecycle
 from messaging.models import Message, Sender
 
 CUSTOMERS, COMPANIES = 3_000, 150

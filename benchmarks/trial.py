@@ -23,8 +23,6 @@ from benchmarks.sinks.faulty import FaultySink
 from config import supervisor
 from config.postgres import embedded
 from config.supervisor import Program, Running
-from delivery.matching import launch
-from messaging import authoring
 
 SEED = 20_260_504
 CUSTOMERS, EMAILS = 10_416, 10_000
@@ -37,9 +35,7 @@ LIMIT = 10
 PER_SECOND = 100
 # The same in the minute without a broker, in which a worker continues with its claimed records.
 PER_SECOND_WITHOUT_BROKER = 40
-HEAD = (
-    "| what | times | mails meanwhile | in doubt, most at once | in doubt | back after, median | back after, longest |"
-)
+HEAD = "| failure | times | emails meanwhile | most uncertain | uncertain | recovery, median | recovery, longest |"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,13 +44,13 @@ class Trouble:
 
     what: str
     mails: int = 0
-    in_doubt: list[int] = field(default_factory=list)
+    uncertain: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
     def line(self) -> str:
         back = [f"{f(self.seconds):.1f} s" for f in (statistics.median, max)] if self.seconds else ["-", "-"]
-        most, sum_ = max(self.in_doubt, default=0), sum(self.in_doubt)
-        return f"| {self.what} | {len(self.in_doubt)} | {self.mails:,} | {most} | {sum_} | {back[0]} | {back[1]} |"
+        most, sum_ = max(self.uncertain, default=0), sum(self.uncertain)
+        return f"| {self.what} | {len(self.uncertain)} | {self.mails:,} | {most} | {sum_} | {back[0]} | {back[1]} |"
 
 
 @dataclass(slots=True)
@@ -104,7 +100,7 @@ class Trial:
         if trouble is None:
             trouble = Trouble(what=what)
             self.troubles.append(trouble)
-        before, taken = in_doubt(), self.sink.taken
+        before, taken = uncertain(), self.sink.taken
         began = time.monotonic()
         yield trouble
         after_it = self.sink.taken
@@ -113,7 +109,7 @@ class Trial:
         trouble.mails += self.sink.taken - taken
         # Wait until the records of killed workers are settled.
         self.wait(no_abandoned_records, within=60)
-        trouble.in_doubt.append(in_doubt() - before)
+        trouble.uncertain.append(uncertain() - before)
 
 
 PROGRAMS = {
@@ -122,7 +118,7 @@ PROGRAMS = {
 }
 
 
-def in_doubt() -> int:
+def uncertain() -> int:
     """Return the number of uncertain records."""
     return records().filter(status="uncertain").count()
 
@@ -177,7 +173,7 @@ def take_broker_away(trial: Trial) -> None:
     trial.wait_for_mails(trial.random.randint(50, 100))
     place = Path(trial.environment["BROKER_DIR"])
     keep_to(PER_SECOND_WITHOUT_BROKER)
-    with trial.trouble(f"broker away for {AWAY:.0f} s"):
+    with trial.trouble(f"broker unavailable for {AWAY:.0f} s"):
         place.rename(place.with_suffix(".away"))
         place.touch()
         away_until = time.monotonic() + AWAY
@@ -211,6 +207,8 @@ def prepare() -> None:
     from benchmarks import population
     from benchmarks.email_speed import BODY, SUBJECT
     from delivery import schedule
+    from delivery.matching import launch
+    from messaging import authoring
     from messaging.models import Message, Sender
 
     population.create_population(customers=CUSTOMERS, companies=500)
@@ -250,19 +248,19 @@ def verdict(trial: Trial) -> dict[str, int]:
     from delivery.monitoring import invariants
 
     taken = trial.sink.message_ids
-    found = dict.fromkeys(("lost", "twice", "sent", "failed", "in doubt", "in doubt, and taken", "not done"), 0)
+    found = dict.fromkeys(("lost", "repeated", "sent", "failed", "uncertain", "uncertain, accepted", "unfinished"), 0)
     for pk, status in records().exclude(status="skipped").values_list("pk", "status"):
         times = taken[rendering.message_id(pk)]
-        found["twice"] += times > 1
+        found["repeated"] += times > 1
         found["lost"] += status == "sent" and not times
         found["sent"] += status == "sent"
         found["failed"] += status == "failed"
-        found["in doubt"] += status == "uncertain"
-        found["in doubt, and taken"] += status == "uncertain" and times > 0
-        found["not done"] += status in {"waiting", "sending"}
+        found["uncertain"] += status == "uncertain"
+        found["uncertain, accepted"] += status == "uncertain" and times > 0
+        found["unfinished"] += status in {"waiting", "sending"}
         # A customer whose record failed must not have received it.
         found["lost"] += status == "failed" and times > 0
-    found["does not add up"] = len(list(invariants.find_violations(at=timezone.now())))
+    found["violated invariants"] = len(list(invariants.find_violations(at=timezone.now())))
     return found
 
 
@@ -299,8 +297,8 @@ def run() -> int:
         found = verdict(trial)
     report(trial.troubles, found, took=took)
     shutil.rmtree(folder, ignore_errors=True)
-    kills = [most for each in trial.troubles if "killed" in each.what for most in each.in_doubt]
-    went_well = not any(found[name] for name in ("lost", "twice", "not done", "does not add up"))
+    kills = [most for each in trial.troubles if "killed" in each.what for most in each.uncertain]
+    went_well = not any(found[name] for name in ("lost", "repeated", "unfinished", "violated invariants"))
     return 0 if went_well and max(kills) <= LIMIT else 1
 
 
@@ -313,8 +311,8 @@ def report(troubles: list[Trouble], found: dict[str, int], *, took: float) -> No
         f"{EMAILS:,} emails, {KILLS} kills, seed {SEED}, IN_FLIGHT {LIMIT}; {took:.0f} seconds.\n\n"
         "| result | emails |\n|---|---:|\n" + "\n".join(result) + "\n\n" + "\n".join(table) + "\n\n"
         "*Lost*: recorded as sent but not accepted by the mail server, or recorded as failed but accepted.\n"
-        "*Twice*: accepted more than once. *In doubt*: the result cannot be known, so only staff send it\n"
-        "again. *Back after*: from the start of the failure to the next email, including the start of a\n"
+        "*Repeated*: accepted more than once. *Uncertain*: the result cannot be known, so only staff send\n"
+        "it again. *Recovery*: from the start of the failure to the next email, including the start of a\n"
         "killed worker or two seconds of a sweep.\n"
     )
     print(text)

@@ -69,7 +69,6 @@ class CallSchema(AutoSchema):
     """Inspector that builds an operation from its Call."""
 
     def get_operation(self, path: str, path_regex: str, path_prefix: str, method: str, registry: Any) -> Any:
-        """Return the operation object."""
         view: Any = type(self.view)
         call: Call = CALLS[view][method.lower()]
         parameters = [parameter_object(parameter) for parameter in view.parameters.get(method.lower(), ())]

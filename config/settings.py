@@ -16,6 +16,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from config.postgres import embedded
+from config.static_files import digest_of_files
 from config.theme import UNFOLD  # noqa: F401 - a setting
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -163,7 +164,9 @@ USE_I18N = True
 FORMAT_MODULE_PATH = ["outbound.formats"]
 USE_TZ = True
 
-STATIC_URL = "static/"
+# With a digest of our files, so that a browser never mixes script modules of two versions: relative imports stay below
+# this URL.
+STATIC_URL = f"static/{digest_of_files(BASE_DIR / 'static')}/"
 STATIC_ROOT = DATA_DIR / "static"
 STATIC_ROOT.mkdir(mode=0o700, parents=True, exist_ok=True)
 STATICFILES_DIRS = [BASE_DIR / "static"]

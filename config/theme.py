@@ -17,7 +17,10 @@ UNFOLD: dict[str, Any] = {
         "show_all_applications": False,
         "navigation": "outbound.console.navigation.sidebar",
     },
-    "STYLES": [lambda request: static("outbound/console.css"), lambda request: static("outbound/people.css")],
+    "STYLES": [
+        lambda request: static("outbound/console/console.css"),
+        lambda request: static("outbound/people/people.css"),
+    ],
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda request: static("outbound/favicon.svg")},
     ],

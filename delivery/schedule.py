@@ -6,8 +6,8 @@ from django.apps import apps as installed
 
 TASKS: dict[str, tuple[str, str, int]] = {
     "Match ongoing messages": ("delivery.tasks.match_ongoing_messages", "hours", 1),
-    "Hand over what is due": ("delivery.tasks.sweep", "minutes", 1),
-    "Delete what was kept long enough": ("delivery.tasks.forget_old", "days", 1),
+    "Send due messages": ("delivery.tasks.sweep", "minutes", 1),
+    "Delete old data": ("delivery.tasks.forget_old", "days", 1),
 }
 
 

@@ -3,8 +3,8 @@
 A token reveals nothing, never expires, and stays valid after SECRET_KEY is changed (SECRET_KEY_FALLBACKS). The same
 content always gives the same token, and a token made for one purpose is not valid for another.
 
-The sealing is AES-SIV (RFC 5297) with the purpose as associated data. This version reads such tokens and does not write
-them yet: it writes the format of version 0.1.0, so that version can still be run after this one.
+The sealing is AES-SIV (RFC 5297) with the purpose as associated data. Version 0.2 reads such tokens and writes
+the format of 0.1.0, so that one can go back to 0.1.0. Version 0.3 writes them.
 """
 
 import base64
@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from django.conf import settings
 
-# True from the next version on.
+# True from 0.3.0 on (a test compares it with the version).
 WRITE_AES_SIV = False
 # Bytes that AES-SIV, and the format of version 0.1.0, put before the content.
 TAG_SIZE = 16

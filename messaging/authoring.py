@@ -15,6 +15,8 @@ from audiences.rules import RuleError
 from messaging import content
 from messaging.models import Channel, Locked, Message, MessageVersion, SendType, State
 
+NO_SENDER = "Choose who the message is from."
+
 
 def content_problems(message: Message, *, subject: str, body: str, link: str = "") -> dict[str, list[str]]:
     """Return the problems of a subject, a body and a push link by field, each with its line and reason."""
@@ -127,7 +129,7 @@ def launch_problems(message: Message) -> list[str]:
     if version and message.channel == Channel.EMAIL and not version.subject.strip():
         found.append("An email needs a subject.")
     if message.sender is None:
-        found.append("Choose who the message is from.")
+        found.append(NO_SENDER)
     if version:
         texts = {"subject": version.subject, "body": version.body, "link": version.link}
         for lines in content_problems(message, **texts).values():

@@ -1,4 +1,4 @@
-"""What every test may use. The database is started by `config.pytest_plugin`, before the settings are read."""
+"""Fixtures and hooks of all tests. `config.pytest_plugin` starts the database before the settings are read."""
 
 import os
 from collections.abc import Generator, Iterator
@@ -7,9 +7,13 @@ from datetime import UTC, datetime
 import pytest
 from django.core.cache import cache
 from django.db import connection
+from pytest_django import DjangoDbBlocker
 
 from delivery import process
 from delivery.monitoring import invariants
+from tests.support import examples, flush
+
+examples.load_profile()
 
 
 @pytest.fixture(scope="session")
@@ -17,6 +21,12 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
     """Copy a migrated database instead of running every migration, in each worker."""
     if template := os.environ.get("TEST_DATABASE_TEMPLATE"):
         connection.settings_dict["TEST"]["TEMPLATE"] = template
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
+    with django_db_blocker.unblock():
+        flush.install()
 
 
 @pytest.fixture
@@ -32,33 +42,32 @@ def fast_passwords(settings) -> None:
 
 @pytest.fixture(autouse=True)
 def logins_without_a_throttle(settings) -> None:
-    """Tests log in without a request, which the throttle does not know; its own test switches it on."""
+    """Switch the lockout off, because tests log in without a request. Its own test switches it on."""
     settings.AXES_ENABLED = False
 
 
 @pytest.fixture(autouse=True)
 def fresh_process() -> Iterator[None]:
-    """Each test starts as a new process does: caches empty, no channel open."""
+    """Start each test like a new process: with empty caches and closed channels."""
     process.reset()
     cache.clear()
     yield
     process.reset()
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run long tests first, then processes, which mostly wait, and browsers: xdist's workers share the rest last."""
+    first = ("long", "processes", "browser")
+    items.sort(key=lambda item: next((n for n, name in enumerate(first) if item.get_closest_marker(name)), len(first)))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """After every journey and trial, what must be true of the records at any time is."""
+    """Check the invariants of the database after every journey and trial."""
     done = yield
     among = {"db", "transactional_db"} & set(getattr(item, "fixturenames", ()))
     marked = item.get_closest_marker("django_db") is not None
     if {"journeys", "trials"} & set(item.path.parts) and (among or marked):
         assert list(invariants.find_violations(at=None)) == []
     return done
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Try once more what drives a browser or runs beside real processes: on a busy machine they may come too late."""
-    for item in items:
-        if item.path.parent.name == "browser" or item.get_closest_marker("processes"):
-            item.add_marker(pytest.mark.flaky(reruns=1))

@@ -12,7 +12,7 @@ from audiences import compiler, intake
 from audiences.api import payloads
 from audiences.api.base.endpoint import Endpoint, body
 from audiences.api.base.lookups import get_row
-from audiences.api.base.openapi import PAGE, asked
+from audiences.api.base.openapi import PAGE, Parameter
 from audiences.api.base.paging import page_rows
 from audiences.api.base.query import refuse_without_effect
 from audiences.api.users import FILTER_PARAMETERS, SORT_PARAMETERS, user_list
@@ -22,9 +22,9 @@ from audiences.models import Audience, Company, Customer, Membership, Tag
 from audiences.models.companies import CompanyQuerySet
 from audiences.rules import RuleError
 
-COMPANY_ID_PARAMETER = asked("company_id", "Your ID of a company.")
-NAME_PARAMETER = asked("name", "Name of a company.")
-TYPE_PARAMETER = asked("type", "`user`, together with company_id: list the users of the company.")
+COMPANY_ID_PARAMETER = Parameter("company_id", "Your ID of a company.")
+NAME_PARAMETER = Parameter("name", "Name of a company.")
+TYPE_PARAMETER = Parameter("type", "`user`, together with company_id: list the users of the company.")
 
 
 class Companies(Endpoint):

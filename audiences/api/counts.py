@@ -13,7 +13,7 @@ from audiences.api import payloads
 from audiences.api.base.endpoint import Endpoint
 from audiences.api.base.errors import CountTimeout
 from audiences.api.base.lookups import admins
-from audiences.api.base.openapi import asked, one_of
+from audiences.api.base.openapi import Parameter, one_of
 from audiences.api.base.query import refuse_without_effect
 from audiences.api.segments import counts_before_timeout
 from audiences.intake import Refused
@@ -82,7 +82,7 @@ GROUPED_COUNTS: dict[tuple[str, str], Callable[[datetime], NameCounts]] = {
 }
 
 
-COUNT_PARAMETER = asked(
+COUNT_PARAMETER = Parameter(
     "count",
     f"Group by this. Returns at most {MAX_LISTED:,} groups, the largest ones (segments: the first by name).",
     one_of("segment", "tag", "user", "admin"),
@@ -94,7 +94,7 @@ class Counts(Endpoint):
 
     parameters = {
         "get": (
-            asked("type", "Type to count.", one_of("user", "lead", "company", "tag", "segment", "conversation")),
+            Parameter("type", "Type to count.", one_of("user", "lead", "company", "tag", "segment", "conversation")),
             COUNT_PARAMETER,
         )
     }

@@ -9,7 +9,7 @@ from audiences.api import payloads
 from audiences.api.base.endpoint import Endpoint, body
 from audiences.api.base.errors import MissingField
 from audiences.api.base.lookups import get_row
-from audiences.api.base.openapi import WHO
+from audiences.api.base.openapi import PERSON_PARAMETERS
 from audiences.intake.attributes.fields import first_given
 from audiences.models import Device
 
@@ -17,7 +17,7 @@ from audiences.models import Device
 class Devices(Endpoint):
     """/devices."""
 
-    parameters = {"get": WHO}
+    parameters = {"get": PERSON_PARAMETERS}
 
     def post(self, request: Request) -> Response:
         """Register a user's device for pushes. The device is removed from its previous user. Idempotent."""

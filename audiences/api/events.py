@@ -14,7 +14,7 @@ from audiences.api import payloads
 from audiences.api.base import openapi
 from audiences.api.base.endpoint import Endpoint, body
 from audiences.api.base.lookups import get_row
-from audiences.api.base.openapi import PAGE, WHO, asked, const
+from audiences.api.base.openapi import PAGE, PERSON_PARAMETERS, Parameter, const
 from audiences.api.base.paging import positive_number, request_address
 from audiences.intake import Refused
 from audiences.intake.attributes.fields import read_flag, read_moment
@@ -28,10 +28,10 @@ class Events(Endpoint):
 
     parameters = {
         "get": (
-            asked("type", "`user`: list the events of one user.", const("user")),
-            *WHO,
-            asked("summary", "true: return counts by event name.", openapi.one_of("true", "false")),
-            asked("before", "ID of the last event of the previous page."),
+            Parameter("type", "`user`: list the events of one user.", const("user")),
+            *PERSON_PARAMETERS,
+            Parameter("summary", "true: return counts by event name.", openapi.one_of("true", "false")),
+            Parameter("before", "ID of the last event of the previous page."),
             PAGE[1],
         )
     }

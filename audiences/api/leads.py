@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from audiences import intake
 from audiences.api.base.endpoint import Endpoint, body
 from audiences.api.base.lookups import find_lead
-from audiences.api.base.openapi import PAGE, WHO
+from audiences.api.base.openapi import PAGE, PERSON_PARAMETERS
 from audiences.api.base.query import refuse_without_effect
 from audiences.api.base.versions import refuse_our_id
 from audiences.api.users import (
@@ -33,7 +33,7 @@ from audiences.models.customers import Role
 class Leads(Endpoint):
     """/contacts."""
 
-    parameters = {"get": (*WHO, *PAGE, *SORT_PARAMETERS, *FILTER_PARAMETERS, CREATED_SINCE_PARAMETER)}
+    parameters = {"get": (*PERSON_PARAMETERS, *PAGE, *SORT_PARAMETERS, *FILTER_PARAMETERS, CREATED_SINCE_PARAMETER)}
 
     def post(self, request: Request) -> Response:
         """Create a lead, or update the one with this id, user_id or email."""

@@ -9,7 +9,7 @@ from audiences.api import payloads
 from audiences.api.base.endpoint import Endpoint, body
 from audiences.api.base.errors import MissingField
 from audiences.api.base.lookups import find_admin, get_row
-from audiences.api.base.openapi import PAGE, WHO
+from audiences.api.base.openapi import PAGE, PERSON_PARAMETERS
 from audiences.api.base.paging import page_rows
 from audiences.api.base.versions import refuse_unread_keys
 from audiences.intake.attributes.fields import first_given, read_mapping, read_text
@@ -21,7 +21,7 @@ MAX_NOTE_LENGTH = 20_000
 class Notes(Endpoint):
     """/notes."""
 
-    parameters = {"get": (*WHO, *PAGE)}
+    parameters = {"get": (*PERSON_PARAMETERS, *PAGE)}
 
     def post(self, request: Request) -> Response:
         """Create a note about a user. Identify the user in `user`, or at the top level of the body."""

@@ -21,21 +21,21 @@ from audiences.api.base.openapi import (
     WHOLE,
     Call,
     Schema,
+    array_schema,
+    body_schema,
     const,
-    listed,
-    many,
+    list_schema,
+    object_schema,
     one_of,
     or_null,
     page_of,
     ref,
-    sent,
-    shape,
 )
 
 MAYBE_OBJECT: Schema = {"type": ["object", "null"], "additionalProperties": True}
-AVATAR = shape("avatar", image_url=MAYBE_TEXT)
-TAGS = listed("tag", ref("Tag"))
-SEGMENTS = listed("segment", ref("Segment"))
+AVATAR = object_schema("avatar", image_url=MAYBE_TEXT)
+TAGS = list_schema("tag", ref("Tag"))
+SEGMENTS = list_schema("segment", ref("Segment"))
 COMPANY = {"company_id": TEXT, "id": TEXT, "name": MAYBE_TEXT}
 LOCATION_FIELDS = (
     "city_name",
@@ -47,8 +47,8 @@ LOCATION_FIELDS = (
     "postal_code",
 )
 UTM = {f"utm_{part}": MAYBE_TEXT for part in ("campaign", "content", "medium", "source", "term")}
-COUNT = shape(count=WHOLE)
-COUNTS_BY_NAME = many({"type": "object", "additionalProperties": WHOLE})
+COUNT = object_schema(count=WHOLE)
+COUNTS_BY_NAME = array_schema({"type": "object", "additionalProperties": WHOLE})
 
 PLATFORM = one_of("android", "ios", "web")
 
@@ -62,8 +62,8 @@ PERSON: dict[str, Schema] = {
     "pseudonym": MAYBE_TEXT,
     "avatar": AVATAR,
     "app_id": TEXT,
-    "companies": listed("company", shape("company", **COMPANY), key="companies"),
-    "location_data": shape(
+    "companies": list_schema("company", object_schema("company", **COMPANY), key="companies"),
+    "location_data": object_schema(
         "location_data",
         **dict.fromkeys(LOCATION_FIELDS, MAYBE_TEXT),
         latitude=or_null(NUMBER),
@@ -76,7 +76,7 @@ PERSON: dict[str, Schema] = {
     "signed_up_at": MAYBE_MOMENT,
     "updated_at": MOMENT,
     "session_count": WHOLE,
-    "social_profiles": listed("social_profile", FREE),
+    "social_profiles": list_schema("social_profile", FREE),
     "unsubscribed_from_emails": BOOLEAN,
     "marked_email_as_spam": BOOLEAN,
     "has_hard_bounced": BOOLEAN,
@@ -89,14 +89,14 @@ PERSON: dict[str, Schema] = {
     "custom_attributes": FREE,
 }
 SCHEMAS: dict[str, Schema] = {
-    "ErrorList": shape(
+    "ErrorList": object_schema(
         "error.list",
         request_id=TEXT,
-        errors=many(shape(code=TEXT, message=TEXT, maybe={"field": TEXT})),
+        errors=array_schema(object_schema(code=TEXT, message=TEXT, maybe={"field": TEXT})),
     ),
-    "Pages": shape("pages", next=MAYBE_TEXT, page=WHOLE, per_page=WHOLE, total_pages=WHOLE),
-    "Tag": shape("tag", id=TEXT, name=TEXT),
-    "Segment": shape(
+    "Pages": object_schema("pages", next=MAYBE_TEXT, page=WHOLE, per_page=WHOLE, total_pages=WHOLE),
+    "Tag": object_schema("tag", id=TEXT, name=TEXT),
+    "Segment": object_schema(
         "segment",
         id=TEXT,
         name=TEXT,
@@ -105,15 +105,15 @@ SCHEMAS: dict[str, Schema] = {
         person_type=const("user"),
         maybe={"count": {**or_null(WHOLE), "description": "Null if counting took too long."}},
     ),
-    "User": shape("user", maybe=WARNINGS, **PERSON),
-    "Contact": shape("contact", maybe=WARNINGS, **PERSON),
+    "User": object_schema("user", maybe=WARNINGS, **PERSON),
+    "Contact": object_schema("contact", maybe=WARNINGS, **PERSON),
     "Person": {"anyOf": [ref("User"), ref("Contact")]},
-    "PersonReference": shape(type=one_of("user", "lead"), id=TEXT),
-    "Company": shape(
+    "PersonReference": object_schema(type=one_of("user", "lead"), id=TEXT),
+    "Company": object_schema(
         "company",
         **COMPANY,
         app_id=TEXT,
-        plan=or_null(shape("plan", id=TEXT, name=TEXT)),
+        plan=or_null(object_schema("plan", id=TEXT, name=TEXT)),
         remote_created_at=MAYBE_MOMENT,
         created_at=MOMENT,
         updated_at=MOMENT,
@@ -129,33 +129,33 @@ SCHEMAS: dict[str, Schema] = {
         custom_attributes=FREE,
         maybe=WARNINGS,
     ),
-    "Admin": shape(
+    "Admin": object_schema(
         "admin",
         id=TEXT,
         name=TEXT,
         email=MAYBE_TEXT,
         away_mode_enabled=BOOLEAN,
         avatar=AVATAR,
-        team_ids=many(TEXT),
+        team_ids=array_schema(TEXT),
     ),
-    "Note": shape(
+    "Note": object_schema(
         "note",
         id=TEXT,
         created_at=MOMENT,
         body=TEXT,
         author=or_null(ref("Admin")),
-        user=shape(type=one_of("user", "lead"), id=TEXT, user_id=MAYBE_TEXT, email=MAYBE_TEXT),
+        user=object_schema(type=one_of("user", "lead"), id=TEXT, user_id=MAYBE_TEXT, email=MAYBE_TEXT),
     ),
-    "Device": shape(
+    "Device": object_schema(
         "device",
         id=TEXT,
         token=TEXT,
         platform=PLATFORM,
         created_at=MOMENT,
         retired_at=MAYBE_MOMENT,
-        user=shape(type=one_of("user", "lead"), id=TEXT, user_id=MAYBE_TEXT, email=MAYBE_TEXT),
+        user=object_schema(type=one_of("user", "lead"), id=TEXT, user_id=MAYBE_TEXT, email=MAYBE_TEXT),
     ),
-    "Event": shape(
+    "Event": object_schema(
         "event",
         id=TEXT,
         event_name=TEXT,
@@ -165,14 +165,14 @@ SCHEMAS: dict[str, Schema] = {
         intercom_user_id=TEXT,
         metadata=FREE,
     ),
-    "EventSummary": shape(
+    "EventSummary": object_schema(
         "event.summary",
         user_id=MAYBE_TEXT,
         email=MAYBE_TEXT,
         intercom_user_id=TEXT,
-        events=many(shape(name=TEXT, first=TEXT, last=TEXT, count=WHOLE, description=MAYBE_TEXT)),
+        events=array_schema(object_schema(name=TEXT, first=TEXT, last=TEXT, count=WHOLE, description=MAYBE_TEXT)),
     ),
-    "CompanyFacts": sent(
+    "CompanyFacts": body_schema(
         company_id=TEXTUAL,
         id=TEXTUAL,
         name=TEXTUAL,
@@ -185,7 +185,7 @@ SCHEMAS: dict[str, Schema] = {
         custom_attributes=MAYBE_OBJECT,
         remove=SENT_BOOLEAN,
     ),
-    "PersonFacts": sent(
+    "PersonFacts": body_schema(
         id=TEXTUAL,
         user_id=TEXTUAL,
         email=TEXTUAL,
@@ -202,9 +202,9 @@ SCHEMAS: dict[str, Schema] = {
         timezone=TEXTUAL,
         location_data=MAYBE_OBJECT,
         custom_attributes=MAYBE_OBJECT,
-        companies=many(ref("CompanyFacts")),
+        companies=array_schema(ref("CompanyFacts")),
     ),
-    "PersonNamed": sent(type=TEXTUAL, id=TEXTUAL, user_id=TEXTUAL, email=TEXTUAL, intercom_user_id=TEXTUAL),
+    "PersonNamed": body_schema(type=TEXTUAL, id=TEXTUAL, user_id=TEXTUAL, email=TEXTUAL, intercom_user_id=TEXTUAL),
 }
 
 USER_PAGE = page_of("user", ref("User"))
@@ -228,8 +228,8 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         "delete": Call(tag="Users", answers=ref("Person")),
     },
     users.User: {"get": PERSON_ANSWER, "delete": PERSON_ANSWER},
-    scrolling.UserScroll: {"get": Call(tag="Users", answers=listed("user", ref("User"), scroll_param=TEXT))},
-    scrolling.LeadScroll: {"get": Call(tag="Leads", answers=listed("contact", ref("Contact"), scroll_param=TEXT))},
+    scrolling.UserScroll: {"get": Call(tag="Users", answers=list_schema("user", ref("User"), scroll_param=TEXT))},
+    scrolling.LeadScroll: {"get": Call(tag="Leads", answers=list_schema("contact", ref("Contact"), scroll_param=TEXT))},
     leads.Leads: {
         "post": Call(tag="Leads", sends=ref("PersonFacts"), answers=ref("Contact")),
         "get": Call(
@@ -255,7 +255,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         "post": Call(
             tag="Events",
             status=202,
-            sends=sent(
+            sends=body_schema(
                 "event_name",
                 event_name=TEXTUAL,
                 created_at=SENT_MOMENT,
@@ -269,7 +269,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
             tag="Events",
             answers={
                 "anyOf": [
-                    listed("event", ref("Event"), pages=shape("pages", next=MAYBE_TEXT, per_page=WHOLE)),
+                    list_schema("event", ref("Event"), pages=object_schema("pages", next=MAYBE_TEXT, per_page=WHOLE)),
                     ref("EventSummary"),
                 ]
             },
@@ -278,11 +278,11 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
     tags.Tags: {
         "post": Call(
             tag="Tags",
-            sends=sent(
+            sends=body_schema(
                 id=TEXTUAL,
                 name=TEXTUAL,
-                users=many(sent(id=TEXTUAL, user_id=TEXTUAL, email=TEXTUAL, untag=SENT_BOOLEAN)),
-                companies=many(sent(id=TEXTUAL, company_id=TEXTUAL, untag=SENT_BOOLEAN)),
+                users=array_schema(body_schema(id=TEXTUAL, user_id=TEXTUAL, email=TEXTUAL, untag=SENT_BOOLEAN)),
+                companies=array_schema(body_schema(id=TEXTUAL, company_id=TEXTUAL, untag=SENT_BOOLEAN)),
             ),
             answers=ref("Tag"),
         ),
@@ -299,17 +299,17 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
     devices.Devices: {
         "post": Call(
             tag="Devices",
-            sends=sent("token", token=TEXT, platform=PLATFORM, id=TEXTUAL, user_id=TEXTUAL, email=TEXTUAL),
+            sends=body_schema("token", token=TEXT, platform=PLATFORM, id=TEXTUAL, user_id=TEXTUAL, email=TEXTUAL),
             answers=ref("Device"),
             more="Identifies the user by id, then user_id, then email. Call it at each start of the app.",
         ),
-        "get": Call(tag="Devices", answers=listed("device", ref("Device"))),
+        "get": Call(tag="Devices", answers=list_schema("device", ref("Device"))),
     },
     devices.OneDevice: {"delete": Call(tag="Devices", answers=ref("Device"))},
     notes.Notes: {
         "post": Call(
             tag="Notes",
-            sends=sent(
+            sends=body_schema(
                 "body",
                 body=TEXT,
                 admin_id=TEXTUAL,
@@ -322,16 +322,16 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         "get": Call(tag="Notes", answers=page_of("note", ref("Note"))),
     },
     notes.OneNote: {"get": NOTE_ANSWER},
-    counts.Admins: {"get": Call(tag="Admins", answers=listed("admin", ref("Admin")))},
+    counts.Admins: {"get": Call(tag="Admins", answers=list_schema("admin", ref("Admin")))},
     me.Me: {
         "get": Call(
             tag="Admins",
-            answers=shape(
+            answers=object_schema(
                 "integration",
                 id=TEXT,
                 name=TEXT,
                 email={"type": "null"},
-                app=shape("app", id_code=TEXT, name=TEXT, timezone=TEXT, identity_verification=BOOLEAN),
+                app=object_schema("app", id_code=TEXT, name=TEXT, timezone=TEXT, identity_verification=BOOLEAN),
             ),
         )
     },
@@ -341,15 +341,22 @@ COUNTS = Call(
     tag="Counts",
     answers={
         "anyOf": [
-            shape("count.hash", company=COUNT, user=COUNT, lead=COUNT, tag=COUNT, segment=COUNT),
-            shape("count", user=shape(segment=COUNTS_BY_NAME)),
-            shape("count", user=shape(tag=COUNTS_BY_NAME)),
-            shape("count", company=shape(segment=COUNTS_BY_NAME)),
-            shape("count", company=shape(tag=COUNTS_BY_NAME)),
-            shape("count", company=shape(user=COUNTS_BY_NAME)),
-            *(shape("count", **{kind: COUNT}) for kind in counts.TOTAL_COUNTS),
-            shape("count", conversation=shape(assigned=WHOLE, unassigned=WHOLE, open=WHOLE, closed=WHOLE)),
-            shape("count", conversation=shape(admin=many(shape(id=TEXT, name=TEXT, open=WHOLE, closed=WHOLE)))),
+            object_schema("count.hash", company=COUNT, user=COUNT, lead=COUNT, tag=COUNT, segment=COUNT),
+            object_schema("count", user=object_schema(segment=COUNTS_BY_NAME)),
+            object_schema("count", user=object_schema(tag=COUNTS_BY_NAME)),
+            object_schema("count", company=object_schema(segment=COUNTS_BY_NAME)),
+            object_schema("count", company=object_schema(tag=COUNTS_BY_NAME)),
+            object_schema("count", company=object_schema(user=COUNTS_BY_NAME)),
+            *(object_schema("count", **{kind: COUNT}) for kind in counts.TOTAL_COUNTS),
+            object_schema(
+                "count", conversation=object_schema(assigned=WHOLE, unassigned=WHOLE, open=WHOLE, closed=WHOLE)
+            ),
+            object_schema(
+                "count",
+                conversation=object_schema(
+                    admin=array_schema(object_schema(id=TEXT, name=TEXT, open=WHOLE, closed=WHOLE))
+                ),
+            ),
         ]
     },
 )

@@ -6,7 +6,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences.api.base.endpoint import Endpoint
-from audiences.api.base.openapi import asked
+from audiences.api.base.openapi import Parameter
 from audiences.api.leads import present_leads
 from audiences.api.users import user_payloads
 from audiences.intake import Unknown
@@ -16,7 +16,7 @@ SALT = "scroll"
 SCROLL_SIZE = 100
 # Seconds for which a scroll_param is valid.
 SCROLL_LIFETIME_SECONDS = 24 * 3600
-SCROLL_PARAMETERS = (asked("scroll_param", "scroll_param of the previous response; omit it to start."),)
+SCROLL_PARAMETERS = (Parameter("scroll_param", "scroll_param of the previous response; omit it to start."),)
 
 
 class UserScroll(Endpoint):

@@ -17,7 +17,7 @@ from audiences.api import payloads
 from audiences.api.base import openapi
 from audiences.api.base.endpoint import Endpoint
 from audiences.api.base.lookups import get_row
-from audiences.api.base.openapi import asked
+from audiences.api.base.openapi import Parameter
 from audiences.intake import Refused
 from audiences.intake.attributes.fields import read_flag
 from audiences.models import Audience, CustomAttribute, Customer, Workspace
@@ -33,8 +33,12 @@ class Segments(Endpoint):
 
     parameters = {
         "get": (
-            asked("include_count", "true: with counts, unless they take too long.", openapi.one_of("true", "false")),
-            asked("type", "company: an empty list, segments contain only people.", openapi.one_of("user", "company")),
+            Parameter(
+                "include_count", "true: with counts, unless they take too long.", openapi.one_of("true", "false")
+            ),
+            Parameter(
+                "type", "company: an empty list, segments contain only people.", openapi.one_of("user", "company")
+            ),
         )
     }
 

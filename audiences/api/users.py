@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from audiences import compiler, intake
 from audiences.api import payloads
 from audiences.api.base.endpoint import Endpoint, body
-from audiences.api.base.openapi import NUMBER, PAGE, WHO, asked, one_of
+from audiences.api.base.openapi import NUMBER, PAGE, PERSON_PARAMETERS, Parameter, one_of
 from audiences.api.base.paging import page_rows
 from audiences.api.base.query import given_parameters, refuse_without_effect
 from audiences.api.base.versions import refuse_our_id
@@ -30,14 +30,14 @@ SORTS = {
     "last_request_at": "last_seen_at",
 }
 SORT_PARAMETERS = (
-    asked("sort", "Field to sort by.", one_of(*SORTS)),
-    asked("order", "Sort order.", one_of("asc", "desc")),
+    Parameter("sort", "Field to sort by.", one_of(*SORTS)),
+    Parameter("order", "Sort order.", one_of("asc", "desc")),
 )
 FILTER_PARAMETERS = (
-    asked("tag_id", "Only those with this tag."),
-    asked("segment_id", "Only users in this segment, or companies with a member in it."),
+    Parameter("tag_id", "Only those with this tag."),
+    Parameter("segment_id", "Only users in this segment, or companies with a member in it."),
 )
-CREATED_SINCE_PARAMETER = asked("created_since", "Only those created within this number of days.", NUMBER)
+CREATED_SINCE_PARAMETER = Parameter("created_since", "Only those created within this number of days.", NUMBER)
 
 
 class UserFilter(FilterSet):
@@ -64,7 +64,10 @@ class UserFilter(FilterSet):
 class Users(Endpoint):
     """/users."""
 
-    parameters = {"get": (*WHO, *PAGE, *SORT_PARAMETERS, *FILTER_PARAMETERS, CREATED_SINCE_PARAMETER), "delete": WHO}
+    parameters = {
+        "get": (*PERSON_PARAMETERS, *PAGE, *SORT_PARAMETERS, *FILTER_PARAMETERS, CREATED_SINCE_PARAMETER),
+        "delete": PERSON_PARAMETERS,
+    }
 
     def post(self, request: Request) -> Response:
         """Create or update a user."""
@@ -76,7 +79,7 @@ class Users(Endpoint):
     def get(self, request: Request) -> Response:
         """Find a user by user_id, email or id, or list users."""
         query = request.query_params
-        if given := given_parameters(query, WHO):
+        if given := given_parameters(query, PERSON_PARAMETERS):
             refuse_without_effect(
                 query, (*FILTER_PARAMETERS, CREATED_SINCE_PARAMETER), because=f"{given[0]} identifies one user."
             )

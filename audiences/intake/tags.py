@@ -3,13 +3,14 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Value
 from django.db.models.functions import Lower
 
 from audiences.intake.attributes.fields import Refused, read_text
 from audiences.intake.identity_resolution import Conflict
 from audiences.models import Company, CompanyTag, Customer, CustomerTag, Tag
+from audiences.models.customers import CustomerQuerySet
 from audiences.transactions import retried
 from audiences.webhook_outbox import announce_customer_change
 
@@ -88,3 +89,20 @@ def split_keys(things: Iterable[Customer | Company]) -> tuple[list[int], list[in
     customers = {thing.pk for thing in things if isinstance(thing, Customer)}
     companies = {thing.pk for thing in things if isinstance(thing, Company)}
     return sorted(customers), sorted(companies)
+
+
+def add_tag_to_all(customers: CustomerQuerySet, label: Tag, *, at: datetime) -> int:
+    """Add a tag to the customers, and return how many did not have it."""
+    found, params = customers.order_by().values("pk").query.sql_with_params()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO audiences_customertag (customer_id, tag_id, created_at)"  # noqa: S608 - SQL of a queryset
+            f" SELECT id, %s, %s FROM ({found}) AS found (id) ORDER BY id ON CONFLICT DO NOTHING",
+            [label.pk, at, *params],
+        )
+        return int(cursor.rowcount)
+
+
+def remove_tag_from_all(customers: CustomerQuerySet, label: Tag) -> int:
+    """Remove a tag from the customers, and return how many had it."""
+    return CustomerTag.objects.filter(tag=label, customer__in=customers.order_by().values("pk")).delete()[0]

@@ -52,7 +52,7 @@ class Import(models.Model):
     made = models.BigIntegerField(default=0)
     changed = models.BigIntegerField(default=0)
     unchanged = models.BigIntegerField(default=0)
-    nobody = models.BigIntegerField(default=0)
+    unmatched = models.BigIntegerField(default=0)
     wrong = models.BigIntegerField(default=0)
 
     class Meta:

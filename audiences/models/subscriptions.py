@@ -5,11 +5,9 @@ The models are in audiences, below delivery, because intake writes notifications
 
 from datetime import datetime
 from typing import Self
-from uuid import UUID
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
-from django.db.models import F
 
 from audiences.models.sealed import SealedField
 from audiences.models.workspace import new_secret
@@ -84,16 +82,6 @@ class NotificationQuerySet(models.QuerySet["Notification"]):
             models.Q(state=NotificationState.WAITING, due_at__lte=at)
             | models.Q(state=NotificationState.SENDING, leased_until__lt=at),
             subscription__active=True,
-        )
-
-    def mark_sending(self, *, claim: UUID, until: datetime) -> int:
-        """Claim the notifications before the first byte is sent."""
-        return self.update(state=NotificationState.SENDING, claim=claim, leased_until=until, attempts=F("attempts") + 1)
-
-    def put_back(self, *, claim: UUID, due_at: datetime) -> int:
-        """Return claimed notifications to the outbox, without counting the attempt."""
-        return self.filter(state=NotificationState.SENDING, claim=claim).update(
-            state=NotificationState.WAITING, claim=None, leased_until=None, due_at=due_at, attempts=F("attempts") - 1
         )
 
 

@@ -1,14 +1,16 @@
-"""A fast mail server with fixed replies: `python -m benchmarks.sinks.smtp [FILE]`.
+"""A fast mail server with fixed replies: `python -m benchmarks.sinks.smtp [FILE] [--delay MILLISECONDS]`.
 
 It prints its port, accepts every email until SIGTERM, then prints their number. It writes the Message-IDs to FILE, one
-per line.
+per line. `--delay` holds back each answer, as a distant server does; commands that arrive together are answered
+together. The answer to the command STAT is the number of emails so far.
 """
 
+import argparse
 import asyncio
 import re
 import signal
-import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -25,8 +27,9 @@ OK = b"250 ok\r\n"
 class Sink:
     """The state that all connections share."""
 
-    def __init__(self, record: TextIO | None) -> None:
+    def __init__(self, record: TextIO | None, *, delay: float) -> None:
         self.record = record
+        self.delay = delay
         self.emails = 0
 
     def count_email(self, received: bytes, start: int, end: int) -> None:
@@ -70,25 +73,32 @@ class Conversation(asyncio.Protocol):
                 verb = data[start : start + 4].upper()
                 self.in_text = verb == b"DATA"
                 start = end + 2
-                replies.append(REPLIES.get(verb, OK))
+                replies.append(b"250 %d\r\n" % self.sink.emails if verb == b"STAT" else REPLIES.get(verb, OK))
         self.waiting = data[start:]
-        if replies:
+        if replies and self.sink.delay:
+            # Equal delays keep the order of the answers.
+            asyncio.get_running_loop().call_later(self.sink.delay, self.transport.write, b"".join(replies))
+        elif replies:
             self.transport.write(b"".join(replies))
 
 
-async def serve(record: TextIO | None) -> int:
+async def serve(record: TextIO | None, *, delay: float) -> int:
     """Accept email until SIGTERM; return the number of emails."""
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, over.set)
-    sink = Sink(record)
-    async with await loop.create_server(lambda: Conversation(sink), "127.0.0.1", 0) as server:
+    sink = Sink(record, delay=delay)
+    async with await loop.create_server(partial(Conversation, sink), "127.0.0.1", 0) as server:
         print(server.sockets[0].getsockname()[1], flush=True)
         await over.wait()
     return sink.emails
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("file", nargs="?", type=Path)
+    parser.add_argument("--delay", type=float, default=0, metavar="MILLISECONDS")
+    options = parser.parse_args()
     with ExitStack() as files:
-        named = [files.enter_context(Path(name).open("w", buffering=1)) for name in sys.argv[1:2]]
-        print(asyncio.run(serve(named[0] if named else None)))
+        record = files.enter_context(options.file.open("w", buffering=1)) if options.file else None
+        print(asyncio.run(serve(record, delay=options.delay / 1000)))

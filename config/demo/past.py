@@ -18,6 +18,8 @@ from delivery.conversations import threads
 from delivery.eligibility import conditions
 from delivery.matching import lifecycle
 from delivery.models import DeliveryRecord, Hit, Link, Status, VisitorKind
+from delivery.sending import settle
+from delivery.sending.claim import prepared
 from delivery.tracking import links
 from delivery.visits import visit
 from messaging.models import Channel, Message
@@ -129,9 +131,11 @@ def settle_one_off(message: Message, chance: random.Random) -> None:
     keys = list(waiting.order_by("pk").values_list("pk", flat=True))
     began = message.went_live_at
     assert began is not None  # noqa: S101 - it went live
-    waiting.mark_sending(claim=uuid4(), until=began + timedelta(hours=1))
+    claim = uuid4()
+    waiting.mark_sending(claim=claim, until=began + timedelta(hours=1))
+    with prepared() as cursor:
+        settle.settle_sent(cursor, dict.fromkeys(keys, ""), claim=claim, at=began)
     gone = DeliveryRecord.objects.filter(pk__in=keys)
-    gone.mark_sent(at=began)
     gone.update(version=message.version)
     records = list(gone.select_related("customer"))
     for record in records:

@@ -11,7 +11,7 @@ from audiences import intake
 from audiences.api.base import openapi
 from audiences.api.base.endpoint import Endpoint, body
 from audiences.api.base.lookups import find_admin, get_row
-from audiences.api.base.openapi import PAGE, WHO, asked
+from audiences.api.base.openapi import PAGE, PERSON_PARAMETERS, Parameter
 from audiences.api.base.paging import page_rows
 from audiences.api.base.query import refuse_without_effect
 from audiences.intake import Refused
@@ -27,12 +27,12 @@ RELATED = ("customer", "record__message__sender", "record__version", "record__cu
 
 TRUE_OR_FALSE = openapi.one_of("true", "false")
 # Filters for the conversations of one user, and for those of teammates; `type` selects which of them apply.
-OF_USER = (*WHO, asked("unread", "With `type=user`: only unread conversations.", TRUE_OR_FALSE))
+OF_USER = (*PERSON_PARAMETERS, Parameter("unread", "With `type=user`: only unread conversations.", TRUE_OR_FALSE))
 OF_TEAMMATE = (
-    asked("admin_id", "With `type=admin`: the teammate's id, or `nobody` for unassigned conversations."),
-    asked("open", "With `type=admin`: only open, or only closed and snoozed conversations.", TRUE_OR_FALSE),
+    Parameter("admin_id", "With `type=admin`: the teammate's id, or `nobody` for unassigned conversations."),
+    Parameter("open", "With `type=admin`: only open, or only closed and snoozed conversations.", TRUE_OR_FALSE),
 )
-PLAIN = asked("display_as", "`plaintext` for bodies without HTML.", openapi.one_of("html", "plaintext"))
+PLAIN = Parameter("display_as", "`plaintext` for bodies without HTML.", openapi.one_of("html", "plaintext"))
 
 
 class Conversations(Endpoint):
@@ -40,15 +40,15 @@ class Conversations(Endpoint):
 
     parameters = {
         "get": (
-            asked(
+            Parameter(
                 "type",
                 "Conversations of one user, or those in the team's inbox. Without it, all.",
                 openapi.one_of("user", "admin"),
             ),
             *OF_USER,
             *OF_TEAMMATE,
-            asked("order", "With `type`, the field to sort by; without it, asc or desc."),
-            asked("sort", "With `type`, asc or desc; without it, the field to sort by."),
+            Parameter("order", "With `type`, the field to sort by; without it, asc or desc."),
+            Parameter("sort", "With `type`, asc or desc; without it, the field to sort by."),
             PLAIN,
             *PAGE,
         )

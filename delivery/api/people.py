@@ -11,7 +11,7 @@ from audiences import intake
 from audiences.api.base.endpoint import Endpoint, body
 from audiences.api.base.errors import MissingField
 from audiences.api.base.lookups import find_lead, get_row
-from audiences.api.base.openapi import asked
+from audiences.api.base.openapi import Parameter
 from audiences.api.base.versions import refuse_our_id, refuse_unread_keys
 from audiences.api.leads import save_and_answer
 from audiences.api.users import answer_with_user, archive_and_answer
@@ -41,7 +41,7 @@ class ConvertLead(Endpoint):
 class Visitors(Endpoint):
     """/visitors: leads who wrote in the messenger, by their visitor id (from getVisitorId) as user_id."""
 
-    parameters = {"get": (asked("user_id", "The visitor's id."), asked("id", "The lead's id."))}
+    parameters = {"get": (Parameter("user_id", "The visitor's id."), Parameter("id", "The lead's id."))}
 
     def get(self, request: Request) -> Response:
         """Return the lead with this user_id or id."""

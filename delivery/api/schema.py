@@ -15,24 +15,25 @@ from audiences.api.base.openapi import (
     WHOLE,
     Call,
     Schema,
+    array_schema,
+    body_schema,
     const,
-    listed,
-    many,
+    list_schema,
+    object_schema,
     one_of,
     or_null,
     page_of,
     ref,
-    sent,
-    shape,
 )
 from audiences.api.schema import COUNTS
 from audiences.models import Topic
 from delivery.api import conversations, counts, jobs, messages, people, replies, subscriptions
+from delivery.conversations.payloads import MESSAGE_TYPES
 from delivery.models import PartType
 
-ADMIN_REFERENCE = shape("admin", id=MAYBE_TEXT)
+ADMIN_REFERENCE = object_schema("admin", id=MAYBE_TEXT)
 AUTHOR = {"anyOf": [ref("PersonReference"), ADMIN_REFERENCE]}
-FILES = many(ref("Attachment"))
+FILES = array_schema(ref("Attachment"))
 CONVERSATION: dict[str, Schema] = {
     "id": TEXT,
     "created_at": MOMENT,
@@ -41,11 +42,11 @@ CONVERSATION: dict[str, Schema] = {
     "snoozed_until": MAYBE_MOMENT,
     "sent_at": MAYBE_MOMENT,
     "user": ref("PersonReference"),
-    "customers": many(ref("PersonReference")),
-    "customer_first_reply": or_null(shape("conversation", created_at=MOMENT, url=MAYBE_TEXT)),
-    "assignee": {"anyOf": [ADMIN_REFERENCE, shape("nobody_admin", id={"type": "null"})]},
-    "conversation_message": shape(
-        type=one_of("conversation", "email", "push"),
+    "customers": array_schema(ref("PersonReference")),
+    "customer_first_reply": or_null(object_schema("conversation", created_at=MOMENT, url=MAYBE_TEXT)),
+    "assignee": {"anyOf": [ADMIN_REFERENCE, object_schema("nobody_admin", id={"type": "null"})]},
+    "conversation_message": object_schema(
+        type=one_of(*sorted(MESSAGE_TYPES.values())),
         id=TEXT,
         subject=TEXT,
         body=TEXT,
@@ -57,28 +58,28 @@ CONVERSATION: dict[str, Schema] = {
     "open": BOOLEAN,
     "state": one_of("open", "closed", "snoozed"),
     "read": BOOLEAN,
-    "tags": listed("tag", ref("Tag")),
+    "tags": list_schema("tag", ref("Tag")),
 }
 SUBSCRIPTION: dict[str, Schema] = {
     "id": TEXT,
     "service_type": const("web"),
     "url": TEXT,
-    "topics": many(one_of(*Topic.values)),
+    "topics": array_schema(one_of(*Topic.values)),
     "active": BOOLEAN,
     "failing_since": MAYBE_MOMENT,
     "created_at": MOMENT,
     "updated_at": MOMENT,
-    "links": shape(self=TEXT, sent=TEXT, error=TEXT, ping=TEXT),
+    "links": object_schema(self=TEXT, sent=TEXT, error=TEXT, ping=TEXT),
 }
 SUBSCRIPTION_SENT = {
     "url": TEXT,
-    "topics": many(one_of(*Topic.values)),
+    "topics": array_schema(one_of(*Topic.values)),
     "hub_secret": TEXTUAL,
     "active": SENT_BOOLEAN,
 }
 NULL: Schema = {"type": "null"}
 SCHEMAS: dict[str, Schema] = {
-    "Attachment": shape(
+    "Attachment": object_schema(
         "upload",
         name=MAYBE_TEXT,
         url=MAYBE_TEXT,
@@ -87,7 +88,7 @@ SCHEMAS: dict[str, Schema] = {
         width=MAYBE_WHOLE,
         height=MAYBE_WHOLE,
     ),
-    "ConversationPart": shape(
+    "ConversationPart": object_schema(
         "conversation_part",
         id=TEXT,
         part_type=one_of(*PartType.values),
@@ -100,20 +101,20 @@ SCHEMAS: dict[str, Schema] = {
         attachments=FILES,
         external_id=MAYBE_TEXT,
     ),
-    "ListedConversation": shape("conversation", **CONVERSATION),
-    "Conversation": shape(
+    "ListedConversation": object_schema("conversation", **CONVERSATION),
+    "Conversation": object_schema(
         "conversation",
         **CONVERSATION,
-        conversation_parts=listed("conversation_part", ref("ConversationPart"), total_count=WHOLE),
-        conversation_rating=shape(
+        conversation_parts=list_schema("conversation_part", ref("ConversationPart"), total_count=WHOLE),
+        conversation_rating=object_schema(
             rating=NULL,
             remark=NULL,
             created_at=NULL,
-            customer=shape(type=NULL, id=NULL),
-            teammate=shape(type=NULL, id=NULL),
+            customer=object_schema(type=NULL, id=NULL),
+            teammate=object_schema(type=NULL, id=NULL),
         ),
     ),
-    "Job": shape(
+    "Job": object_schema(
         "job",
         app_id=TEXT,
         id=TEXT,
@@ -123,9 +124,9 @@ SCHEMAS: dict[str, Schema] = {
         updated_at=MOMENT,
         completed_at=MAYBE_MOMENT,
         closing_at=MOMENT,
-        links=shape(self=TEXT, error=TEXT),
-        tasks=many(
-            shape(
+        links=object_schema(self=TEXT, error=TEXT),
+        tasks=array_schema(
+            object_schema(
                 id=TEXT,
                 item_count=WHOLE,
                 state=one_of("pending", "running", "completed"),
@@ -135,13 +136,13 @@ SCHEMAS: dict[str, Schema] = {
             )
         ),
     ),
-    "Subscription": shape("notification_subscription", **SUBSCRIPTION),
-    "Notification": shape(
+    "Subscription": object_schema("notification_subscription", **SUBSCRIPTION),
+    "Notification": object_schema(
         "notification_event",
         id=TEXT,
         topic=one_of(*Topic.values),
         app_id=TEXT,
-        data=shape("notification_event_data", item={"type": ["object", "null"], "additionalProperties": True}),
+        data=object_schema("notification_event_data", item={"type": ["object", "null"], "additionalProperties": True}),
         delivery_attempts=WHOLE,
         first_sent_at=MAYBE_MOMENT,
         created_at=MOMENT,
@@ -151,7 +152,7 @@ SCHEMAS: dict[str, Schema] = {
         next_attempt_at=MAYBE_MOMENT,
         delivered_at=MAYBE_MOMENT,
     ),
-    "Reply": sent(
+    "Reply": body_schema(
         type=one_of("user", "admin", "contact", "lead"),
         message_type=one_of(*replies.ACTIONS),
         body=TEXTUAL,
@@ -161,9 +162,9 @@ SCHEMAS: dict[str, Schema] = {
         user_id=TEXTUAL,
         email=TEXTUAL,
         intercom_user_id=TEXTUAL,
-        attachment_urls={**many({**TEXT, "format": "uri"}), "maxItems": replies.MAX_ATTACHMENTS},
+        attachment_urls={**array_schema({**TEXT, "format": "uri"}), "maxItems": replies.MAX_ATTACHMENTS},
     ),
-    "Read": sent("read", read=SENT_BOOLEAN),
+    "Read": body_schema("read", read=SENT_BOOLEAN),
 }
 CONVERSATION_WITH_PARTS = ref("Conversation")
 MARK_READ = Call(tag="Conversations", sends=ref("Read"), answers=CONVERSATION_WITH_PARTS)
@@ -171,24 +172,24 @@ LOG = Call(
     tag="Subscriptions",
     answers=page_of("notification_event", ref("Notification"), key="items"),
 )
-CHANGED = Call(tag="Subscriptions", sends=sent(**SUBSCRIPTION_SENT), answers=ref("Subscription"))
+CHANGED = Call(tag="Subscriptions", sends=body_schema(**SUBSCRIPTION_SENT), answers=ref("Subscription"))
 SUBSCRIBED = Call(tag="Subscriptions", answers=ref("Subscription"))
 VISITOR_HERE = Call(tag="Leads", answers=ref("Person"))
 VISITOR_CHANGED = Call(tag="Leads", sends=ref("PersonFacts"), answers=ref("Person"))
-OWNER = shape("admin", id=TEXT, name=TEXT, email=MAYBE_TEXT)
+OWNER = object_schema("admin", id=TEXT, name=TEXT, email=MAYBE_TEXT)
 
 
 def bulk(*methods: str, data_type: str) -> Call:
-    item = sent(method=one_of(*methods), data_type=const(data_type), data=FREE)
-    items = {**many(item), "minItems": 1, "maxItems": 1000}
-    return Call(tag="Bulk", sends=sent("items", items=items, job=sent(id=TEXTUAL)), answers=ref("Job"))
+    item = body_schema(method=one_of(*methods), data_type=const(data_type), data=FREE)
+    items = {**array_schema(item), "minItems": 1, "maxItems": 1000}
+    return Call(tag="Bulk", sends=body_schema("items", items=items, job=body_schema(id=TEXTUAL)), answers=ref("Job"))
 
 
 CALLS: dict[type[Endpoint], dict[str, Call]] = {
     conversations.Conversations: {
         "get": Call(
             tag="Conversations",
-            answers=listed("conversation", ref("ListedConversation"), pages=ref("Pages")),
+            answers=list_schema("conversation", ref("ListedConversation"), pages=ref("Pages")),
             more=(
                 "For one user (`type=user`) this also matches email and push messages for that user, at most once per"
                 " 15 minutes. Two headers report whether matching ran and when it may run again."
@@ -216,9 +217,13 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
     messages.Messages: {
         "post": Call(
             tag="Messages",
-            sends=sent(
+            sends=body_schema(
                 "from",
-                **{"from": sent(type=one_of("admin", "user", "contact"), id=TEXTUAL, user_id=TEXTUAL, email=TEXTUAL)},
+                **{
+                    "from": body_schema(
+                        type=one_of("admin", "user", "contact"), id=TEXTUAL, user_id=TEXTUAL, email=TEXTUAL
+                    )
+                },
                 to=ref("PersonNamed"),
                 message_type=one_of("inapp", "email"),
                 subject=TEXTUAL,
@@ -227,7 +232,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
             ),
             answers={
                 "anyOf": [
-                    shape(
+                    object_schema(
                         "admin_message",
                         id=TEXT,
                         created_at=MOMENT,
@@ -236,7 +241,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
                         owner=OWNER,
                         maybe={"subject": TEXT, "template": TEXT},
                     ),
-                    shape(
+                    object_schema(
                         "user_message",
                         id=TEXT,
                         created_at=MOMENT,
@@ -253,7 +258,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
     people.ConvertLead: {
         "post": Call(
             tag="Leads",
-            sends=sent("contact", "user", contact=ref("PersonNamed"), user=ref("PersonFacts")),
+            sends=body_schema("contact", "user", contact=ref("PersonNamed"), user=ref("PersonFacts")),
             answers=ref("Person"),
         )
     },
@@ -266,7 +271,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
     people.ConvertVisitor: {
         "post": Call(
             tag="Leads",
-            sends=sent(
+            sends=body_schema(
                 "visitor",
                 visitor=ref("PersonNamed"),
                 user=ref("PersonFacts"),
@@ -278,8 +283,8 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
     people.UserDeleteRequests: {
         "post": Call(
             tag="Users",
-            sends=sent("intercom_user_id", intercom_user_id=TEXTUAL),
-            answers=shape(id=TEXT),
+            sends=body_schema("intercom_user_id", intercom_user_id=TEXTUAL),
+            answers=object_schema(id=TEXT),
         )
     },
     jobs.BulkUsers: {"post": bulk("post", "delete", data_type="user")},
@@ -291,13 +296,13 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
             tag="Bulk",
             answers=page_of(
                 "job_item",
-                shape(
+                object_schema(
                     "job_item",
                     id=TEXT,
                     method=TEXT,
                     data_type=TEXT,
                     data=FREE,
-                    error=shape(code=TEXT, message=TEXT),
+                    error=object_schema(code=TEXT, message=TEXT),
                 ),
                 key="items",
             ),
@@ -306,16 +311,16 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
     subscriptions.Subscriptions: {
         "post": Call(
             tag="Subscriptions",
-            sends=sent("url", "topics", **SUBSCRIPTION_SENT),
-            answers=shape("notification_subscription", **SUBSCRIPTION, hub_secret=TEXT),
+            sends=body_schema("url", "topics", **SUBSCRIPTION_SENT),
+            answers=object_schema("notification_subscription", **SUBSCRIPTION, hub_secret=TEXT),
         ),
         "get": Call(
             tag="Subscriptions",
-            answers=listed(
+            answers=list_schema(
                 "notification_subscription",
                 ref("Subscription"),
                 key="items",
-                subscriptions=many(ref("Subscription")),
+                subscriptions=array_schema(ref("Subscription")),
                 pages=ref("Pages"),
                 total_count=WHOLE,
             ),

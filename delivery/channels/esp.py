@@ -1,4 +1,4 @@
-"""Email service providers (ESPs): what an answer of their API means for one email. The back-ends are django-anymail's.
+"""Email service providers (ESPs): the meaning of their answers for one email. The back-ends are django-anymail's.
 
 As with SMTP, it matters how far the request got: before it left, nothing was accepted; after it, only an answer tells.
 A gateway's answer (502, 504) says that it lost the provider, not that the provider accepted nothing.
@@ -98,7 +98,7 @@ def has_not_left(cause: BaseException | None) -> bool:
 
 
 def error_text(error: AnymailError) -> str:
-    """Return the provider's own words, shortened."""
+    """Return the text of the provider's answer, shortened."""
     if error.response is None:
         return " ".join(str(error).split())[:ERROR_MAX_LENGTH]
     return f"{error.response.status_code} {' '.join(str(error.response.text).split())}"[:ERROR_MAX_LENGTH].strip()

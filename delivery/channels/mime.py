@@ -110,7 +110,6 @@ def fold_header(name: str, value: str) -> bytes:
 
 
 def mime_part(text: str, subtype: str) -> bytes:
-    """Return one part with its headers."""
     content = text.encode()
     if max(map(len, content.split(b"\n"))) > RFC5322_EMAIL_LINE_LENGTH_LIMIT:
         return SafeMIMEText(text, subtype, UTF_8).as_bytes(linesep="\r\n")

@@ -12,7 +12,7 @@ from email.utils import formataddr
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.signing import Signer
-from django.db import transaction
+from django.db.models import prefetch_related_objects
 from django.template.loader import render_to_string
 
 from audiences.intake.attributes.fields import replace_unstorable
@@ -23,6 +23,7 @@ from delivery.matching import direct
 from delivery.models import AnswerMail, ChannelOutage, Conversation, ConversationPart, DeliveryRecord, PartType, Status
 from delivery.reply_addresses import ReferentKind, reply_address, return_path
 from delivery.sending import batch, outcome, suppression, throttle
+from delivery.sending.outbox import Outbox
 from messaging.content import ContentError
 from messaging.content.plain_text import html_to_text
 from messaging.models import Channel, Sender
@@ -30,7 +31,7 @@ from messaging.models import Channel, Sender
 log = logging.getLogger(__name__)
 
 Clock = Callable[[], datetime]
-LEASE = timedelta(minutes=10)
+OUTBOX = Outbox(model=AnswerMail, status="status", lease=timedelta(minutes=10), back_off=outcome.BACK_OFF)
 MAX_QUOTE_LENGTH = 600
 RELATED = ("part__teammate", "part__conversation__customer", "part__conversation__record__message__sender")
 
@@ -47,10 +48,10 @@ def send_due_answer_emails(*, clock: Clock, until: datetime) -> int:
             if mail is None:
                 break
             if why := reason_not_to_send(mail.part):
-                settle_answer_email(mail, status=Status.SKIPPED, detail=why)
+                OUTBOX.settle(mail, status=Status.SKIPPED, detail=why)
             elif not send_when_throttle_allows(mail, clock=clock):
                 # The next sweep continues.
-                settle_answer_email(mail, status=Status.WAITING, attempts=mail.attempts - 1)
+                OUTBOX.put_back(mail)
                 break
             else:
                 sent += 1
@@ -72,16 +73,9 @@ def send_when_throttle_allows(mail: AnswerMail, *, clock: Clock) -> bool:
 
 def claim_answer_email(*, at: datetime) -> AnswerMail | None:
     """Claim one due email and commit; return None if other workers have claimed all of them."""
-    with transaction.atomic():
-        due = AnswerMail.objects.due(at).select_for_update(skip_locked=True).order_by("due_at", "pk")
-        pk = due.values_list("pk", flat=True).first()
-        if pk is None:
-            return None
-        taken = AnswerMail.objects.filter(pk=pk)
-        mail = taken.select_related(*RELATED).get()
-        mail.status, mail.taken_at, mail.attempts = Status.SENDING, at, mail.attempts + 1
-        mail.save(update_fields=["status", "taken_at", "attempts"])
-    return mail
+    taken = OUTBOX.claim(AnswerMail.objects.due(at), at=at, limit=1, taken_at=at)
+    prefetch_related_objects(taken, *RELATED)
+    return taken[0] if taken else None
 
 
 def reason_not_to_send(part: ConversationPart) -> str:
@@ -103,48 +97,38 @@ def send_answer_email(mail: AnswerMail, *, clock: Clock) -> bool:
         finished = build_answer_envelope(mail.part)
     except Exception:
         log.exception("the email of answer %s cannot be built", mail.part_id)
-        settle_answer_email(mail, status=Status.FAILED, detail="The email could not be built.")
+        OUTBOX.settle(mail, status=Status.FAILED, detail="The email could not be built.")
         return True
     try:
         provider_id = batch.channel_of(Channel.EMAIL).send(finished)
     except NoSuchMailbox as reason:
-        settle_answer_email(mail, status=Status.FAILED, detail=str(reason))
+        OUTBOX.settle(mail, status=Status.FAILED, detail=str(reason))
         suppression.flag_hard_bounce(mail.part.conversation.customer_id, address=finished.to[0], at=clock())
     except Rejected as reason:
-        settle_answer_email(mail, status=Status.FAILED, detail=str(reason))
+        OUTBOX.settle(mail, status=Status.FAILED, detail=str(reason))
     except ChannelDown as reason:
-        due_at = clock() + outcome.OUTAGE_RETRY_AFTER
-        settle_answer_email(mail, status=Status.WAITING, detail=str(reason), due_at=due_at, attempts=mail.attempts - 1)
+        OUTBOX.put_back(mail, detail=str(reason), due_at=clock() + outcome.OUTAGE_RETRY_AFTER)
         log.warning("answer emails are not sent, email is unavailable: %s", reason)
         ChannelOutage.record_refusal(Channel.EMAIL, why=replace_unstorable(str(reason)), at=clock())
         return False
     except Unavailable as reason:
-        if mail.attempts > len(outcome.BACK_OFF):
-            settle_answer_email(mail, status=Status.FAILED, detail=str(reason))
-        else:
-            again_at = clock() + outcome.BACK_OFF[mail.attempts - 1]
-            settle_answer_email(mail, status=Status.WAITING, detail=str(reason), due_at=again_at)
+        if not OUTBOX.retry(mail, at=clock(), detail=str(reason)):
+            OUTBOX.settle(mail, status=Status.FAILED, detail=str(reason))
     except Exception as reason:
         # The server may have received the email before the error.
         log.warning("email of answer %s is uncertain", mail.part_id, exc_info=True)
-        settle_answer_email(mail, status=Status.UNCERTAIN, detail=f"{type(reason).__name__}: {reason}")
+        OUTBOX.settle(mail, status=Status.UNCERTAIN, detail=f"{type(reason).__name__}: {reason}")
     else:
-        settle_answer_email(
-            mail, status=Status.SENT, sent_at=clock(), detail="", provider_id=replace_unstorable(provider_id)
-        )
+        provider_id = replace_unstorable(provider_id)
+        OUTBOX.settle(mail, status=Status.SENT, sent_at=clock(), detail="", provider_id=provider_id)
     return True
-
-
-def settle_answer_email(mail: AnswerMail, *, status: Status, detail: str | None = None, **facts: object) -> None:
-    """Write the outcome, if this worker's claim is still valid."""
-    claimed = AnswerMail.objects.filter(pk=mail.pk, status=Status.SENDING, taken_at=mail.taken_at)
-    claimed.update(status=status, **facts, **({} if detail is None else {"detail": replace_unstorable(detail)}))
 
 
 def expire_leases(*, at: datetime) -> int:
     """Mark emails as uncertain whose worker never settled them; return their number."""
-    abandoned = AnswerMail.objects.taken_before(at - LEASE)
-    return abandoned.update(status=Status.UNCERTAIN, detail="The worker stopped while sending.")
+    return OUTBOX.expired(at).update(
+        status=Status.UNCERTAIN, claim=None, leased_until=None, detail="The worker stopped while sending."
+    )
 
 
 def build_answer_envelope(part: ConversationPart) -> Envelope:

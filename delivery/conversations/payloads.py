@@ -9,7 +9,8 @@ from messaging.content import ContentError
 from messaging.content.plain_text import html_to_text
 from messaging.models import Channel, Message
 
-MESSAGE_TYPES = {Channel.IN_APP: "conversation", Channel.EMAIL: "email", Channel.PUSH: "push"}
+# An in-app message is a conversation for clients; other types are the names of channels.
+MESSAGE_TYPES: dict[Channel, str] = {channel: channel.value for channel in Channel} | {Channel.IN_APP: "conversation"}
 
 
 def body_of(html: str, *, plain: bool) -> str:

@@ -47,13 +47,14 @@ STATUS_RANK: dict[Status, int] = {
 SETTLED = (Status.WITHDRAWN, Status.SKIPPED, Status.FAILED)
 ENGAGEMENT_FIELDS = ("replied_at", "clicked_at", "opened_at", "dismissed_at")
 
-# Statements that move the lead's rows to the user, without duplicates. `move_records` moves records and conversations;
-# the visitor row is deleted because the browser is the user's from now on.
-MOVES: dict[type[Model], tuple[str, ...]] = {
+# How the lead's rows become the user's: the foreign key to change, or statements for tables in which both may have the
+# same row. `move_records` moves records and conversations; the visitor row is deleted because the browser is the user's
+# from now on.
+MOVES: dict[type[Model], str | tuple[str, ...]] = {
     DeliveryRecord: (),
     Conversation: (),
     Visitor: ("DELETE FROM delivery_visitor WHERE customer_id = %(lead)s",),
-    Message: ("UPDATE messaging_message SET to_customer_id = %(user)s WHERE to_customer_id = %(lead)s",),
+    Message: "to_customer",
     CustomerTag: (
         "INSERT INTO audiences_customertag (customer_id, tag_id, created_at) SELECT %(user)s, tag_id, created_at"
         " FROM audiences_customertag WHERE customer_id = %(lead)s ORDER BY tag_id ON CONFLICT DO NOTHING",
@@ -64,9 +65,9 @@ MOVES: dict[type[Model], tuple[str, ...]] = {
         " FROM audiences_membership WHERE customer_id = %(lead)s ORDER BY company_id ON CONFLICT DO NOTHING",
         "DELETE FROM audiences_membership WHERE customer_id = %(lead)s",
     ),
-    Device: ("UPDATE audiences_device SET customer_id = %(user)s WHERE customer_id = %(lead)s",),
-    Note: ("UPDATE audiences_note SET customer_id = %(user)s WHERE customer_id = %(lead)s",),
-    Notification: ("UPDATE audiences_notification SET customer_id = %(user)s WHERE customer_id = %(lead)s",),
+    Device: "customer",
+    Note: "customer",
+    Notification: "customer",
     # Before the events are merged: an event of both at the same time counts once.
     EventSummary: (
         "INSERT INTO audiences_eventsummary AS s (customer_id, name, count, first_at, last_at)"
@@ -127,9 +128,12 @@ def merge(lead: Customer, *, into: Customer, at: datetime) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL outbound.merging = 'on'")
         move_records(lead, into, at=at)
-        for statements in MOVES.values():
-            for statement in statements:
-                cursor.execute(statement, {"lead": lead.pk, "user": into.pk})
+        for model, move in MOVES.items():
+            if isinstance(move, str):
+                model._default_manager.filter(**{move: lead}).update(**{move: into})  # noqa: SLF001 - of any model
+            else:
+                for statement in move:
+                    cursor.execute(statement, {"lead": lead.pk, "user": into.pk})
         cursor.execute("SET LOCAL outbound.merging = 'off'")
     Customer.objects.filter(pk=lead.pk).update(email=None, archived_at=at, updated_at=at)
     merge_profile(into, lead, at=at)

@@ -6,8 +6,10 @@ SQL is compiled once per version and workspace generation and cached in the proc
 from datetime import datetime
 from zoneinfo import ZoneInfo, available_timezones
 
+from django.db import connection
+
 from audiences.compiler import CURRENT_VIEW, Condition, View, compile_tree
-from audiences.models import Workspace
+from audiences.models import Customer, Workspace
 from audiences.rules import RuleError
 from delivery.models import Reason
 from messaging import delivery_window
@@ -41,11 +43,26 @@ AS_MATCHED = View(
 )
 
 
+def unreachable_conditions(message: Message) -> tuple[tuple[Reason, str], ...]:
+    """Return the reasons why the customer `c` cannot be reached, each with its condition in SQL."""
+    table = UNREACHABLE_ALONE if message.to_customer_id else UNREACHABLE
+    return (Reason.ARCHIVED, "c.archived_at IS NOT NULL"), *table[Channel(message.channel)]
+
+
 def unreachable_reason_sql(message: Message) -> str:
     """Return SQL for why the customer `c` cannot be reached; NULL if they can."""
-    rows = (UNREACHABLE_ALONE if message.to_customer_id else UNREACHABLE)[Channel(message.channel)]
-    archived = f"WHEN c.archived_at IS NOT NULL THEN '{Reason.ARCHIVED}'"
-    return f"(CASE {archived}" + "".join(f" WHEN {sql} THEN '{reason}'" for reason, sql in rows) + " END)"
+    cases = (f" WHEN {sql} THEN '{reason}'" for reason, sql in unreachable_conditions(message))
+    return f"(CASE{''.join(cases)} END)"
+
+
+def unreachable_reasons(message: Message, customer: Customer) -> tuple[Reason, ...]:
+    """Return all reasons why this message's channel cannot reach this customer, the first of them first."""
+    rows = unreachable_conditions(message)
+    with connection.cursor() as cursor:
+        columns = ", ".join(f"({sql}) IS TRUE" for _, sql in rows)
+        cursor.execute(f"SELECT {columns} FROM audiences_customer c WHERE c.id = %s", [customer.pk])
+        found = cursor.fetchone() or ()
+    return tuple(reason for (reason, _), held in zip(rows, found, strict=False) if held)
 
 
 def has_left_sql(record: str = "r") -> str:
@@ -59,6 +76,9 @@ def has_left_sql(record: str = "r") -> str:
         f" AND belongs.company_id = {record}.company_id) IS NOT TRUE)"
     )
 
+
+# Whether a device has, or may have, the push of a record `r`.
+IS_ON_A_DEVICE = "EXISTS (SELECT FROM delivery_devicecopy d WHERE d.record_id = r.id)"
 
 # Two addresses with the same value are one inbox.
 INBOX = "lower(btrim(c.email))"

@@ -135,7 +135,7 @@ def explain(message: Message, customer: Customer, *, at: datetime) -> Explanatio
             pairs, asks_role = evaluate_rules(message, customer, at=at)
         except RuleError as wrong:
             trouble = str(wrong)
-    unreachable = unreachable_reasons(message, customer)
+    unreachable = conditions.unreachable_reasons(message, customer)
     capped_until = free_at(message, customer, at=at)
     records = {
         record.company_id: record
@@ -281,17 +281,6 @@ def value_expression(compiler: Compiler, node: Rule | Group) -> str:
     if attribute.kind is Kind.EVENT:
         return TIMES_HAPPENED.format(name=compiler.add_param(attribute.key, "text"))
     return compiler.column_sql(attribute)
-
-
-def unreachable_reasons(message: Message, customer: Customer) -> tuple[Reason, ...]:
-    """Return all reasons why this message's channel cannot reach this customer."""
-    table = conditions.UNREACHABLE_ALONE if message.to_customer_id else conditions.UNREACHABLE
-    rows = ((Reason.ARCHIVED, "c.archived_at IS NOT NULL"), *table[Channel(message.channel)])
-    with connection.cursor() as cursor:
-        columns = ", ".join(f"({sql}) IS TRUE" for _, sql in rows)
-        cursor.execute(f"SELECT {columns} FROM audiences_customer c WHERE c.id = %s", [customer.pk])
-        found = cursor.fetchone() or ()
-    return tuple(reason for (reason, _), held in zip(rows, found, strict=False) if held)
 
 
 def zone_of(message: Message, customer: Customer) -> ZoneInfo:

@@ -1,18 +1,21 @@
 """Webhooks of email service providers; django-anymail authenticates them and normalises their formats.
 
-An error here is answered with status 500, so the provider posts the event again.
+A malformed body is answered with status 400. An error here is answered with status 500, so the provider posts the event
+again.
 """
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from functools import wraps
 from typing import Any
 
 from anymail import urls
+from anymail.exceptions import AnymailAPIError, AnymailConfigurationError
 from anymail.inbound import AnymailInboundMessage
-from anymail.signals import EventType, RejectReason, inbound, tracking
+from anymail.signals import AnymailInboundEvent, EventType, RejectReason, inbound, tracking
 from anymail.utils import get_request_basic_auth
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -37,6 +40,7 @@ MAX_DETAIL_LENGTH = 500
 BINARY_TYPE = "application/octet-stream"
 # A provider posts a whole email at once, with its attachments.
 MAX_REQUEST_BYTES = 50 * 2**20
+MALFORMED = "The body of this request is not in the format of this provider."
 View = Callable[..., HttpResponseBase]
 
 # Events that say nothing about an email (a subscription, an unknown event) are missing.
@@ -112,7 +116,7 @@ def handle_tracking_event(event: Any, esp_name: str, **_later: Any) -> None:
     found = Feedback(
         type=type_,
         at=event_time(event, now=timezone.now()),
-        address=str(event.recipient or ""),
+        address=clean_text(str(event.recipient or "")),
         provider_id=provider_id,
         detail=detail,
     )
@@ -194,6 +198,68 @@ def as_text(content: bytes | str) -> str:
     return content if isinstance(content, str) else content.decode(errors="replace")
 
 
+# The errors of django-anymail about a body. Subclasses of its own errors are about missing settings or the network.
+FORMAT_ERRORS: tuple[type[Exception], ...] = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+EXACT_FORMAT_ERRORS = (AnymailAPIError, AnymailConfigurationError)
+
+
+class Malformed(Exception):
+    """The body is not in the provider's format."""
+
+
+@contextmanager
+def format_errors_as_malformed(exact: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Raise Malformed instead of the errors of django-anymail about a body."""
+    try:
+        yield
+    except FORMAT_ERRORS + exact as wrong:
+        # An answer of the provider's API that is not JSON raises an OSError that is also a ValueError.
+        if isinstance(wrong, OSError) or (isinstance(wrong, exact) and type(wrong) not in exact):
+            raise
+        raise Malformed from wrong
+
+
+def check_email(mail: AnymailInboundMessage | None) -> None:
+    """Raise an error if a provider's fields, which django-anymail copies unchecked, are missing or not texts."""
+    if mail is None:
+        raise ValueError("An inbound event has no email.")
+    texts = [part.get_payload() for part in mail.walk() if not part.is_multipart()]
+    for text in (*texts, mail.envelope_sender, mail.envelope_recipient):
+        if not isinstance(text, str | bytes | None):
+            raise TypeError("A text or an address of an inbound email has another type.")
+
+
+class MalformedBodyMixin:
+    """Part of a view of django-anymail that distinguishes its errors about a body from errors of our handlers."""
+
+    def run_validators(self, request: HttpRequest) -> None:
+        """Check the request's signature, which some providers put into the body."""
+        with format_errors_as_malformed((AnymailAPIError,)):
+            super().run_validators(request)  # type: ignore[misc] # of the view that this is mixed into
+
+    def parse_events(self, request: HttpRequest) -> list[Any]:
+        """Return all events of the body, before the first one is handled."""
+        with format_errors_as_malformed(EXACT_FORMAT_ERRORS):
+            events = [event for event in super().parse_events(request) if event is not None]  # type: ignore[misc]
+            for event in events:
+                if isinstance(event, AnymailInboundEvent):
+                    check_email(event.message)
+            return events
+
+
+def refuse_malformed_bodies(view: View) -> View:
+    """Return a view of django-anymail that raises Malformed about a body in another format."""
+    of_provider = view.view_class  # type: ignore[attr-defined]
+    return type(of_provider.__name__, (MalformedBodyMixin, of_provider), {}).as_view()  # type: ignore[attr-defined]
+
+
 def accept_large_requests(view: View) -> View:
     """Accept requests as large as an email from callers that know the secret; Django's limit applies to all others."""
 
@@ -203,6 +269,8 @@ def accept_large_requests(view: View) -> View:
         if not any(constant_time_compare(given, secret) for secret in settings.WEBHOOK_SECRET):
             try:
                 return view(request, *args, **kwargs)
+            except Malformed:
+                return HttpResponse(MALFORMED, status=400, content_type="text/plain")
             except ImproperlyConfigured as unset:
                 # Only a request without the secret: a provider's own request fails until its settings exist.
                 raise Http404("This provider is not set up.") from unset
@@ -219,11 +287,19 @@ def accept_large_requests(view: View) -> View:
             # Answered with 200: posting it again would not help.
             log.warning("an inbound email is nested too deeply to be parsed")
             return HttpResponse("This email is nested too deeply.", content_type="text/plain")
+        except Malformed:
+            log.warning("the body of %s is malformed", request.path, exc_info=True)
+            return HttpResponse(MALFORMED, status=400, content_type="text/plain")
 
     return wrapped
 
 
 urlpatterns = [
-    URLPattern(found.pattern, accept_large_requests(found.callback), found.default_args, found.name)
+    URLPattern(
+        found.pattern,
+        accept_large_requests(refuse_malformed_bodies(found.callback)),
+        found.default_args,
+        found.name,
+    )
     for found in urls.urlpatterns
 ]

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
-from django.db import connection, transaction
+from django.db import transaction
 
 from audiences.models import Company, Customer
 from delivery.eligibility import conditions
@@ -29,11 +29,7 @@ def unreachable_reason(customer: Customer, *, channel: str) -> Reason | None:
 
     Unsubscribed customers can be reached: the console warns first, and the API refuses.
     """
-    blocked = conditions.unreachable_reason_sql(Message(channel=channel, to_customer=customer))
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {blocked} FROM audiences_customer c WHERE c.id = %s", [customer.pk])
-        row = cursor.fetchone()
-    return Reason(row[0]) if row and row[0] else None
+    return next(iter(conditions.unreachable_reasons(Message(channel=channel, to_customer=customer), customer)), None)
 
 
 def send_to_one(
@@ -82,7 +78,7 @@ def send_to_one(
 def missing_fields(*, channel: str, sender: Sender | None, subject: str, body: str) -> dict[str, str]:
     """Return the errors for missing parts, by field."""
     needed = {
-        "sender": (sender is not None, "Choose who the message is from."),
+        "sender": (sender is not None, authoring.NO_SENDER),
         "subject": (channel != Channel.EMAIL or subject.strip(), "An email needs a subject."),
         "body": (html_to_text(body).strip() or "<img" in body, "The message has no text yet."),
     }

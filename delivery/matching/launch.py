@@ -27,7 +27,7 @@ def launch(
         message_lifecycle.prepare_launch(message, at=at, sample=sample)
         made = insert_one_off_records(message, at=at, sample=sample, progress=progress)
         if not made:
-            raise NotReady("Nobody matches right now, so this one-off would reach nobody.")
+            raise NotReady("No customer matches right now, so this one-off would reach no one.")
         message_lifecycle.mark_live(message, at=at, sample=sample)
     sql.analyze_after(made)
     return made

@@ -21,7 +21,7 @@ def pause(message: Message) -> None:
 
 @retried
 def stop(message: Message) -> None:
-    """Stop a message for good and withdraw waiting records; beyond one slice the sweep continues."""
+    """Stop a message permanently and withdraw waiting records; beyond one slice the sweep continues."""
     locks.block_batches_and_rounds(message)
     message_lifecycle.stop(message)
     withdraw_stopped(message)

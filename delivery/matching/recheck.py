@@ -9,7 +9,7 @@ from audiences.compiler import Condition
 from delivery.eligibility import conditions
 from delivery.matching import sql
 from delivery.models import Reason, Status
-from messaging.models import Message
+from messaging.models import Channel, Message
 
 
 def recheck_due(message: Message, *, at: datetime) -> int:
@@ -49,9 +49,13 @@ def recheck_held(message: Message, *, at: datetime, condition: Condition | None 
 def recheck_records(
     message: Message, *, at: datetime, condition: Condition, among: str, matched_at: str, due: str
 ) -> int:
-    """Requeue waiting records that still match and withdraw the others, in slices."""
+    """Requeue waiting records that still match and withdraw the others, in slices.
+
+    A push that a device has stays in the queue, because it counts as sent (behaviour 4.18).
+    """
     waiting = f"r.message_id = %(message)s::bigint AND r.status = '{Status.WAITING}' AND {among}"
     same_company = "r.company_id = k.id" if message.per_company else "TRUE"
+    on_device = conditions.IS_ON_A_DEVICE if message.channel == Channel.PUSH else "FALSE"
     pairs = condition.pairs(
         per_company=message.per_company,
         joins=" JOIN slice r ON r.customer_id = c.id",
@@ -62,7 +66,8 @@ def recheck_records(
         f"WITH slice AS MATERIALIZED (SELECT r.* FROM delivery_deliveryrecord r WHERE {waiting}"
         " ORDER BY r.due_at, r.id LIMIT %(slice)s FOR UPDATE SKIP LOCKED),"
         f" pairs AS MATERIALIZED ({pairs}),"
-        " judged AS (SELECT r.id, p.record_id IS NOT NULL AS holds, p.due_at FROM slice r"
+        f" judged AS (SELECT r.id, p.record_id IS NOT NULL OR {on_device} AS holds,"
+        f" CASE WHEN p.record_id IS NULL AND {on_device} THEN r.due_at ELSE p.due_at END AS due_at FROM slice r"
         " LEFT JOIN pairs p ON p.record_id = r.id)"
         " UPDATE delivery_deliveryrecord r SET"
         f" status = CASE WHEN holds THEN '{Status.WAITING}' ELSE '{Status.WITHDRAWN}' END,"

@@ -14,10 +14,6 @@ class AnswerMailQuerySet(models.QuerySet["AnswerMail"]):
         """Answer emails due at `at`."""
         return self.filter(status=Status.WAITING, due_at__lte=at)
 
-    def taken_before(self, moment: datetime) -> Self:
-        """Answer emails claimed before this moment and not settled."""
-        return self.filter(status=Status.SENDING, taken_at__lt=moment)
-
 
 class AnswerMail(models.Model):
     """The email of one answer, created with it. Each answer has one, so none is sent twice."""
@@ -25,6 +21,10 @@ class AnswerMail(models.Model):
     part = models.OneToOneField(ConversationPart, on_delete=models.CASCADE, related_name="mail")
     status = models.CharField(max_length=16, choices=Status, default=Status.WAITING)
     due_at = models.DateTimeField()
+    # The claim while sending, and the end of its lease.
+    claim = models.UUIDField(null=True, blank=True)
+    leased_until = models.DateTimeField(null=True, blank=True)
+    # When it was last claimed: the best known moment of sending for an uncertain email.
     taken_at = models.DateTimeField(null=True, blank=True)
     sent_at = models.DateTimeField(null=True, blank=True)
     attempts = models.PositiveSmallIntegerField(default=0)
@@ -37,7 +37,7 @@ class AnswerMail(models.Model):
     class Meta:
         indexes = [
             models.Index(name="answer_due", fields=("due_at", "id"), condition=models.Q(status="waiting")),
-            models.Index(name="answer_in_hand", fields=("taken_at",), condition=models.Q(status="sending")),
+            models.Index(name="answer_in_hand", fields=("leased_until",), condition=models.Q(status="sending")),
         ]
 
     def __str__(self) -> str:

@@ -93,19 +93,10 @@ class DeliveryRecordQuerySet(models.QuerySet["DeliveryRecord"]):
         """Records with this id of a provider."""
         return self.filter(NAMED_BY_PROVIDER, provider_id=provider_id)
 
-    def undone(self) -> Self:
-        """Records that keep a one-off from being sent."""
-        return self.filter(status__in=UNDONE)
-
     def mark_sending(self, *, claim: UUID, until: datetime) -> int:
         """Record a claim and its lease, before the first byte leaves."""
         return self.filter(status=Status.WAITING).update(
             status=Status.SENDING, claim=claim, leased_until=until, attempts=F("attempts") + 1, reason=Reason.NONE
-        )
-
-    def mark_sent(self, *, at: datetime) -> int:
-        return self.filter(status=Status.SENDING).update(
-            status=Status.SENT, sent_at=at, reason=Reason.NONE, detail="", claim=None, leased_until=None, due_at=None
         )
 
     def mark_failed(self, *, reason: Reason, detail: str) -> int:
@@ -154,9 +145,6 @@ class DeliveryRecordQuerySet(models.QuerySet["DeliveryRecord"]):
         """Return the number of records by status, zeros included."""
         found = dict(self.order_by().values_list("status").annotate(n=models.Count("pk")))
         return {status.value: found.get(status.value, 0) for status in Status}
-
-    def people(self) -> int:
-        return self.aggregate(n=models.Count("customer", distinct=True))["n"]
 
 
 class DeliveryRecord(models.Model):
@@ -266,7 +254,7 @@ class DeliveryRecord(models.Model):
                             USING ERRCODE = 'check_violation';
                     END IF;
                     IF OLD.status = 'withdrawn' AND of_message.send_type <> 'ongoing' THEN
-                        RAISE EXCEPTION 'Only an ongoing message takes up again what was withdrawn.'
+                        RAISE EXCEPTION 'Only a withdrawn record of an ongoing message can wait again.'
                             USING ERRCODE = 'check_violation';
                     END IF;
                 END IF;

@@ -18,6 +18,7 @@ from messaging.models import Channel, Message
 
 SWEEP = "sweep"
 COUNT_SUMS = ", ".join(f"sum({name})::bigint" for name in COUNTED)
+# One statement, so that a fold of changes meanwhile is seen fully or not at all.
 BY_CHANNEL = (
     f"SELECT m.channel, {COUNT_SUMS} FROM (SELECT message_id, {counters.COUNT_COLUMNS} FROM delivery_count"
     f" UNION ALL SELECT message_id, {counters.SUM_COUNTED} FROM delivery_countchange GROUP BY message_id) AS both_kinds"

@@ -15,19 +15,18 @@ RATE_WINDOW = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Progress of one message, such as "stopped after 1,204; 3,796 held", and its rate."""
+    """Progress of one message, such as "1,204 of 5,000 done", and its rate."""
 
-    handed_over: int
-    held: int
+    done: int
+    left: int
     others: int
     per_second: float
     ends_at: datetime | None
     is_moving: bool
 
     def __str__(self) -> str:
-        if self.is_moving:
-            return f"{self.handed_over:,} handed over; {self.held:,} to go"
-        return f"stopped after {self.handed_over:,}; {self.held:,} held"
+        share = f"{self.done:,} of {self.done + self.left:,}"
+        return f"{share} done" if self.is_moving else f"stopped after {share}"
 
 
 def progress_of(message: Message, *, at: datetime) -> Progress:
@@ -41,8 +40,8 @@ def progress_of(message: Message, *, at: datetime) -> Progress:
         left = DeliveryRecord.objects.due(at).filter(message=message).count() + did.sending
         ends_at = estimate_end(left, per_second=rate, pace=pace, at=at)
     return Progress(
-        handed_over=did.sent + did.uncertain + did.failed,
-        held=did.waiting + did.sending,
+        done=did.sent + did.uncertain + did.failed,
+        left=did.waiting + did.sending,
         others=did.skipped + did.withdrawn,
         per_second=rate,
         ends_at=ends_at,

@@ -53,6 +53,8 @@ DEVICES = (
     " WHERE v.customer_id = c.id AND v.retired_at IS NULL AND NOT EXISTS"
     " (SELECT FROM delivery_devicecopy d WHERE d.record_id = r.id AND d.device_id = v.id))"
 )
+# The addresses of a copy for the customer `c`. In-app messages have none: a visit shows them.
+RECIPIENTS: dict[Channel, str] = {Channel.EMAIL: "array[c.email]", Channel.PUSH: DEVICES}
 IS_ON_A_DEVICE = "EXISTS (SELECT FROM delivery_devicecopy d WHERE d.record_id = r.id)"
 # The number of columns before FACTS.
 HEAD_COLUMNS = 13
@@ -326,8 +328,8 @@ def give_up_reason_sql(message: Message) -> str:
 def recipients_sql(message: Message) -> str:
     """Return SQL for the recipients of a copy. A push goes to no further device once the customer is unreachable."""
     if message.channel == Channel.PUSH:
-        return f"(CASE WHEN {blocked_reason_sql(message)} IS NULL THEN {DEVICES} END)"
-    return "array[c.email]"
+        return f"(CASE WHEN {blocked_reason_sql(message)} IS NULL THEN {RECIPIENTS[Channel.PUSH]} END)"
+    return RECIPIENTS[Channel(message.channel)]
 
 
 def unreachable_records(message: Message, records: Collection[int]) -> set[int]:

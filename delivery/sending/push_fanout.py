@@ -97,7 +97,7 @@ def fan_out_result(record: int, answers: Answers, *, earlier: Sequence[DeviceCop
         answer = ids[0]
     else:
         answer = next(iter([*perhaps, *final]), None) or NoReachableDevice(
-            "No device of this customer takes pushes any more."
+            "No device of this customer accepts push messages now."
         )
     given = [DeviceResult(record, token, taken=True, provider_id=name) for token, name in taken.items()]
     given += [DeviceResult(record, token, taken=False) for token in lost]

@@ -6,10 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Sum
+from django.db.models import Max, Min, Q, Sum
 
+from audiences.models import Customer
 from delivery.models import DeliveryRecord, Hit, Link, VisitorKind
-from messaging.models import Message
+from messaging.models import Channel, Message
 
 # A client that follows every link of an email this soon after it was sent is a scanner, whatever its user agent.
 SCANNER_WINDOW = timedelta(seconds=30)
@@ -35,21 +36,6 @@ SELECT record_id, message_id, link_id, 'machine', number, first_at, last_at FROM
 ON CONFLICT (record_id, link_id, who) DO UPDATE SET number = delivery_hit.number + excluded.number,
     first_at = least(delivery_hit.first_at, excluded.first_at),
     last_at = greatest(delivery_hit.last_at, excluded.last_at)
-"""
-# The remaining hits are by people; the record's times follow from them.
-UPDATE_RECORD_TIMES = """
-UPDATE delivery_deliveryrecord r SET opened_at = people.opened_at, clicked_at = people.clicked_at
-FROM (SELECT min(first_at) AS opened_at, min(first_at) FILTER (WHERE link_id IS NOT NULL) AS clicked_at
-    FROM delivery_hit WHERE record_id = %(record)s AND who = 'person') AS people
-WHERE r.id = %(record)s
-"""
-UPDATE_CUSTOMER_TIMES = """
-UPDATE audiences_customer c SET last_opened_email_at = people.opened_at, last_clicked_email_at = people.clicked_at
-FROM (SELECT max(h.last_at) AS opened_at, max(h.last_at) FILTER (WHERE h.link_id IS NOT NULL) AS clicked_at
-    FROM delivery_hit h JOIN delivery_deliveryrecord r ON r.id = h.record_id
-    JOIN messaging_message m ON m.id = h.message_id AND m.channel = 'email'
-    WHERE r.customer_id = %(customer)s AND h.who = 'person') AS people
-WHERE c.id = %(customer)s
 """
 
 
@@ -85,9 +71,16 @@ def reclassify_scanner_clicks(record: DeliveryRecord, *, version_id: int, at: da
         # Concurrent requests wait here, so that they update the rows below one after the other.
         DeliveryRecord.objects.select_for_update(no_key=True, of=("self",)).get(pk=record.pk)
         cursor.execute(MOVE_CLICKS_TO_MACHINE, given)
-        cursor.execute(UPDATE_RECORD_TIMES, given)
-    with connection.cursor() as cursor:
-        cursor.execute(UPDATE_CUSTOMER_TIMES, {"customer": record.customer_id})
+        # The remaining hits are by people; the record's times follow from them.
+        by_people = Hit.objects.filter(record=record, who=VisitorKind.PERSON)
+        first = by_people.aggregate(opened_at=Min("first_at"), clicked_at=Min("first_at", filter=~Q(link=None)))
+        DeliveryRecord.objects.filter(pk=record.pk).update(**first)
+    with transaction.atomic():
+        locked = Customer.objects.filter(pk=record.customer_id).lock()
+        emails = Hit.objects.filter(record__customer__in=locked, message__channel=Channel.EMAIL, who=VisitorKind.PERSON)
+        opened, clicked = Max("last_at"), Max("last_at", filter=~Q(link=None))
+        last = emails.aggregate(last_opened_email_at=opened, last_clicked_email_at=clicked)
+        Customer.objects.filter(pk=record.customer_id).update(**last)
     return True
 
 

@@ -11,11 +11,9 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
-from uuid import uuid4
 
-from django.db import OperationalError, connection, transaction
-from django.db.models import F
+from django.db import OperationalError, connection
+from django.db.models import F, prefetch_related_objects
 from django.db.models.functions import Coalesce
 
 from audiences.api import companies, users
@@ -25,6 +23,7 @@ from audiences.models import Company, Event, Notification, NotificationState, Su
 from delivery import shutdown
 from delivery.conversations import payloads
 from delivery.models import Conversation, ConversationPart
+from delivery.sending.outbox import Outbox
 from delivery.webhooks import safe_http
 
 log = logging.getLogger(__name__)
@@ -32,9 +31,8 @@ log = logging.getLogger(__name__)
 Clock = Callable[[], datetime]
 
 BATCH_SIZE = 10
-LEASE = timedelta(minutes=5)
-# Delays between attempts; after the attempt that follows the last one, the notification fails.
 BACK_OFF = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 360, 720, 1440))
+OUTBOX = Outbox(model=Notification, status="state", lease=timedelta(minutes=5), back_off=BACK_OFF)
 PUT_BACK_DELAY = timedelta(minutes=1)
 RETENTION = timedelta(days=30)
 STATUS_GONE = 410
@@ -73,7 +71,7 @@ def send_due_notifications(*, clock: Clock, until: datetime) -> int:
         for notification in batch:
             if notification.subscription_id in failing or shutdown.is_requested():
                 # It would probably fail too, or the worker is stopping: no attempt is used up.
-                put_back_notification(notification, at=clock())
+                OUTBOX.put_back(notification, due_at=clock() + PUT_BACK_DELAY)
                 continue
             total += 1
             if not send_notification(notification, clock=clock):
@@ -83,17 +81,9 @@ def send_due_notifications(*, clock: Clock, until: datetime) -> int:
 
 def claim_notifications(*, at: datetime) -> list[Notification]:
     """Claim a batch of due notifications, in the order of their events, and commit before anything is sent."""
-    token = uuid4()
-    with transaction.atomic():
-        due = Notification.objects.due(at).order_by("due_at", "pk").select_for_update(skip_locked=True, of=("self",))
-        keys = list(due.values_list("pk", flat=True)[:BATCH_SIZE])
-        Notification.objects.filter(pk__in=keys).mark_sending(claim=token, until=at + LEASE)
-    return list(Notification.objects.filter(claim=token, pk__in=keys).select_related("subscription").order_by("pk"))
-
-
-def put_back_notification(notification: Notification, *, at: datetime) -> None:
-    assert notification.claim is not None  # noqa: S101 - it was claimed
-    Notification.objects.filter(pk=notification.pk).put_back(claim=notification.claim, due_at=at + PUT_BACK_DELAY)
+    taken = OUTBOX.claim(Notification.objects.due(at), at=at, limit=BATCH_SIZE)
+    prefetch_related_objects(taken, "subscription")
+    return taken
 
 
 def send_notification(notification: Notification, *, clock: Clock) -> bool:
@@ -108,7 +98,7 @@ def send_notification(notification: Notification, *, clock: Clock) -> bool:
             # An unforeseen error must not block the queue, and the subscriber did not cause it.
             log.exception("the payload of notification %s cannot be built", notification.pk)
             reason = "The payload could not be built."
-            settle_notification(notification, at=at, state=NotificationState.FAILED, detail=reason)
+            OUTBOX.settle(notification, status=NotificationState.FAILED, settled_at=at, detail=reason)
             return True
     if notification.first_sent_at is None:
         notification.first_sent_at = at
@@ -125,8 +115,8 @@ def send_notification(notification: Notification, *, clock: Clock) -> bool:
     except safe_http.Unreachable as wrong:
         detail = str(wrong)
     if status is not None and 200 <= status < 300:
-        settle_notification(
-            notification, at=clock(), state=NotificationState.DELIVERED, response_status=status, detail=""
+        OUTBOX.settle(
+            notification, status=NotificationState.DELIVERED, settled_at=clock(), response_status=status, detail=""
         )
         Subscription.objects.filter(pk=subscription.pk, failing_since__isnull=False).update(failing_since=None)
         return True
@@ -142,26 +132,9 @@ def mark_failed(notification: Notification, *, at: datetime, status: int | None,
     subscriptions.update(failing_since=Coalesce(F("failing_since"), at))
     if status == STATUS_GONE:
         subscriptions.update(active=False, updated_at=at)
-    if is_final or notification.attempts > len(BACK_OFF):
-        settle_notification(notification, at=at, state=NotificationState.FAILED, response_status=status, detail=detail)
-        return
-    claimed_notification(notification).update(
-        state=NotificationState.WAITING,
-        claim=None,
-        leased_until=None,
-        due_at=at + BACK_OFF[notification.attempts - 1],
-        response_status=status,
-        detail=detail,
-    )
-
-
-def settle_notification(notification: Notification, *, at: datetime, **facts: Any) -> None:
-    claimed_notification(notification).update(settled_at=at, claim=None, leased_until=None, **facts)
-
-
-def claimed_notification(notification: Notification) -> Any:
-    """Return the row as a queryset, empty if this worker's claim is no longer valid."""
-    return Notification.objects.filter(pk=notification.pk, claim=notification.claim)
+    answer = {"response_status": status, "detail": detail}
+    if is_final or not OUTBOX.retry(notification, at=at, **answer):
+        OUTBOX.settle(notification, status=NotificationState.FAILED, settled_at=at, **answer)
 
 
 def send_again(notification: Notification, *, at: datetime) -> bool:

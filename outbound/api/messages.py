@@ -14,7 +14,7 @@ from rest_framework.response import Response
 from audiences.api import users
 from audiences.api.base import lookups, openapi
 from audiences.api.base.endpoint import Endpoint, body
-from audiences.api.base.openapi import PAGE, asked
+from audiences.api.base.openapi import PAGE, Parameter
 from audiences.api.base.paging import page_rows
 from audiences.api.payloads import Json, list_payload, tag, unix
 from audiences.intake import Conflict, Refused
@@ -54,10 +54,10 @@ class Outbound(Endpoint):
 
     parameters = {
         "get": (
-            asked("send_type", "Only messages of this send type.", openapi.one_of(*SendType.values)),
-            asked("state", "Only messages in this state.", openapi.one_of(*State.values)),
-            asked("channel", "Only messages of this channel.", openapi.one_of(*Channel.values)),
-            asked("tag_id", "Only messages with this tag."),
+            Parameter("send_type", "Only messages of this send type.", openapi.one_of(*SendType.values)),
+            Parameter("state", "Only messages in this state.", openapi.one_of(*State.values)),
+            Parameter("channel", "Only messages of this channel.", openapi.one_of(*Channel.values)),
+            Parameter("tag_id", "Only messages with this tag."),
             *PAGE,
         )
     }

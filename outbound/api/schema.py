@@ -8,13 +8,13 @@ from audiences.api.base.openapi import (
     WHOLE,
     Call,
     Schema,
-    listed,
+    body_schema,
+    list_schema,
+    object_schema,
     one_of,
     or_null,
     page_of,
     ref,
-    sent,
-    shape,
 )
 from delivery.reporting import counters
 from messaging.models import Channel, SendType, State
@@ -25,7 +25,7 @@ ADDRESSES: dict[str, type[Endpoint]] = {
     "api/outbound/(?P<pk>[^/]+)": OneMessage,
 }
 SCHEMAS: dict[str, Schema] = {
-    "Message": shape(
+    "Message": object_schema(
         "message",
         id=TEXT,
         title=TEXT,
@@ -35,18 +35,18 @@ SCHEMAS: dict[str, Schema] = {
         state=one_of(*State.values),
         subject=TEXT,
         body=TEXT,
-        sender=or_null(shape("sender", id=TEXT, name=TEXT, email=TEXT)),
+        sender=or_null(object_schema("sender", id=TEXT, name=TEXT, email=TEXT)),
         audience=or_null(TEXT),
         per_company=BOOLEAN,
         to_customer=or_null(TEXT),
         to_company=or_null(TEXT),
-        tags=listed("tag", ref("Tag")),
+        tags=list_schema("tag", ref("Tag")),
         trouble=or_null(TEXT),
         scheduled_for=or_null(MOMENT),
         went_live_at=or_null(MOMENT),
         created_at=MOMENT,
         updated_at=MOMENT,
-        counts=shape("", **{str(name): WHOLE for name in counters.COUNTED}),
+        counts=object_schema("", **{str(name): WHOLE for name in counters.COUNTED}),
     )
 }
 CALLS: dict[type[Endpoint], dict[str, Call]] = {
@@ -60,7 +60,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         "get": Call(tag="Outbound", answers=ref("Message")),
         "patch": Call(
             tag="Outbound",
-            sends=sent(title=TEXT, state=one_of(*ACTION_FOR_STATE)),
+            sends=body_schema(title=TEXT, state=one_of(*ACTION_FOR_STATE)),
             answers=ref("Message"),
             more="A change to a field that is locked once live is a 409 `conflict`; `field` names it.",
         ),

@@ -12,7 +12,7 @@ from audiences.rules import Group, RuleError
 from delivery.matching import forecast as matching_forecast
 from delivery.matching.forecast import Forecast
 from delivery.models import Reason
-from messaging import content, delivery_window
+from messaging import authoring, content, delivery_window
 from messaging.models import Channel, Message, SendType, Style, WindowZone
 from outbound.console.wording import Line, audience_lines, counted, joins_negatives_by_or
 
@@ -20,13 +20,13 @@ AUDIENCE_SENTENCES: dict[SendType, str] = {
     SendType.ONGOING: "Sends to everyone who matches the filters now, and to anyone who matches them in the future.",
     SendType.ONE_OFF: "Sends only to the people who match your audience filters now, not to people who match later.",
 }
-TIMING_SENTENCES: dict[tuple[SendType, Channel], str] = {
-    (SendType.ONGOING, Channel.EMAIL): "The filters are checked every hour, and when a customer visits.",
-    (SendType.ONGOING, Channel.PUSH): "The filters are checked every hour, and when a customer visits.",
-    (SendType.ONGOING, Channel.IN_APP): "It shows when a customer logs in or visits, and matches the filters then.",
-    (SendType.ONE_OFF, Channel.EMAIL): "It goes out as soon as you set it live.",
-    (SendType.ONE_OFF, Channel.PUSH): "It goes out as soon as you set it live.",
-    (SendType.ONE_OFF, Channel.IN_APP): "Each of them sees it on their next visit.",
+TIMING_SENTENCES: dict[SendType, str] = {
+    SendType.ONGOING: "The filters are checked every hour, and when a customer visits.",
+    SendType.ONE_OFF: "It goes out as soon as you set it live.",
+}
+IN_APP_TIMING_SENTENCES: dict[SendType, str] = {
+    SendType.ONGOING: "It shows when a customer logs in or visits, and matches the filters then.",
+    SendType.ONE_OFF: "Each of them sees it on their next visit.",
 }
 ONCE = "Each customer gets it once."
 ONCE_PER_COMPANY = (
@@ -71,16 +71,21 @@ class Review:
         return f"{about}{self.people:,} {verb} now, {tail}".capitalize()
 
 
+def timing_sentence(message: Message) -> str:
+    sentences = IN_APP_TIMING_SENTENCES if message.channel == Channel.IN_APP else TIMING_SENTENCES
+    return sentences[SendType(message.send_type)]
+
+
 def review(message: Message, *, at: datetime, problems: list[str], within: timedelta | None = None) -> Review:
     """Describe the effect of setting this message live; `problems` are those already found.
 
     With `within`, an audience that takes longer to count is estimated.
     """
-    kind, channel = SendType(message.send_type), Channel(message.channel)
+    kind = SendType(message.send_type)
     found = Review(problems=problems, window=delivery_times(message, at=at))
-    found.sentences = [AUDIENCE_SENTENCES[kind], TIMING_SENTENCES[kind, channel], found.window]
-    if message.sender is None and "Choose who the message is from." not in problems:
-        found.problems.append("Choose who the message is from.")
+    found.sentences = [AUDIENCE_SENTENCES[kind], timing_sentence(message), found.window]
+    if message.sender is None and authoring.NO_SENDER not in problems:
+        found.problems.append(authoring.NO_SENDER)
     try:
         assert message.audience is not None  # noqa: S101 - the composer's messages have one
         tree = message.audience.tree

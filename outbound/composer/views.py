@@ -114,7 +114,6 @@ def launch_plan(form: DraftForm, request: HttpRequest, *, at: datetime) -> actio
 def render_composer(
     admin: ConsoleAdmin, request: HttpRequest, form: DraftForm, *, ticket: str, status: int = 200
 ) -> HttpResponse:
-    """Render the composer."""
     message = form.message
     new = is_new(message)
     return admin.page(
@@ -191,7 +190,7 @@ def send_test(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
             ["Only emails can be sent as a test. Use the preview for other channels."]
             * (draft.channel != Channel.EMAIL)
         ),
-        *(["Choose who the message is from."] * (sender is None)),
+        *([authoring.NO_SENDER] * (sender is None)),
         *(["Your account has no email address. Ask an admin to add it."] * (not me.email)),
     ]
     if lacking or sender is None:
@@ -305,7 +304,7 @@ def confirm(
 
 def launch_progress(request: HttpRequest, message: Message) -> HttpResponse:
     """Render the progress of a launch; once it is done, reload the page."""
-    context = {"original": message, "at": timezone.now(), "how_far": launch_job.launch_progress(message)}
+    context = {"original": message, "at": timezone.now(), "progress": launch_job.launch_progress(message)}
     answer = render(request, "outbound/composer/launching.html", context)
     if message.launching_at is None:
         answer["HX-Redirect"] = message_url(message)

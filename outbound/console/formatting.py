@@ -8,7 +8,6 @@ from django.utils.safestring import SafeString
 
 
 def chip(text: str, tone: str) -> SafeString:
-    """Return a coloured chip."""
     return format_html('<span class="ob-chip ob-chip-{}">{}</span>', tone, text)
 
 

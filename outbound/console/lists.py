@@ -31,13 +31,29 @@ class ConsoleChangeList(ChangeList):
                 if not self.model_admin.lookup_allowed(name, "", request):
                     raise UnknownFilter(name) from None
             raise
-        # A filter without choices is not shown, and would not limit the list.
         declared = {name for shown in found[0] for name in shown.expected_parameters()}
-        if undeclared := set(self.get_filters_params()) - declared - set(self.model_admin.own_lookups):
-            raise UnknownFilter(min(undeclared))
+        undeclared = set(self.get_filters_params()) - declared - set(self.model_admin.own_lookups)
+        # Django leaves out a filter without choices. A link with it, from when it had some, finds no rows.
+        self.has_filter_without_choices = any(self.is_left_out(name, shown=found[0]) for name in undeclared)
+        if unknown := {name for name in undeclared if not self.is_left_out(name, shown=found[0])}:
+            raise UnknownFilter(min(unknown))
         return found
+
+    def is_left_out(self, name: str, *, shown: list[Any]) -> bool:
+        """Return whether a parameter belongs to a filter of the list that is not shown."""
+        fields, own = {getattr(spec, "field_path", "") for spec in shown}, {type(spec) for spec in shown}
+        for declared in self.list_filter:
+            if isinstance(declared, type):
+                left_out = declared not in own and name == getattr(declared, "parameter_name", None)
+            else:
+                field = declared if isinstance(declared, str) else declared[0]
+                left_out = field not in fields and name.startswith(f"{field}__")
+            if left_out:
+                return True
+        return False
 
     def get_queryset(self, request: HttpRequest, exclude_parameters: Any = None) -> Any:
         """Return the rows for the filters and the search, and no rows for a refused search."""
         rows = super().get_queryset(request, exclude_parameters)
-        return rows.none() if is_too_long(request.GET.get("q", "")) else rows
+        refused = self.has_filter_without_choices or is_too_long(request.GET.get("q", ""))
+        return rows.none() if refused else rows

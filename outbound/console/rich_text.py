@@ -7,4 +7,4 @@ class RichTextWidget(WysiwygWidget):
     """The theme's editor, fixed so that it neither merges neighbouring blocks nor rewrites unedited text."""
 
     class Media:
-        js = ("outbound/rich_text.js",)
+        js = ("outbound/console/rich_text.js",)

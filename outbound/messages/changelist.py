@@ -56,7 +56,7 @@ class OutboundChangeList(ConsoleChangeList):
 class OutboundList(ConsoleAdmin):
     """The columns, filters and actions of the list."""
 
-    list_display = ("name", "sends", "by_channel", "how_far", "sent", "opened", "clicked", "replied", "began")
+    list_display = ("name", "sends", "by_channel", "state_chip", "sent", "opened", "clicked", "replied", "began")
     list_filter = (
         ("channel", ChoicesDropdownFilter),
         ("state", ChoicesDropdownFilter),
@@ -135,8 +135,7 @@ class OutboundList(ConsoleAdmin):
         return f"{message.get_channel_display()} {message.get_format_display().lower()}".strip()
 
     @display(description="State", ordering="state")
-    def how_far(self, message: Message) -> SafeString:
-        """Return the state."""
+    def state_chip(self, message: Message) -> SafeString:
         if message.problem:
             return format_html(
                 "{} {}", formatting.chip(message.get_state_display(), "warning"), formatting.chip("Problem", "bad")

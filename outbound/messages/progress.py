@@ -30,13 +30,13 @@ def progress_view(message: Message, *, at: datetime) -> ProgressView | None:
     if message.to_customer_id or message.state not in SHOWN_WHILE:
         return None
     found = progress.progress_of(message, at=at)
-    if not found.held:
+    if not found.left:
         return None
     words = str(found)
     by_hand = message.channel != Channel.IN_APP
     return ProgressView(
         words=f"{words[:1].upper()}{words[1:]}.",
-        percent=100 * found.handed_over // (found.handed_over + found.held),
+        percent=100 * found.done // (found.done + found.left),
         pace=rate_text(found.per_second) if found.is_moving and by_hand else "",
         ends=end_text(found, at=at) if found.is_moving and by_hand else "",
         is_moving=found.is_moving,

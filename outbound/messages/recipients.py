@@ -46,7 +46,6 @@ def search_text(request: HttpRequest) -> str:
 
 
 def filtered_records(message: Message, *, status: str, search: str) -> QuerySet[DeliveryRecord]:
-    """Return the records for the status and the search."""
     records = message.records.select_related("customer", "company", "message")
     if status in Status.values:
         records = records.filter(status=status)

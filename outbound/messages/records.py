@@ -28,7 +28,7 @@ class DeliveryRecordAdmin(uncertain.UncertainPages):
     own_pages = (("of/<int:message_id>/export/", "export"), *uncertain.PAGES)
     list_display = ("recipient", "message_shown", "status_shown", "reason_shown", "matched", "sent")
     sent = column("sent_at", called="Sent")
-    nothing_yet = "Each message to each customer is written down here, from the moment a message is live."
+    nothing_yet = "Every copy of a message is listed here once the message is live."
     list_filter = (
         ("status", ChoicesDropdownFilter),
         ("reason", ChoicesDropdownFilter),

@@ -20,7 +20,7 @@ from delivery.reporting.counters import Counts
 from delivery.tracking import hits
 from messaging.models import RUNNING, Channel, Message, SendType, State
 from outbound import actions
-from outbound.composer.review import AUDIENCE_SENTENCES, ONCE, ONCE_PER_COMPANY, TIMING_SENTENCES, delivery_times
+from outbound.composer.review import AUDIENCE_SENTENCES, ONCE, ONCE_PER_COMPANY, delivery_times, timing_sentence
 from outbound.console import charts
 from outbound.console.admin import ConsoleAdmin
 from outbound.console.charts import Chart, Series
@@ -37,6 +37,15 @@ from outbound.console.wording import (
 from outbound.messages import progress, recipients, version_diff
 
 SHOWN_EVENTS = ("opened", "clicked", "replied", "bounced", "complained", "unsubscribed")
+# The reasons of waiting records, to follow their number.
+WAITING_WORDS: dict[Reason, str] = {
+    Reason.QUEUED: "queued",
+    Reason.WINDOW: "until the delivery window opens",
+    Reason.VISIT: "until the customer’s next visit",
+    Reason.RETRY: "to be tried again",
+    Reason.PAUSED: "until the message is resumed",
+    Reason.CAP: "until the frequency cap allows another message",
+}
 LABELS: dict[str, str] = {
     "sent": "Sent",
     "opened": "Opened",
@@ -124,12 +133,11 @@ def available_buttons(message: Message) -> set[str]:
 
 
 def sending_sentences(message: Message, *, at: datetime) -> list[str]:
-    """Return sentences on how the message sends."""
     if message.to_customer:
         about = f" about {message.to_company}" if message.to_company else ""
         return [f"To {message.to_customer} only{about}."]
-    kind, channel = SendType(message.send_type), Channel(message.channel)
-    how = [TIMING_SENTENCES[kind, channel]] if message.state in RUNNING and kind == SendType.ONGOING else []
+    kind = SendType(message.send_type)
+    how = [timing_sentence(message)] if message.state in RUNNING and kind == SendType.ONGOING else []
     return [
         AUDIENCE_SENTENCES[kind],
         *how,
@@ -144,13 +152,13 @@ def lock_explanation(message: Message) -> str:
         return ""
     if message.to_customer_id:
         return "It has been sent, so it can no longer be changed."
-    what = "The channel, the way it sends and how often a customer gets it"
+    locked = "The channel, the way it sends and how often a customer gets it are locked"
     if message.send_type == SendType.ONE_OFF:
-        what = "The channel, the way it sends, the filters and how often a customer gets it"
+        locked = "The channel, the way it sends, the filters and how often a customer gets it are locked"
     tail = " Duplicate it to send it another way." if message.audience_id else ""
     if message.send_type == SendType.ONGOING and message.state in RUNNING:
         tail = " Pause it to change the filters; duplicate it to send it another way."
-    return f"{what} are locked, because this message has been live.{tail}"
+    return f"{locked}, because this message has been live.{tail}"
 
 
 def filter_lines(message: Message) -> list[Any]:
@@ -198,7 +206,7 @@ def uncounted_opens(message: Message) -> list[str]:
 
 
 UNCOUNTED_OPENS: dict[VisitorKind, str] = {
-    VisitorKind.PRIVACY: "Apple Mail loaded it {} automatically: this does not show whether it was read.",
+    VisitorKind.PRIVACY: "Apple Mail loaded it {} automatically, which does not show whether it was read.",
     VisitorKind.MACHINE: "Scanners and bots loaded it {}.",
 }
 
@@ -288,19 +296,19 @@ def waiting_rows(
         words = "Goes live" if message.scheduled_for > at else "Was scheduled to go live"
         yield {"records": None, "words": words, "when": moment(message.scheduled_for)}
     for row in reasons.get(Status.WAITING, []):
-        if message.state == State.PAUSED:
-            when = "When it is resumed"
-        elif message.state == State.STOPPED:
+        reason = Reason.PAUSED if message.state == State.PAUSED else Reason(row["reason"])
+        if message.state == State.STOPPED:
             when = "Never: it is being withdrawn"
-        elif row["due"] is None:
-            when = "At their next visit"
+        elif reason == Reason.PAUSED or row["due"] is None:
+            when = ""
         else:
             when = "Now" if row["due"] <= at else f"From {moment(row['due'])}"
-        yield {"records": row["records"], "words": row["words"], "when": when}
+        yield {"records": row["records"], "words": WAITING_WORDS.get(reason, str(reason.label)), "when": when}
     if found.sending:
         yield {"records": found.sending, "words": STATUS_WORDS[Status.SENDING], "when": "Now"}
     if found.uncertain:
         yield {"records": found.uncertain, "words": STATUS_WORDS[Status.UNCERTAIN], "when": "Never automatically"}
     if message.state == State.LIVE and message.send_type == SendType.ONGOING:
-        checked = "on each visit" if message.channel == Channel.IN_APP else "every hour and on each visit"
-        yield {"records": None, "words": "New matches", "when": f"Checked {checked}"}
+        hourly = message.channel != Channel.IN_APP
+        when = "Checked every hour and on each visit" if hourly else "Checked on each visit"
+        yield {"records": None, "words": "New matches", "when": when}

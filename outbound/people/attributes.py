@@ -43,7 +43,7 @@ class CustomAttributeAdmin(refused_names.RefusedNamesPages):
     list_display = ("name", "owner_type", "kind_name", "since", "state")
     own_pages = (*refused_names.PAGES, *RetirementPages.own_pages)
     since = column("created_at", called="Since")
-    nothing_yet = "Custom attributes are learned from the data that your API, your site and your files send."
+    nothing_yet = "Custom attributes come from the data that your API, your site and your files send."
     list_filter = ("scope", "kind", InUseOrRetired)
     search_fields = ("name",)
     search_help_text = "Search by name"

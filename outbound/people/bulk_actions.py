@@ -16,7 +16,7 @@ from unfold.decorators import action
 
 from audiences import intake
 from audiences.intake.attributes.fields import replace_unstorable
-from audiences.intake.tagging import add_tag_to_all, remove_tag_from_all
+from audiences.intake.tags import add_tag_to_all, remove_tag_from_all
 from audiences.models import Audience, Customer, Tag
 from audiences.models.customers import CustomerQuerySet, Role
 from audiences.rules import RuleError

@@ -95,7 +95,6 @@ class ImportPages(ConsoleAdmin):
         return self.render_import(request, import_or_404(key))
 
     def render_import(self, request: HttpRequest, job: Import, wrong: str = "") -> HttpResponse:
-        """Render the page of an import."""
         problems = list(job.problems.order_by("line", "pk")[:SHOWN_PROBLEMS])
         return self.page(
             request,
@@ -252,7 +251,7 @@ def summary(job: Import) -> list[str]:
         found = [
             (job.changed, "address", "addresses", " unsubscribed" if done else " would be unsubscribed"),
             (job.unchanged, "address was", "addresses were", " already unsubscribed, or in the file twice"),
-            (job.nobody, "address matches", "addresses match", " no customer: ignored"),
+            (job.unmatched, "address matches", "addresses match", " no customer: ignored"),
         ]
     else:
         found = [

@@ -17,7 +17,7 @@ from audiences.transactions import retried
 from delivery import tasks
 from delivery.matching import direct
 from delivery.models import DeliveryRecord
-from messaging import content
+from messaging import authoring, content
 from messaging.models import Channel, Format, Message, Sender
 from outbound import roles
 from outbound.composer import options
@@ -26,18 +26,17 @@ from outbound.console import idempotency
 from outbound.console.admin import ConsoleAdmin, teammate
 from outbound.console.rich_text import RichTextWidget
 
-CHAT, ANNOUNCEMENT, EMAIL, PUSH = "chat", "announcement", "email", "push"
+CHAT, ANNOUNCEMENT = "chat", "announcement"
+OTHER_CHANNELS = [channel for channel in Channel if channel != Channel.IN_APP]
 WAYS: dict[str, tuple[Channel, str]] = {
     CHAT: (Channel.IN_APP, Format.CHAT),
     ANNOUNCEMENT: (Channel.IN_APP, Format.ANNOUNCEMENT),
-    EMAIL: (Channel.EMAIL, ""),
-    PUSH: (Channel.PUSH, ""),
+    **{channel.value: (channel, "") for channel in OTHER_CHANNELS},
 }
 LABELS: dict[str, str] = {
     CHAT: "In-app chat",
     ANNOUNCEMENT: "In-app announcement",
-    EMAIL: "Email",
-    PUSH: "Mobile push",
+    **{channel.value: str(channel.label) for channel in OTHER_CHANNELS},
 }
 
 
@@ -51,7 +50,7 @@ class DirectMessageForm(forms.Form):
         empty_label="Choose a sender",
         widget=UnfoldAdminSelectWidget(),
         error_messages={
-            "required": "Choose who the message is from.",
+            "required": authoring.NO_SENDER,
             "invalid_choice": "You may not write as this sender. Choose another one.",
         },
     )
@@ -161,10 +160,10 @@ def send_options(customer: Customer) -> list[dict[str, str]]:
     found = []
     for way, label in LABELS.items():
         reason = direct.unreachable_reason(customer, channel=WAYS[way][0])
-        if way == PUSH and reason:
+        if way == Channel.PUSH and reason:
             continue
         why_not = direct.UNREACHABLE_ERRORS[reason].format(customer=customer) if reason else ""
-        warns = way == EMAIL and customer.unsubscribed_from_emails and not why_not
+        warns = way == Channel.EMAIL and customer.unsubscribed_from_emails and not why_not
         warning = (
             f"{customer} unsubscribed from emails. Write only if they would want to receive this email."
             if warns

@@ -14,7 +14,7 @@ from django.utils.timesince import timesince, timeuntil
 from audiences.rules import Group, Kind, Rule
 from delivery.eligibility import explain
 from delivery.eligibility.explain import Case, EvaluatedNode, Explanation, Verdict
-from delivery.models import Reason
+from delivery.models import DeliveryRecord, Reason
 from messaging import delivery_window
 from messaging.models import Channel, Message, SendType, State
 from outbound.console.admin import ConsoleAdmin
@@ -109,7 +109,7 @@ def waiting_sentence(explained: Explanation, case: Case) -> str:
     assert record is not None  # noqa: S101 - waiting is a status of a record
     due = f" It is due on {format_moment(record.due_at)}." if record.due_at and record.due_at > explained.at else ""
     matched = format_moment(record.matched_at)
-    return f"This customer matched on {matched}. The message has not been sent yet: {lower(record.why)}.{due}"
+    return f"This customer matched on {matched}. The message has not been sent yet. {reason_sentence(record)}{due}"
 
 
 def left_company_sentence(explained: Explanation, case: Case) -> str:
@@ -122,9 +122,10 @@ def left_company_sentence(explained: Explanation, case: Case) -> str:
     return f"{because}, so the message about this company is not sent. It will be sent if {again} and they match."
 
 
-def lower(reason: str) -> str:
-    """Return a reason with a small first letter, for use inside a sentence."""
-    return reason[:1].lower() + reason[1:] if reason else "queued"
+def reason_sentence(record: DeliveryRecord | None) -> str:
+    """Quote a record's reason, as the lists show it."""
+    why = record.why if record else ""
+    return f"Reason: {why or Reason.QUEUED.label}".removesuffix(".") + "."
 
 
 def next_check_sentence(explained: Explanation) -> str:
@@ -152,10 +153,10 @@ VERDICTS: dict[Verdict, tuple[str, Sentence]] = {
         lambda e, c: "It is unknown whether the message reached this customer. It is not sent again automatically.",
     ),
     Verdict.WAITING: ("info", waiting_sentence),
-    Verdict.FAILED: ("bad", lambda e, c: f"The message could not be sent: {lower(c.record.why if c.record else '')}."),
+    Verdict.FAILED: ("bad", lambda e, c: f"The message could not be sent. {reason_sentence(c.record)}"),
     Verdict.SKIPPED: (
         "warning",
-        lambda e, c: f"The message was not sent to this customer: {lower(c.record.why if c.record else '')}.",
+        lambda e, c: f"The message was not sent to this customer. {reason_sentence(c.record)}",
     ),
     Verdict.STOPPED: ("plain", lambda e, c: "The message was stopped before it was sent to this customer."),
     Verdict.NOT_LIVE: ("plain", lambda e, c: NOT_LIVE[e.message.state]),

@@ -34,6 +34,7 @@ NOUNS: dict[str, tuple[str, str]] = {
     "group": ("role", "roles"),
     "periodic task": ("task", "tasks"),
     "log entry": ("entry", "entries"),
+    "pace": ("channel limit", "channel limits"),
 }
 # The permission needed to open an alarm's page; without it, the alarm is shown without a link.
 PAGE_PERMISSIONS: dict[AlarmKind, str] = {

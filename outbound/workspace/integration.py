@@ -91,6 +91,7 @@ class IntegrationAdmin(ChangeLogAdmin):
 
     fields = ("name", "token_key", "created", "last_used_at")
     readonly_fields = ("token_key", "created", "last_used_at")
+    delete_confirmation_template = "outbound/workspace/revoke_token.html"
     own_pages = (
         ("make-token/", "make_token"),
         ("show-secret/", "show_secret"),

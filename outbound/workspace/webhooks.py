@@ -132,7 +132,6 @@ class SubscriptionAdmin(ChangeLogAdmin):
         return back_to_section("webhooks")
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
-        """Add a webhook."""
         if not self.has_add_permission(request):
             raise PermissionDenied
         at = timezone.now()
@@ -168,7 +167,6 @@ class SubscriptionAdmin(ChangeLogAdmin):
     def render_page(
         self, request: HttpRequest, found: Subscription, *, status: int = 200, **shown: Any
     ) -> HttpResponse:
-        """Render the page of a webhook."""
         rows = Notification.objects.filter(subscription=found).order_by("-pk")
         failures_only = request.GET.get("log") == "trouble"
         if failures_only:

@@ -1,4 +1,4 @@
-// What a customer's own page does. It stands in a file of its own, as its Content Security Policy asks.
+// The script of a customer's website. The website's Content Security Policy forbids inline scripts.
 (function () {
   "use strict";
   const calls = (window.Outbound = function () {
@@ -6,19 +6,19 @@
   });
   calls.q = [];
 
-  const who = JSON.parse(document.getElementById("who").textContent);
-  window.Outbound("boot", { ...who, action_color: "#1f6b4a" });
+  const user = JSON.parse(document.getElementById("who").textContent);
+  window.Outbound("boot", { ...user, action_color: "#1f6b4a" });
 
   document.addEventListener("DOMContentLoaded", () => {
     const on = (id, event, action) => document.getElementById(id)?.addEventListener(event, action);
     on("help", "click", () => window.Outbound("show"));
     on("ask", "click", () => window.Outbound("showNewMessage", ""));
-    // Nothing of who was here stays for the next one.
+    // The browser forgets this user.
     on("log-out", "submit", () => window.Outbound("shutdown"));
     for (const button of document.querySelectorAll("[data-event]")) {
       button.addEventListener("click", () => {
         window.Outbound("trackEvent", button.dataset.event);
-        document.getElementById("done").textContent = `Outbound was told: ${button.dataset.event}`;
+        document.getElementById("done").textContent = `Outbound received the event “${button.dataset.event}”.`;
       });
     }
   });

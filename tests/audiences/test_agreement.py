@@ -1,9 +1,5 @@
-"""The compiler agrees with the oracle on random customers and rules, and on every attribute with every operator.
+"""The compiler agrees with the oracle on random customers and rules, and on every attribute with every operator."""
 
-OUTBOUND_CASES is the number of trees to try (2,000 before a release; fewer in `make test`).
-"""
-
-import os
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from itertools import islice
@@ -14,7 +10,7 @@ import psycopg
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection, transaction
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import given, note
 from hypothesis import strategies as st
 
 from audiences import attributes, compiler
@@ -33,10 +29,10 @@ from messaging.models import Message
 from tests.factories import AudienceFactory, CustomAttributeFactory, TagFactory
 from tests.support import rule_oracle as oracle
 from tests.support import rule_worlds as worlds
+from tests.support.examples import examples
 from tests.support.rule_oracle import World
 
 TREES = 8  # in each world
-CASES = int(os.environ.get("OUTBOUND_CASES", "400"))
 SEGMENTS = (9_301, 9_302, 9_303)
 
 CATALOGUE = Catalogue(customer=worlds.KEYS, company=worlds.KEYS)
@@ -147,11 +143,7 @@ def agree(stored: Stored, world: World, rules: dict[str, Any]) -> set[oracle.Pai
     return expected
 
 
-@settings(
-    max_examples=-(-CASES // TREES),
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@examples(25)
 @given(case=cases())
 def test_the_compiler_agrees_with_the_oracle(
     referenced_rows: None, case: tuple[World, datetime, list[dict[str, Any]]]

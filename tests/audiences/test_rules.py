@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from audiences import attributes
@@ -27,6 +27,7 @@ from audiences.rules import (
     parse,
     value_kind,
 )
+from tests.support.examples import examples
 
 CATALOGUE = Catalogue(customer={"plan": Kind.TEXT, "seats": Kind.NUMBER}, company={"beta": Kind.BOOLEAN})
 
@@ -268,7 +269,7 @@ NAMES = st.sampled_from([*attributes.BY_NAME, "event.x"])
 NEARLY_RULES = st.builds(rule, NAMES, st.sampled_from(list(Operator)), ANY_JSON)
 
 
-@settings(max_examples=500)
+@examples(200)
 @given(stored=st.one_of(ANY_JSON, st.builds(all_of, ANY_JSON), st.builds(all_of, NEARLY_RULES, NEARLY_RULES)))
 def test_any_json_is_parsed_or_refused_with_an_encodable_error(stored: object) -> None:
     try:

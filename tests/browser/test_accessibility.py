@@ -42,6 +42,7 @@ from tests.factories import (
     SegmentFactory,
     rule,
 )
+from tests.support.records import mark_records_sent
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 NOW = datetime(2026, 5, 4, 10, 0, tzinfo=UTC)
@@ -178,7 +179,7 @@ def settle(news: Message) -> None:
     rows = DeliveryRecord.objects.filter(pk__in=[first, second])
     rows.mark_sending(claim=uuid.uuid4(), until=NOW)
     rows.update(taken_at=NOW)
-    DeliveryRecord.objects.filter(pk=first).mark_sent(at=NOW)
+    mark_records_sent(DeliveryRecord.objects.filter(pk=first), at=NOW)
     DeliveryRecord.objects.filter(pk=second).mark_uncertain(reason=Reason.LOST_TOUCH, detail="")
     assert set(news.records.values_list("status", flat=True)) == {Status.SENT, Status.UNCERTAIN, Status.WAITING}
 
@@ -300,6 +301,7 @@ def console(context, live_server, transactional_db) -> Page:
     return context.new_page()
 
 
+@pytest.mark.long
 def test_axe_finds_nothing_serious_on_any_page(addresses, console, live_server):
     wrong = []
     for address in addresses:

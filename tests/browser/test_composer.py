@@ -12,6 +12,7 @@ from delivery.matching import launch_job
 from delivery.models import DeliveryRecord, Status
 from messaging.models import Message, State
 from outbound.console import lookups
+from outbound.console.search import TOO_LONG
 from tests.browser.conftest import violations
 from tests.factories import (
     CompanyFactory,
@@ -92,6 +93,26 @@ def test_preview_as_a_chosen_customer_marks_missing_values(console, live_server)
     page.get_by_role("button", name="Phone").click()
     assert page.locator(".ob-frame iframe").bounding_box()["width"] <= 375
     assert page.locator(".ob-frame iframe").get_attribute("sandbox") == ""
+
+
+def test_search_that_is_too_long_shows_the_reason(console, live_server, monkeypatch):
+    monkeypatch.setattr(lookups, "MENU_LIMIT", 1)
+    SenderFactory()
+    segment, _ = SegmentFactory(name="Customers of Acme"), SegmentFactory()
+    page = console
+    compose(page, live_server.url)
+
+    page.get_by_label("Preview as a customer").fill("a " * 11)
+    expect(page.get_by_text(TOO_LONG)).to_be_visible()
+    page.get_by_label("Preview as a customer").fill("a")
+    expect(page.get_by_text(TOO_LONG)).to_have_count(1)
+    expect(page.get_by_text(TOO_LONG)).to_be_hidden()
+    page.get_by_role("button", name="Add a rule").click()
+    page.get_by_label("Attribute").select_option("segment")
+    page.get_by_label("Value", exact=True).press_sequentially("a " * 11)
+    expect(page.get_by_text(TOO_LONG)).to_be_visible()
+    page.get_by_label("Value", exact=True).fill(segment.name)
+    expect(page.get_by_role("option", name=segment.name)).to_be_visible()
 
 
 def test_customer_list_stays_closed_after_a_fast_choice(console, live_server):
@@ -329,7 +350,8 @@ def test_preview_frames_use_the_messages_own_style(console, live_server, size):
     assert frame.screenshot() != shown
 
 
-def test_progress_of_a_large_launch_survives_a_failed_request(console, live_server):
+def test_progress_of_a_large_launch_survives_a_failed_request(console, live_server, browser_errors):
+    browser_errors.allow("Failed to load resource.*/launching/")
     CustomerFactory(email="ada@acme.example")
     message = MessageFactory(one_off=True)
     launch_job.request_launch(message, at=timezone.now())

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, Route, expect
 from audiences.models import Customer, Event, Workspace
 from delivery.conversations import threads
 from delivery.models import Conversation, DeliveryRecord
-from tests.browser.conftest import ARGUMENTS, CHROMIUM, Site
+from tests.browser.conftest import ARGUMENTS, CHROMIUM, Requests, Site
 from tests.browser.test_messenger import (  # noqa: F401 - fixtures among them
     LAUNCHER,
     address,
@@ -240,15 +240,14 @@ def test_polling_slows_down_in_a_hidden_tab_and_after_failures(visit, page):  # 
     page.clock.install()
     page.add_init_script(AWAY + "; window.away = false")
     chat()
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url.partition("/messenger/")[2]))
+    requests = Requests(page)
 
     def asked_in(minutes: int, *, steps: int = 1) -> int:
-        asked.clear()
+        requests.asked.clear()
         for _ in range(minutes * steps):
             page.clock.run_for(60_000 // steps)
-            page.wait_for_timeout(60)
-        return len(asked)
+            requests.wait_for_answers()
+        return len(requests.asked)
 
     visit(user_id="ann")
     expect(page.locator(LAUNCHER)).to_be_visible()
@@ -263,7 +262,7 @@ def test_polling_slows_down_in_a_hidden_tab_and_after_failures(visit, page):  # 
     assert 1 <= hidden <= 2
 
     page.evaluate("window.away = false; document.dispatchEvent(new Event('visibilitychange'))")
-    page.wait_for_timeout(300)
+    requests.wait_for_answers()
     page.route("**/messenger/**", lambda route: route.fulfill(status=500, body="<h1>Down</h1>"))
     asked_in(20)
     assert asked_in(20) <= 5
@@ -310,7 +309,7 @@ def test_older_conversations_can_be_loaded(visit, page):  # noqa: F811
     expect(page.locator(".part")).to_contain_text("Question 59")
 
 
-# What cannot be sent
+# Texts and files that cannot be sent
 
 
 def test_file_that_is_not_an_image_is_refused_when_it_is_chosen(visit, page, tmp_path):  # noqa: F811

@@ -64,7 +64,7 @@ def test_announcement_stays_when_the_page_moves_it(visit, page):  # noqa: F811
     said_nothing_wrong(page)
 
 
-# What is one person's
+# Data of one person
 
 
 @pytest.mark.parametrize("command", ["update", "boot"])
@@ -83,7 +83,7 @@ def test_facts_of_one_user_are_not_sent_for_another(live_server, site, page, com
     assert told[1] == {**two, "alignment": "left"}
 
 
-# Words
+# Drafts
 
 
 def test_unsent_message_stays_when_the_panel_is_closed_and_opened(visit, context, page):  # noqa: F811

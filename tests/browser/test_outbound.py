@@ -148,7 +148,7 @@ def test_finds_messages_by_tab_filter_and_search_and_pauses_several_at_once(cons
         page.get_by_label("Select action to run").select_option(label=verb)
         page.get_by_role("button", name="Run").click()
         expect(page.locator("body")).to_contain_text(f"2 messages are {verb.lower()}d.")
-        expect(page.locator("#result_list .field-how_far")).to_have_text([state, state])
+        expect(page.locator("#result_list .field-state_chip")).to_have_text([state, state])
     assert Message.objects.get(title="Chat").state == State.LIVE
 
 

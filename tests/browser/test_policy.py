@@ -6,6 +6,7 @@ from django.test import Client
 from playwright.sync_api import Page, expect
 
 from tests.browser.test_accessibility import addresses, settled  # noqa: F401 - one of each page, with something on it
+from tests.browser.test_messenger import eventually
 from tests.factories import CustomerFactory, MessageFactory, SenderFactory
 
 SMUGGLED = """() => {
@@ -27,7 +28,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.fixture
-def refused(page: Page, live_server, transactional_db) -> list[str]:
+def refused(page: Page, live_server, transactional_db, browser_errors) -> list[str]:
     """Collect the browser's policy violations and errors while an Admin uses the console."""
     boss = User.objects.filter(username="boss").first() or User.objects.create_superuser("boss", password="pass")
     client = Client()
@@ -35,17 +36,10 @@ def refused(page: Page, live_server, transactional_db) -> list[str]:
     page.context.add_cookies(
         [{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}]
     )
-    found: list[str] = []
-    page.on(
-        "console",
-        lambda said: (
-            found.append(f"{page.url}: {said.text} {said.location.get('url', '')}") if said.type == "error" else None
-        ),
-    )
-    page.on("pageerror", lambda wrong: found.append(f"{page.url}: {wrong}"))
-    return found
+    return browser_errors.found
 
 
+@pytest.mark.long
 def test_no_page_of_the_console_breaks_its_own_policy(addresses, page, live_server, refused):  # noqa: F811
     for address in addresses:
         answer = page.goto(live_server.url + address)
@@ -71,27 +65,28 @@ def test_alpine_trix_and_the_preview_work_under_the_policy(page, live_server, re
     assert refused == []
 
 
-def test_injected_script_does_not_run(page, live_server, refused):
+def test_injected_script_does_not_run(page, live_server, refused, browser_errors):
+    browser_errors.allow("Content Security Policy")
     page.goto(f"{live_server.url}/admin/")
 
     page.evaluate(SMUGGLED)
-    page.wait_for_timeout(300)
 
+    eventually(lambda: sum("Content Security Policy" in one for one in refused) >= 4, page)
     assert page.evaluate("window.ran") is None
-    assert sum("Content Security Policy" in one for one in refused) >= 4
 
 
-def test_injected_form_cannot_post_to_another_origin(page, live_server, refused):
+def test_injected_form_cannot_post_to_another_origin(page, live_server, refused, browser_errors):
+    browser_errors.allow("Content Security Policy")
     page.goto(f"{live_server.url}/admin/")
 
     page.evaluate(POSTED)
-    page.wait_for_timeout(300)
 
+    eventually(lambda: any("form-action" in one for one in refused), page)
     assert page.url.startswith(live_server.url)
-    assert any("form-action" in one for one in refused)
 
 
-def test_console_cannot_be_framed_by_another_website(page, live_server, refused, site):
+def test_console_cannot_be_framed_by_another_website(page, live_server, refused, site, browser_errors):
+    browser_errors.allow("Content Security Policy")
     address = site.put("/", f'<iframe src="{live_server.url}/admin/"></iframe>')
 
     page.goto(address)

@@ -39,7 +39,7 @@ def publish(connection: Connection, *numbers: int) -> None:
 
 
 def read(connection: Connection) -> list[int]:
-    """Take every message there is; return the number each was published with."""
+    """Receive every message; return the numbers with which they were published."""
     channel = connection.default_channel
     found = []
     while True:
@@ -134,7 +134,7 @@ def test_file_without_permission_is_moved_aside(connection, folder, caplog, monk
     publish(connection, 1)
     path = folder / "9_x.celery.msg"
     path.touch(mode=0o000)
-    if os.getuid() == 0:  # Root may read everything.
+    if os.getuid() == 0:  # Root can read everything.
         usual = broker.read_regular_file
         monkeypatch.setattr(broker, "read_regular_file", lambda asked: denied() if asked == path else usual(asked))
 

@@ -1,4 +1,4 @@
-"""Celery's signals: what a worker process does when it stops."""
+"""Celery's signals: a worker process closes its channels when it stops."""
 
 import pytest
 from celery import signals

@@ -73,11 +73,22 @@ def test_no_reference_names_a_document_that_is_not_in_the_repository():
     assert found == []
 
 
-def test_every_path_that_the_architecture_names_exists():
-    text = (ROOT / "docs/architecture.md").read_text()
+@pytest.mark.parametrize("document", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_every_path_that_a_document_names_exists(document):
+    text = (ROOT / document).read_text()
     paths = re.findall(r"`((?:config|outbound|delivery|messaging|audiences|tests|templates)/[\w/.]+)`", text)
     assert paths
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("document", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_every_name_that_a_document_gives_for_a_module_is_in_the_module(document):
+    text = (ROOT / document).read_text()
+    named = re.findall(r"`(\w+)`[^`\n]{0,12} (?:in|\()[ ]?`([\w/]+\.py)`", text)
+    named += [(name, path) for path, name in re.findall(r"`([\w/]+\.py)` \(`(\w+)`", text)]
+    assert named
+    missing = [f"{path}: {name}" for name, path in named if not re.search(rf"\b{name}\b", (ROOT / path).read_text())]
+    assert missing == []
 
 
 def test_every_function_that_the_architecture_names_exists():

@@ -4,7 +4,6 @@ import json
 import logging
 import sys
 from datetime import timedelta
-from uuid import uuid4
 
 import pytest
 from django.db import OperationalError
@@ -21,6 +20,7 @@ from delivery.monitoring import health
 from delivery.sending import batch, dispatcher
 from messaging.models import Channel, Message
 from tests.factories import CustomerFactory, MessageFactory
+from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
 SECRET_BODY = "Nobody may read this in a log"
@@ -99,8 +99,7 @@ def test_long_send_is_healthy(client, now):
     CustomerFactory(email="bob@x.example")
     ongoing.match(Message.objects.get(), at=now)
     first = DeliveryRecord.objects.order_by("pk")[:1].values("pk")
-    DeliveryRecord.objects.filter(pk__in=first).mark_sending(claim=uuid4(), until=now)
-    DeliveryRecord.objects.filter(pk__in=first).mark_sent(at=now - timedelta(minutes=1))
+    mark_records_sent(DeliveryRecord.objects.filter(pk__in=first), at=now - timedelta(minutes=1))
     DeliveryRecord.objects.exclude(pk__in=first).update(due_at=now - timedelta(minutes=11))
 
     code, found = asked(client)
@@ -153,12 +152,12 @@ class Taker:
         return "taken"
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
 
 @pytest.fixture
 def measured(settings, tmp_path, monkeypatch):
-    """As in a process of its own, that Prometheus may ask."""
+    """The metrics of a separate process that Prometheus reads."""
     if "prometheus_client" not in sys.modules:
         monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     settings.METRICS_TOKEN, settings.METRICS_DIR = "of-prometheus", str(tmp_path)

@@ -62,7 +62,7 @@ def test_logged_exception_has_no_content_and_no_address(happens, formatter):
 
 
 def logged(happens, formatter: str) -> str:
-    """The line a log has of an exception."""
+    """Return the line that a log has for an exception."""
     try:
         happens()
     except (IntegrityError, psycopg.DataError, smtplib.SMTPException, RuntimeError) as wrong:

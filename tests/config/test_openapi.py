@@ -1,7 +1,6 @@
 """OpenAPI document: schemathesis checks the whole API against it."""
 
 import inspect
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,11 +36,11 @@ from tests.factories import (
     SegmentFactory,
     TagFactory,
 )
+from tests.support.examples import FACTOR
 
 pytestmark = pytest.mark.django_db
 
-# For a longer run, set OPENAPI_EXAMPLES=200.
-EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "6"))
+EXAMPLES = 6 * FACTOR
 CHECKS = [
     not_a_server_error,
     status_code_conformance,

@@ -12,7 +12,7 @@ import pytest
 
 pytestmark = pytest.mark.processes
 
-# Starts a child of its own, then waits. The stubborn one does not care to be asked.
+# Starts a child of its own, then waits. The stubborn one ignores SIGTERM.
 PARENT = """
 import signal, subprocess, sys, time
 if sys.argv[1] == "stubborn":
@@ -43,7 +43,7 @@ except supervisor.Ended as ended:
 
 
 class Supervised:
-    """A supervisor in a process group of its own, with its programs and what these started."""
+    """A supervisor in a process group of its own, with its programs and their children."""
 
     def __init__(self, logs: Path, *names: str):
         self.process = subprocess.Popen(  # noqa: S603
@@ -63,7 +63,7 @@ class Supervised:
         self.all = [one for program in self.programs for one in (program, *program.children(recursive=True))]
 
     def left(self) -> list[psutil.Process]:
-        """Return what is still there, when it has had a moment to go."""
+        """Return the processes that are left after a moment."""
         return left_of(self.all)
 
 

@@ -127,7 +127,7 @@ def survivor(world: World) -> Customer:
     return world.record("sent", world.lead).customer
 
 
-# What happens
+# Actions
 
 
 def unsubscribe(world: World) -> None:
@@ -203,7 +203,7 @@ def always(_world: World) -> bool:
     return True
 
 
-# Each path, and what is true once it has ended, whatever else happened.
+# Each path, and a condition that holds after it, whatever else happened.
 Path = Callable[[World], None]
 PATHS: dict[Path, Callable[[World], bool]] = {
     unsubscribe: lambda world: survivor(world).unsubscribed_by_customer_at is not None,
@@ -221,7 +221,7 @@ PATHS: dict[Path, Callable[[World], bool]] = {
     claim: always,
     withdraw: always,
 }
-# Whose rows are held first. Who comes first decides only at the customers, which all that inverts an order waits for.
+# The rows that are locked first. The order of arrival matters only at the customers, for which every path waits.
 GATES: dict[str, Callable[[World], Any]] = {
     "customers": lambda world: Customer.objects.filter(pk__in=(world.lead.pk, world.user.pk)),
     "conversations": lambda world: Conversation.objects.filter(customer__in=(world.lead, world.user)),
@@ -300,7 +300,7 @@ def lead_into_each_other(world: World, gate: str, paths: Iterable[Path], session
 
 @pytest.mark.parametrize("gate", GATES)
 def test_no_two_things_that_happen_to_a_customer_deadlock_and_none_is_lost(gate, sessions, monkeypatch):
-    # Nothing is run again, so that what a deadlock cancels is seen.
+    # Without retries, so that a deadlock is seen.
     monkeypatch.setattr(transactions, "MAX_ATTEMPTS", 1)
     scene, before, wrong = make_scene(), deadlocks(), []
     pairs = product(PATHS, repeat=2) if gate == "customers" else combinations_with_replacement(PATHS, 2)

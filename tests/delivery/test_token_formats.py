@@ -1,9 +1,12 @@
-"""The two formats of tokens: this version reads both and writes the old one.
+"""The two formats of tokens: version 0.2 reads both and writes the old one; version 0.3 writes the new one.
 
 The old values are fixed: they are in emails that have been sent.
 """
 
+import tomllib
+
 import pytest
+from django.conf import settings as django_settings
 
 from delivery import reply_addresses, tokens
 from delivery.reply_addresses import Purpose, ReferentKind
@@ -37,6 +40,13 @@ def secret_key(settings):
 @pytest.fixture
 def next_version(monkeypatch):
     monkeypatch.setattr(tokens, "WRITE_AES_SIV", True)
+
+
+def test_new_format_is_written_from_version_0_3_on():
+    project = tomllib.loads((django_settings.BASE_DIR / "pyproject.toml").read_text())["project"]
+    major, minor, *_ = map(int, project["version"].split("."))
+
+    assert tokens.WRITE_AES_SIV is ((major, minor) >= (0, 3))
 
 
 @pytest.mark.parametrize(("token", "numbers", "purpose"), LINKS)

@@ -6,7 +6,7 @@ from delivery import tokens
 
 
 @pytest.mark.parametrize("numbers", [(1,), (2**63 - 1,), (7, 8), (0, 0, 0, 0)])
-def test_a_token_reads_as_it_was_made(numbers):
+def test_a_token_returns_its_numbers(numbers):
     token = tokens.make_token(*numbers, purpose="unsubscribe")
 
     assert tokens.read_token(token, purpose="unsubscribe", numbers=len(numbers)) == numbers
@@ -21,7 +21,7 @@ def test_token_is_opaque():
     assert {len(token) for token in made} == {32}
 
 
-def test_no_token_is_good_for_another_purpose_or_another_length():
+def test_a_token_is_invalid_for_another_purpose_or_another_length():
     token = tokens.make_token(7, purpose="unsubscribe")
 
     assert tokens.read_token(token, purpose="tracking", numbers=1) is None
@@ -39,7 +39,7 @@ def test_a_changed_letter_makes_it_a_stranger():
 @pytest.mark.parametrize(
     "text", ["", "7", "7:signature", "é" * 32, "A" * 32, "A" * 100_000, "../../etc/passwd", "\x00"]
 )
-def test_other_text_is_no_token(text):
+def test_other_text_is_not_a_token(text):
     assert tokens.read_token(text, purpose="unsubscribe", numbers=1) is None
 
 

@@ -18,7 +18,7 @@ def matching(staff, *rules, match="all") -> str:
 
 
 def test_without_rules_a_message_goes_to_every_user_and_never_to_leads(staff, server, visit, post, clock):
-    """4.4: No rules: every user, never leads, and Review says "No filters: everyone". Leads only by a role rule."""
+    """behaviour 4.4: without rules it goes to every user and no lead, and Review says "No filters: everyone"."""
     server.user("ann")
     server.post("/api/contacts", {"email": "lead@x.example"})
 
@@ -34,7 +34,7 @@ def test_without_rules_a_message_goes_to_every_user_and_never_to_leads(staff, se
 
 
 def test_meaning_of_rules(staff, server):
-    """4.4: negative rules match the unknown; `is` is case-sensitive and `contains` is not; % and _ are literal."""
+    """behaviour 4.4: negative rules match unknown values; only `is` is case-sensitive; % and _ are literal."""
     server.user("ann", plan="Pro", seats=5, active=True)
     server.user("bob", plan="pro_plus", seats=50, active=False)
     server.user("cid")
@@ -87,7 +87,7 @@ def test_segment_is_copied_when_a_message_goes_live(staff, server, post, clock):
 
 
 def test_received_rule_sends_a_follow_up_message(staff, server, post, clock):
-    """4.4: received = sent."""
+    """behaviour 4.4: received = sent."""
     server.user("ann")
     first = staff.sets_live(subject="First")
     staff.sets_live(subject="Second", rules=[rule("received_message", "is", first)])
@@ -102,7 +102,7 @@ def test_received_rule_sends_a_follow_up_message(staff, server, post, clock):
 
 
 def test_company_last_seen_rule_uses_the_value_from_before_the_visit(staff, visit, clock):
-    """4.6: matching with the old last-seen (customer's and company's); then both move."""
+    """behaviour 4.6: a visit is matched with the last-seen values from before it."""
     acme = {"company_id": "1", "name": "Acme"}
     visit("ann", company=acme)
     clock.passes(days=31)
@@ -113,11 +113,11 @@ def test_company_last_seen_rule_uses_the_value_from_before_the_visit(staff, visi
     assert visit("bob", company=acme) == []
 
 
-# Who is who
+# Identity
 
 
 def test_customer_who_gives_an_email_first_and_a_user_id_later_is_one_person(staff, server, post, clock):
-    """4.14: by id, user_id, then email."""
+    """behaviour 4.14: by id, user_id, then email."""
     staff.sets_live()
     server.post("/api/users", {"email": "Ann@X.example"})
     clock.passes(hours=1)
@@ -130,7 +130,7 @@ def test_customer_who_gives_an_email_first_and_a_user_id_later_is_one_person(sta
 
 
 def test_number_given_as_user_id_becomes_text(server, visit):
-    """4.14: numbers given as user_id become text."""
+    """behaviour 4.14: numbers given as user_id become text."""
     server.post("/api/users", {"user_id": 25, "email": "ann@x.example"})
     visit("25")
     server.event("25", "ordered")
@@ -139,7 +139,7 @@ def test_number_given_as_user_id_becomes_text(server, visit):
 
 
 def test_ambiguous_write_is_a_conflict(server):
-    """4.14: a write that could mean two answers 409."""
+    """behaviour 4.14: a write that could mean two customers is refused with 409."""
     ann, _ = server.user("ann"), server.user("bob")
 
     answered = server.post("/api/users", {"id": ann["id"], "user_id": "bob"})
@@ -151,7 +151,7 @@ def test_ambiguous_write_is_a_conflict(server):
 
 @pytest.mark.parametrize("who", [{"user_id": "ann"}, {"email": "ann@x.example"}])
 def test_browser_that_names_a_customer_without_the_right_user_hash_is_refused(staff, server, who):
-    """4.14: user_hash is required by default wherever a browser names a user_id or email."""
+    """behaviour 4.14: user_hash is required by default wherever a browser names a user_id or email."""
     server.user("ann")
     staff.sets_live(channel="in_app")
 
@@ -167,7 +167,7 @@ def test_browser_that_names_a_customer_without_the_right_user_hash_is_refused(st
 
 
 def test_switching_identity_verification_off_is_a_setting_the_console_warns_about(staff, server):
-    """4.14: switching that off is a setting the console warns about."""
+    """behaviour 4.14: the console warns about the setting that switches this off."""
     server.user("ann")
     staff.sets_live(channel="in_app")
     assert "Identity verification is off" not in staff.opens("audiences_integration_changelist")

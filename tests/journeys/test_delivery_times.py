@@ -14,7 +14,7 @@ def status() -> tuple[str, str]:
 
 
 def test_match_outside_the_delivery_times_waits_until_they_open(staff, server, post, clock):
-    """4.8: outside the window a match is recorded as waiting with due_at at the next opening."""
+    """behaviour 4.8: outside the window a match is recorded as waiting with due_at at the next opening."""
     clock.comes("Saturday 10:00")
     server.user("ann")
     staff.sets_live(window=WEEKDAYS)
@@ -30,7 +30,7 @@ def test_match_outside_the_delivery_times_waits_until_they_open(staff, server, p
 def test_last_seen_more_than_3_days_ago_matched_saturday_seen_sunday_withdrawn_monday(
     staff, server, visit, post, clock
 ):
-    """4.8: "Last seen more than 3 days ago", matched Saturday by the hour, seen Sunday: withdrawn Monday."""
+    """behaviour 4.8: "Last seen more than 3 days ago", matched Saturday by the hour, seen Sunday: withdrawn Monday."""
     visit("ann", email="ann@x.example")
     clock.comes("Saturday 10:00")
     message = staff.sets_live(rules=AWAY, window=WEEKDAYS)
@@ -46,7 +46,7 @@ def test_last_seen_more_than_3_days_ago_matched_saturday_seen_sunday_withdrawn_m
 
 
 def test_trial_ends_in_less_than_3_days_matched_saturday_sent_monday(staff, server, post, clock):
-    """4.8: "Trial ends in less than 3 days", matched Saturday: sent Monday, with dates as of when it matched."""
+    """behaviour 4.8: "Trial ends in less than 3 days", matched Saturday: sent Monday, with dates as of the match."""
     clock.comes("Saturday 10:00")
     server.user("ann", trial_ends_at=clock.days_ago(-1.9))
     ends = "custom_attributes.trial_ends_at"
@@ -58,7 +58,7 @@ def test_trial_ends_in_less_than_3_days_matched_saturday_sent_monday(staff, serv
 
 
 def test_visit_that_matches_a_message_does_not_withdraw_it(staff, visit, post, clock):
-    """4.8: what the visit that matched it moved does not count against it."""
+    """behaviour 4.8: the visit that caused the match does not count against it."""
     visit("ann", email="ann@x.example")
     staff.sets_live(rules=[rule("last_seen_at", "more_than_days_ago", 5)], window=WEEKDAYS)
     clock.comes("Saturday 10:00")
@@ -75,7 +75,7 @@ def test_visit_that_matches_a_message_does_not_withdraw_it(staff, visit, post, c
 def test_ongoing_message_is_rechecked_when_the_window_opens_and_new_matches_are_queued_again(
     staff, server, post, clock
 ):
-    """4.8: when it opens, an ongoing one is judged again, with today's data, and withdrawn if it no longer holds."""
+    """behaviour 4.8: when the window opens, an ongoing record is evaluated again with today's data."""
     clock.comes("Saturday 10:00")
     server.user("ann", plan="pro")
     staff.sets_live(rules=PRO, window=WEEKDAYS)
@@ -90,7 +90,7 @@ def test_ongoing_message_is_rechecked_when_the_window_opens_and_new_matches_are_
 
 
 def test_one_off_checks_only_reachability_when_the_window_opens(staff, server, post, clock):
-    """4.1: frozen means the rules are asked once; at hand-over only reachability and the window are."""
+    """behaviour 4.1: the rules are evaluated once; at hand-over only reachability and the window are checked."""
     clock.comes("Saturday 10:00")
     for user_id in ("ann", "bob"):
         server.user(user_id, plan="pro")
@@ -125,7 +125,7 @@ def test_delivery_times_can_use_each_customers_time_zone(staff, server, post, cl
 
 
 def test_one_off_in_app_waits_for_a_visit_inside_the_window(staff, server, visit, clock):
-    """4.5: in-app one-off waits for each frozen recipient's next visit inside the window."""
+    """behaviour 4.5: an in-app one-off waits for each recipient's next visit inside the window."""
     clock.comes("Saturday 10:00")
     server.user("ann")
     staff.sets_live(channel="in_app", send_type="one_off", body="<p>Hello</p>", window=WEEKDAYS)

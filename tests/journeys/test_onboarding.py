@@ -41,7 +41,7 @@ def test_customer_who_pays_before_their_trial_ends_is_not_contacted(staff, serve
     assert post.reached == []
 
 
-def test_customer_is_told_to_use_an_important_feature_for_the_first_time(staff, server, visit, clock):
+def test_customer_is_asked_to_use_an_important_feature_for_the_first_time(staff, server, visit, clock):
     """You can let customers know when they should use an important feature for the first time."""
     server.user("ann", signed_up_at=clock.days_ago(0))
     server.user("bob", signed_up_at=clock.days_ago(0))

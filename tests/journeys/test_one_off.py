@@ -35,7 +35,7 @@ def test_feature_is_announced_by_email_at_once(staff, server, post, client):
 
 
 def test_one_off_becomes_sent_after_its_last_copy(staff, server, clock):
-    """Announcing a feature or update. (4.9: a one-off becomes sent once nothing is waiting, sending or uncertain.)"""
+    """Announcing a feature or update. (behaviour 4.9: a one-off becomes sent when nothing is left to do.)"""
     server.user("ann")
     message = staff.sets_live(send_type="one_off")
 
@@ -45,7 +45,7 @@ def test_one_off_becomes_sent_after_its_last_copy(staff, server, clock):
 
 
 def test_feature_is_announced_in_the_app_at_each_customers_next_visit(staff, server, visit, clock):
-    """Here's the best way to announce your new features. (4.5: in-app one-off waits for each one's next visit.)"""
+    """Here's the best way to announce your new features. (behaviour 4.5: it waits for the next visit.)"""
     server.user("ann")
     server.user("bob")
     message = staff.sets_live(
@@ -104,7 +104,7 @@ def test_message_is_sent_to_20_or_50_users_first_and_then_to_the_rest(staff, ser
 
 
 def test_sample_contains_customers_with_all_their_companies(staff, server, post):
-    """4.10: a launch of N customers drawn at random of those reachable, with all their companies."""
+    """behaviour 4.10: a launch of N customers drawn at random of those reachable, with all their companies."""
     for number in range(3):
         two = [{"company_id": f"{number}{of}", "name": f"Company {number}{of}"} for of in "ab"]
         server.user(f"user-{number}", companies=two)
@@ -135,7 +135,7 @@ def test_message_tried_out_on_a_few_is_then_automated_for_all_others(staff, serv
 
 
 def test_composer_previews_recipients_before_sending(staff, server, post):
-    """Manual messages are ideal for trying out a message. (4.13: previews touch no record, count or customer.)"""
+    """Manual messages are ideal for trying out a message. (behaviour 4.13: previews change no record or count.)"""
     server.user("ann")
     server.user("bob", unsubscribed_from_emails=True)
     server.user("cid", email=None)

@@ -107,8 +107,8 @@ def test_teammate_sends_an_email_to_a_customer_from_a_phone(staff, server, visit
     assert visit("ann") == []
 
 
-def test_message_to_one_person_is_on_the_profile_and_under_a_filter_of_its_own(staff, server):
-    """4.12: listed on the profile and under a filter of their own, not in the Outbound tabs."""
+def test_message_to_one_person_is_on_the_profile_and_under_a_separate_filter(staff, server):
+    """behaviour 4.12: listed on the profile and under a filter of their own, not in the Outbound tabs."""
     server.user("ann", name="Ann Lee")
     staff.writes_to("ann", way="email", subject="Just for Ann")
 
@@ -119,7 +119,7 @@ def test_message_to_one_person_is_on_the_profile_and_under_a_filter_of_its_own(s
 
 
 def test_unsubscribed_customer_is_written_to_from_the_console_with_a_warning_and_not_by_api(staff, server, post):
-    """4.12: the unsubscribed may be written to from the console (with a warning), not by API (403)."""
+    """behaviour 4.12: staff can write to an unsubscribed customer (with a warning), the API cannot (403)."""
     server.user("ann", unsubscribed_from_emails=True)
 
     assert from_a_phone(staff, server, "ann", "email").status_code == 403
@@ -137,9 +137,9 @@ def test_unsubscribed_customer_is_written_to_from_the_console_with_a_warning_and
 def test_bounced_and_complaining_customers_are_not_written_to_until_staff_clear_the_flag(
     staff, server, post, flag, says
 ):
-    """4.12: the bounced and complaining not at all until staff clear the flag.
+    """behaviour 4.12: customers who bounced or complained cannot be written to until staff clear the flag.
 
-    What a mail provider reports has no address yet, so the flag is set where its webhook will set it.
+    The flag is set directly, as a provider's report would set it.
     """
     server.user("ann")
     Customer.objects.filter(user_id="ann").update(**{flag: True})
@@ -153,7 +153,7 @@ def test_bounced_and_complaining_customers_are_not_written_to_until_staff_clear_
 
 
 def test_message_with_a_company_variable_asks_which_company_and_is_one_copy(staff, server, post):
-    """4.12: one copy (with a company variable the composer asks which company)."""
+    """behaviour 4.12: one copy (with a company variable the composer asks which company)."""
     server.user("ann", companies=[{"company_id": "1", "name": "Acme"}, {"company_id": "2", "name": "Globex"}])
     about = {"way": "email", "subject": "About {{ company.name }}"}
 
@@ -167,7 +167,7 @@ def test_message_with_a_company_variable_asks_which_company_and_is_one_copy(staf
 
 
 def test_message_to_one_person_is_live_at_once_and_then_sent(staff, server, clock):
-    """4.12: a one-off with to_customer, live at once, no audience or window, one copy."""
+    """behaviour 4.12: a one-off with to_customer, live at once, no audience or window, one copy."""
     server.user("ann")
     staff.writes_to("ann", way="email", subject="Hi")
 

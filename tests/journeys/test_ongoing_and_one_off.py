@@ -79,7 +79,7 @@ def test_one_off_email_reaches_only_present_matches(staff, server, visit, post, 
 
 
 def test_one_off_in_app_keeps_its_frozen_audience(staff, server, visit):
-    """One-off messages will only send to people who match your filters now. (4.1: the rules are asked once.)"""
+    """One-off messages will only send to people who match your filters now. (behaviour 4.1: evaluated once.)"""
     server.user("ann", plan="pro")
     server.user("bob", plan="free")
 
@@ -92,12 +92,12 @@ def test_one_off_in_app_keeps_its_frozen_audience(staff, server, visit):
 
 
 def test_one_off_without_matches_cannot_be_set_live(staff, server):
-    """One-off messages will only send to people who match your audience filters now: with nobody, there is none."""
+    """One-off messages will only send to people who match your audience filters now: with no match there is none."""
     server.user("ann", plan="free")
 
     page = staff.composes(send_type="one_off", rules=PRO, act="live")
 
-    assert "Nobody matches right now" in page
+    assert "No customer matches right now" in page
     assert Message.objects.get().state == "draft"
 
 
@@ -143,7 +143,7 @@ def test_form_cannot_change_the_send_type_of_a_live_message(staff, server, befor
 
 
 def test_raw_sql_cannot_change_the_send_type_of_a_message_that_was_live(staff):
-    """Note: You can't change the way a message will send after it has been set live. (4.2: by trigger, for good.)"""
+    """Note: You can't change the way a message will send after it has been set live. (behaviour 4.2: by a trigger.)"""
     message = staff.sets_live(send_type="ongoing")
 
     for verb in (None, "pause", "stop"):
@@ -155,7 +155,7 @@ def test_raw_sql_cannot_change_the_send_type_of_a_message_that_was_live(staff):
 
 
 def test_edit_of_a_live_message_creates_a_version_and_sends_nothing_again(staff, server, post, clock):
-    """4.2, 3: content stays editable once live, as a new version; who has had the message does not get it again."""
+    """behaviour 4.2, 3: content can be edited while live, as a new version; recipients do not get it again."""
     server.user("ann")
     message = staff.sets_live(body="<p>First words</p>")
 
@@ -175,7 +175,7 @@ def test_edit_of_a_live_message_creates_a_version_and_sends_nothing_again(staff,
     [("<p>Hello</p>", "<p>Hello {{ company.name }}</p>"), ("<p>Hello {{ company.name }}</p>", "<p>Hello</p>")],
 )
 def test_first_company_variable_cannot_be_added_nor_the_last_removed_once_live(staff, before, after):
-    """4.2: an edit that would add the first or remove the last company variable is refused."""
+    """behaviour 4.2: an edit that would add the first or remove the last company variable is refused."""
     message = staff.sets_live(body=before)
 
     said = staff.presses("message_edit_content", message, **staff.fields(body=after))
@@ -185,7 +185,7 @@ def test_first_company_variable_cannot_be_added_nor_the_last_removed_once_live(s
 
 
 def test_filters_of_an_ongoing_message_are_edited_only_while_paused(staff, server, post):
-    """4.2: an ongoing one's rules may be edited only while paused, as a logged version."""
+    """behaviour 4.2: an ongoing one's rules may be edited only while paused, as a logged version."""
     server.user("ann", plan="pro")
     server.user("bob", plan="free")
     message = staff.sets_live(rules=PRO)
@@ -201,7 +201,7 @@ def test_filters_of_an_ongoing_message_are_edited_only_while_paused(staff, serve
 
 
 def test_filters_of_a_one_off_are_locked_even_while_it_is_paused(staff, server):
-    """4.2: a one-off's rules are locked too."""
+    """behaviour 4.2: a one-off's rules are locked too."""
     server.user("ann", plan="pro")
     message = staff.sets_live(channel="in_app", send_type="one_off", rules=PRO)
     staff.does("pause", message)

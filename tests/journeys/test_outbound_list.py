@@ -1,4 +1,4 @@
-"""Where are all my Ongoing or One-off messages?"""
+"""The list of all Ongoing and One-off messages."""
 
 import re
 from html import unescape

@@ -10,7 +10,7 @@ WEEKDAYS = [{"weekday": day, "from": "09:00", "to": "17:00"} for day in range(5)
 
 
 def test_paused_email_matches_and_sends_nothing_until_it_is_resumed(staff, server, visit, post, clock):
-    """4.9: Pause: nothing is matched, handed over or shown for the first time. Resume: then a round runs."""
+    """behaviour 4.9: Pause: nothing is matched, handed over or shown for the first time. Resume: then a round runs."""
     message = staff.sets_live()
 
     assert "is paused" in staff.does("pause", message)
@@ -26,7 +26,7 @@ def test_paused_email_matches_and_sends_nothing_until_it_is_resumed(staff, serve
 
 @pytest.mark.parametrize("send_type", ["ongoing", "one_off"])
 def test_paused_in_app_message_is_not_shown_for_the_first_time(staff, server, visit, send_type):
-    """4.9: from the moment the click returns, nothing is shown for the first time."""
+    """behaviour 4.9: from the moment the click returns, nothing is shown for the first time."""
     server.user("ann")
     server.user("bob")
     message = staff.sets_live(channel="in_app", send_type=send_type, body="<p>Hello</p>")
@@ -41,7 +41,7 @@ def test_paused_in_app_message_is_not_shown_for_the_first_time(staff, server, vi
 
 
 def test_held_records_are_rechecked_when_the_message_is_resumed(staff, server, post, clock):
-    """4.9: Resume: held records of an ongoing message are judged again as of now, dates too."""
+    """behaviour 4.9: Resume: held records of an ongoing message are evaluated again as of now, dates too."""
     clock.comes("Saturday 10:00")
     server.user("ann", trial_ends_at=clock.days_ago(-2))
     server.user("bob", trial_ends_at=clock.days_ago(-2.9))
@@ -59,7 +59,7 @@ def test_held_records_are_rechecked_when_the_message_is_resumed(staff, server, p
 
 
 def test_resumed_one_off_continues_with_its_frozen_audience(staff, server, post, clock):
-    """4.9: a paused one-off goes on when resumed; 4.1: its rules are asked once."""
+    """behaviour 4.9: a paused one-off continues when it is resumed; behaviour 4.1: its rules are evaluated once."""
     clock.comes("Saturday 10:00")
     server.user("ann", plan="pro")
     message = staff.sets_live(send_type="one_off", rules=PRO, window=WEEKDAYS)
@@ -75,7 +75,7 @@ def test_resumed_one_off_continues_with_its_frozen_audience(staff, server, post,
 
 
 def test_stop_is_final_and_withdraws_waiting_records(staff, server, visit, post, clock):
-    """4.9: Stop is final: what waits is withdrawn."""
+    """behaviour 4.9: Stop is final: waiting records are withdrawn."""
     clock.comes("Saturday 10:00")
     server.user("ann")
     message = staff.sets_live(window=WEEKDAYS)
@@ -95,7 +95,7 @@ def test_stop_is_final_and_withdraws_waiting_records(staff, server, visit, post,
 
 
 def test_paused_message_can_be_stopped(staff, server, post, clock):
-    """4.9: states: draft <-> scheduled -> live <-> paused -> stopped."""
+    """behaviour 4.9: states: draft <-> scheduled -> live <-> paused -> stopped."""
     message = staff.sets_live()
     staff.does("pause", message)
     staff.does("stop", message)
@@ -125,7 +125,7 @@ def test_scheduled_one_off_matches_at_its_scheduled_time(staff, server, post, cl
 
 
 def test_scheduled_one_off_whose_audience_drifted_stays_scheduled_and_alarms(staff, server, post, clock):
-    """4.9: a scheduled one-off whose audience drifted beyond the limit stays scheduled, and alarms."""
+    """behaviour 4.9: a scheduled one-off whose audience drifted beyond the limit stays scheduled, and alarms."""
     for number in range(10):
         server.user(f"user-{number}", plan="pro")
     staff.composes(send_type="one_off", rules=PRO, act="schedule", scheduled_for="2026-05-04T15:30")
@@ -145,7 +145,7 @@ def test_scheduled_one_off_whose_audience_drifted_stays_scheduled_and_alarms(sta
 
 
 def test_scheduled_one_off_goes_back_to_being_a_draft(staff, server, post, clock):
-    """4.9: draft <-> scheduled."""
+    """behaviour 4.9: draft <-> scheduled."""
     server.user("ann")
     staff.composes(send_type="one_off", act="schedule", scheduled_for="2026-05-04T15:30")
     message = Message.objects.get().pk

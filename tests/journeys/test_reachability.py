@@ -22,7 +22,7 @@ def looks_at(link: str) -> str:
 def test_unsubscribed_customer_gets_no_more_email_by_audience_and_in_app_is_unaffected(
     staff, server, visit, post, clock
 ):
-    """4.11: unsubscribed customers get no email by audience; in-app is unaffected."""
+    """behaviour 4.11: unsubscribed customers get no email to an audience; in-app messages are not affected."""
     server.user("ann")
     server.user("bob")
     staff.sets_live(subject="First", body='<p>Hi</p><p><a href="{{ unsubscribe_url }}">No more</a></p>')
@@ -42,7 +42,7 @@ def test_unsubscribed_customer_gets_no_more_email_by_audience_and_in_app_is_unaf
 
 
 def test_opening_the_unsubscribe_page_does_not_unsubscribe(staff, server, post):
-    """4.11: only a click on the page opts out; link scanners only open it."""
+    """behaviour 4.11: only a click on the page opts out; link scanners only open it."""
     server.user("ann")
     staff.sets_live(subject="First")
 
@@ -53,7 +53,7 @@ def test_opening_the_unsubscribe_page_does_not_unsubscribe(staff, server, post):
 
 
 def test_sync_and_browser_cannot_undo_a_customers_opt_out(staff, server, visit, post, clock):
-    """4.11: a customer's own opt-out is never undone by a sync or a browser that says otherwise."""
+    """behaviour 4.11: a sync or a browser never undoes a customer's own opt-out."""
     server.user("ann")
     staff.sets_live(subject="First")
     # One-click unsubscribe in the mail program (RFC 8058).
@@ -68,7 +68,7 @@ def test_sync_and_browser_cannot_undo_a_customers_opt_out(staff, server, visit, 
 
 
 def test_ongoing_email_matches_an_unsubscribed_customer_once_they_can_be_reached(staff, server, post, clock):
-    """4.11: for an ongoing message they are not matched yet, and are when they can be."""
+    """behaviour 4.11: an ongoing message matches them once they can be reached."""
     server.user("ann", unsubscribed_from_emails=True)
     server.user("bob", email=None)
     staff.sets_live()
@@ -88,9 +88,9 @@ def test_ongoing_email_matches_an_unsubscribed_customer_once_they_can_be_reached
 def test_bounced_and_complaining_customers_get_no_email_until_staff_clear_the_flag(
     staff, server, post, clock, flag, says
 ):
-    """4.11: hard-bounced and complaining customers get no email by audience.
+    """behaviour 4.11: customers who bounced hard or complained get no email that is sent to an audience.
 
-    What a mail provider reports has no address yet, so the flag is set where its webhook will set it.
+    The flag is set directly, as a provider's report would set it.
     """
     server.user("ann")
     Customer.objects.filter(user_id="ann").update(**{flag: True})
@@ -124,7 +124,7 @@ def test_archived_customer_is_in_no_audience(staff, server, post, clock):
 
 
 def test_uncertain_email_is_never_sent_again_automatically(staff, server, post, clock):
-    """4.13: uncertain is never repeated by the machine."""
+    """behaviour 4.13: Outbound never repeats an uncertain delivery by itself."""
     server.user("ann")
     post.hangs_up = True
 
@@ -135,7 +135,7 @@ def test_uncertain_email_is_never_sent_again_automatically(staff, server, post, 
     assert post.reached == ["ann"]
     assert DeliveryRecord.objects.get().status == "uncertain"
     assert "Uncertain" in staff.reads("messaging_message_change", message)
-    # 4.9: a one-off is sent once nothing is uncertain.
+    # behaviour 4.9: a one-off is sent once nothing is uncertain.
     assert Message.objects.get().state == "live"
 
 

@@ -68,7 +68,7 @@ def test_in_app_message_with_a_company_variable_is_shown_once_for_each_company(s
 def test_customer_in_no_company_gets_no_message_with_a_company_variable_and_the_composer_counts_them(
     staff, server, post, clock
 ):
-    """4.3: a customer in no company gets none (a one-off records them as skipped), and the composer says how many."""
+    """behaviour 4.3: a customer in no company gets none (a one-off skips them), and the composer says how many."""
     server.user("ann", companies=[{"company_id": "1", "name": "Acme"}, {"company_id": "2", "name": "Globex"}])
     server.user("bob")
     about_company = {"subject": "News for {{ company.name }}", "send_type": "one_off"}
@@ -83,7 +83,7 @@ def test_customer_in_no_company_gets_no_message_with_a_company_variable_and_the_
 
 
 def test_company_rules_are_about_the_company_the_message_is_about(staff, server, post):
-    """4.4: what is judged is the pair of customer and company: all company rules hold of the same one."""
+    """behaviour 4.4: the unit is the pair (customer, company): all company rules hold for the same company."""
     big_trial = [rule("company.plan", "is", "trial"), rule("company.size", "greater_than", 100)]
     server.user(
         "ann",
@@ -154,7 +154,7 @@ def test_in_app_ongoing_is_shown_only_during_the_delivery_times(staff, server, v
 
 
 def test_in_app_message_is_listed_until_it_is_opened_or_dismissed(staff, server, visit, clock):
-    """4.6: the answer lists every in-app message not yet opened or dismissed, so a lost answer loses nothing."""
+    """behaviour 4.6: each answer lists all in-app messages not yet opened or dismissed."""
     server.user("ann")
     staff.sets_live(channel="in_app", body="<p>Hello</p>", window=[{"weekday": 0, "from": "10:00", "to": "10:30"}])
 
@@ -235,7 +235,7 @@ def test_ongoing_email_waits_for_the_delivery_times(staff, server, post, clock, 
 
 
 def test_visit_sends_an_email_too(staff, server, visit, post):
-    """4.7: email ongoing is judged at go-live, every hour, on a visit, and on the GET."""
+    """behaviour 4.7: ongoing emails are matched at go-live, every hour, at a visit, and at the GET."""
     server.user("ann", plan="free")
     staff.sets_live(rules=PRO)
     server.user("ann", plan="pro")
@@ -298,7 +298,7 @@ def test_get_of_conversations_triggers_at_most_once_every_fifteen_minutes_for_ea
 
 
 def test_visits_do_not_count_towards_the_fifteen_minutes(staff, server, visit, post):
-    """4.7: visits do not count towards it."""
+    """behaviour 4.7: visits do not count towards the limit."""
     server.user("ann", plan="free")
     staff.sets_live(rules=PRO)
     visit("ann")

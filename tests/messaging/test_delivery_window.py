@@ -2,11 +2,12 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from messaging import delivery_window
 from messaging.delivery_window import Span, Window, WindowError
+from tests.support.examples import examples
 
 DUBLIN = ZoneInfo("Europe/Dublin")
 NEW_YORK = ZoneInfo("America/New_York")
@@ -240,7 +241,7 @@ def test_moments_in_the_table_are_clock_changes(name, at):
     assert at.astimezone(zone).utcoffset() != (at - timedelta(seconds=1)).astimezone(zone).utcoffset()
 
 
-@settings(deadline=None, max_examples=200)
+@examples(100)
 @given(window=all_windows, where=near_a_change | anywhere)
 def test_window_is_open_according_to_local_time(window, where):
     zone, at = where
@@ -248,7 +249,7 @@ def test_window_is_open_according_to_local_time(window, where):
     assert delivery_window.is_open(window, at, zone) == open_by_local_time(window, at, zone)
 
 
-@settings(deadline=None, max_examples=150)
+@examples(60)
 @given(window=all_windows, where=near_a_change | anywhere)
 @example(parse((6, "02:00", "02:30")), (NEW_YORK, datetime(2024, 3, 10, tzinfo=UTC)))
 @example(parse((4, "00:00", "24:00")), (ZoneInfo("Pacific/Apia"), datetime(2011, 12, 30, tzinfo=UTC)))
@@ -266,6 +267,7 @@ def test_next_opening_is_the_first_open_moment(window, where):
             minute += timedelta(minutes=1)
 
 
+@examples(100)
 @given(all_windows)
 def test_every_window_survives_storing_and_parsing(window):
     assert delivery_window.parse_window(window.as_json()) == window
@@ -287,7 +289,7 @@ def test_every_window_survives_storing_and_parsing(window):
         ),
     ],
 )
-def test_window_is_described_in_words(entries, words):
+def test_window_is_described_as_text(entries, words):
     assert delivery_window.describe_window(parse(*entries), "Europe/Dublin") == words
 
 

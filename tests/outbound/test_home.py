@@ -15,6 +15,7 @@ from delivery.reporting import counters
 from messaging import lifecycle
 from messaging.models import Message
 from tests.factories import AT, CustomerFactory, MessageFactory
+from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
 HOME = "/admin/"
@@ -35,8 +36,7 @@ def stuck(answer) -> dict[str, str]:
 
 
 def send(message: Message, *, at) -> None:
-    message.records.update(status=Status.SENDING, claim=uuid4(), leased_until=at)
-    message.records.all().mark_sent(at=at)
+    mark_records_sent(message.records.all(), at=at)
 
 
 def test_new_workspace_shows_the_first_steps(console):
@@ -142,11 +142,11 @@ def test_messages_with_uncertain_or_failed_copies_are_stuck(console):
 
 
 def test_a_silent_schedule_is_stuck(console):
-    PeriodicTask.objects.filter(name="Hand over what is due").update(last_run_at=timezone.now() - timedelta(hours=1))
+    PeriodicTask.objects.filter(name="Send due messages").update(last_run_at=timezone.now() - timedelta(hours=1))
 
-    assert "Is the scheduler (celery beat) running?" in stuck(console.get(HOME))["Hand over what is due"]
-    PeriodicTask.objects.filter(name="Hand over what is due").update(enabled=False)
-    assert stuck(console.get(HOME))["Hand over what is due"] == "This task is disabled in the schedule."
+    assert "Is the scheduler (celery beat) running?" in stuck(console.get(HOME))["Send due messages"]
+    PeriodicTask.objects.filter(name="Send due messages").update(enabled=False)
+    assert stuck(console.get(HOME))["Send due messages"] == "This task is disabled in the schedule."
 
 
 def test_shows_the_newest_replies_first(console):

@@ -81,7 +81,7 @@ def test_each_role_includes_the_role_before_it(role):
     assert all(roles.granted(one) < roles.granted(role) for one in before)
 
 
-# Every URL with the lowest role that is admitted by GET and by POST; NOBODY if even an Admin is not.
+# Every URL with the lowest role that is admitted by GET and by POST; NOBODY if Admins are refused as well.
 
 V, A, S, B = Role.VIEWER, Role.AUTHOR, Role.SENDER, Role.ADMIN
 NOBODY, ANY, GUEST = "nobody", "any teammate", "a guest"

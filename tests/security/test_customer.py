@@ -223,7 +223,7 @@ class Caught:
         return "taken"
 
     def close(self) -> None:
-        """Nothing is open."""
+        """Do nothing."""
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_tracking_link_never_redirects_to_a_customers_url(monkeypatch, at):
     assert led == ["https://acme.example/?to=https://evil.example/"]
 
 
-# To be heavy
+# To cause load
 
 
 @pytest.mark.parametrize("sent", [{"body": "x" * 3_000_000}, {"body": "[" * 100_000}, {"body": ["x"] * 50_000}])

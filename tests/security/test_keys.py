@@ -1,4 +1,4 @@
-"""Rotation of SECRET_KEY: old tokens are valid while the old key is a fallback, and no longer."""
+"""Rotation of SECRET_KEY: old tokens are valid only while the old key is a fallback."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ def world() -> World:
 
 
 def logged_in(world: World) -> Client:
-    # Without its key the secret of the workspace is not to be read either.
+    # Without its key the secret of the workspace cannot be read either.
     client = Client(raise_request_exception=False)
     client.force_login(world.grace)
     return client

@@ -50,7 +50,7 @@ def _visits(request):
 
 @pytest.fixture
 def stranger() -> Browser:
-    """A visitor who wrote and gave Ann's address."""
+    """A lead with Ann's address."""
     browser = Browser()
     browser.ping()
     browser.say("conversations", body="I am Ann, what is my password?")

@@ -157,7 +157,7 @@ def test_same_email_without_the_line_break_is_built():
     assert b"Bcc" not in mail_of(envelope()).content
 
 
-# To burn the machine that fills it in
+# To keep the worker that renders it busy
 
 BURN = [
     "{% for a in (1..1000) %}{% for b in (1..1000) %}{% for c in (1..1000) %}x{% endfor %}{% endfor %}{% endfor %}",
@@ -266,7 +266,7 @@ def test_author_cannot_set_a_message_live(mallory):
 
     assert answer.status_code == 403
     assert not Message.objects.exists()
-    # Whose role was changed while they wrote reads why, and presses the button they have.
+    # A role that changes while its teammate writes: the page says why, and offers the other button.
     assert "nothing was saved or sent" in answer.content.decode()
     assert answer.context["form"]["title"].value() == "Weeks of work"
     assert 'value="live"' not in answer.content.decode()
@@ -304,7 +304,7 @@ def test_list_filter_with_invalid_text_causes_no_server_error(admin_client, page
     assert admin_client.get(f"/admin/{page}={said}").status_code in (302, 400)
 
 
-# To leave something behind on our server
+# To store files on our server
 
 FILES = [
     ("evil.svg", b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", "image/svg+xml"),

@@ -35,7 +35,7 @@ def _visits(request):
 
 
 def stranger(*, leaves: str) -> Browser:
-    """The browser of a visitor who wrote and gave another customer's address."""
+    """The browser of a lead with another customer's address."""
     browser = Browser()
     browser.ping()
     browser.say("conversations", body="Hello")

@@ -1,4 +1,4 @@
-"""The clock of a journey: it stands still unless time passes, and then beat's own schedule says what runs."""
+"""The clock of a journey: it stands still until a test moves it, and then runs the tasks of beat's schedule."""
 
 import json
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ HOUR = timedelta(hours=1)
 
 @dataclass
 class Clock:
-    """Stands still; `passes` moves it on, and beat's schedule is kept meanwhile."""
+    """A frozen clock; `passes` moves it and runs the tasks that beat's schedule has for that time."""
 
     traveller: time_machine.Traveller
     last: dict[str, datetime] = field(default_factory=dict)
@@ -27,8 +27,8 @@ class Clock:
     def passes(self, *, until: datetime | None = None, **span: float) -> None:
         """Let time pass: `passes(hours=1)`, `passes(days=3)`, `passes(until=...)`.
 
-        What is due by the hour runs each hour; over more than half a day every twelve hours, as if beat were slow, and
-        over more than a week once at its end, as if beat had been away.
+        Hourly tasks run each hour. Over more than half a day they run every twelve hours, as if beat were slow, and
+        over more than a week once at the end, as if beat had not run.
         """
         end = until or self.now + timedelta(**span)
         away = end - self.now
@@ -42,7 +42,7 @@ class Clock:
                     app.tasks[task.task].delay(*json.loads(task.args), **json.loads(task.kwargs))
 
     def comes(self, moment: str) -> None:
-        """Let time pass until the next such moment by UTC: `comes("Saturday 10:00")`."""
+        """Let time pass until the next such moment in UTC: `comes("Saturday 10:00")`."""
         day, _, clock = moment.partition(" ")
         hour, minute = map(int, clock.split(":"))
         end = self.now.replace(hour=hour, minute=minute, second=0, microsecond=0)
@@ -57,7 +57,7 @@ class Clock:
         return found
 
     def days_ago(self, days: float) -> int:
-        """That moment as a server sends it; negative days are still to come."""
+        """Return the Unix time of that moment, as a server sends it; negative days are in the future."""
         return int((self.now - timedelta(days=days)).timestamp())
 
 

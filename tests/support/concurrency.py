@@ -16,7 +16,7 @@ from django.db import connection, connections
 Job = Callable[[], object]
 FORK = multiprocessing.get_context("fork")
 READY_WITHIN = 30
-# In seconds, between two looks at who waits.
+# Seconds between two queries for waiting connections.
 EVERY = 0.01
 
 
@@ -30,22 +30,22 @@ class Run:
 
 @dataclass
 class LockWaits:
-    """How long connections of one name waited for locks that others hold, as the database reports it.
+    """Times that connections of one name waited for the locks of other connections, as the database reports them.
 
-    Waits among themselves do not count: how long one holds a lock depends on this machine.
+    Waits for connections of the same name do not count, because they depend on the speed of this machine.
     """
 
     of: str
-    # By connection and the moment each wait began.
+    # By connection and start of the wait.
     seen: dict[tuple[int, datetime], float] = field(default_factory=dict)
 
     def mine(self) -> None:
-        """Have the connection of this thread be one of them."""
+        """Give the connection of this thread the name."""
         with connection.cursor() as cursor:
             cursor.execute("SELECT set_config('application_name', %s, false)", [self.of])
 
     def look(self) -> None:
-        """See who waits at this moment, and since when; to be done over and over."""
+        """Record the present waits; call it repeatedly."""
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT pid, l.waitstart, extract(epoch FROM clock_timestamp() - l.waitstart)::float8"
@@ -59,7 +59,7 @@ class LockWaits:
         time.sleep(EVERY)
 
     def longest(self) -> float:
-        """The longest that any of them waited in all."""
+        """Return the longest total wait of one connection."""
         total: dict[int, float] = defaultdict(float)
         for (pid, _), waited in self.seen.items():
             total[pid] += waited
@@ -74,10 +74,10 @@ def at_once(
     warm_up: Job = lambda: connection.ensure_connection(),
     within: float = 60,
 ) -> Run:
-    """Run all jobs at once, and those of `meanwhile` here repeatedly until they are done.
+    """Run all jobs at once, and meanwhile repeat those of `meanwhile` in this process.
 
-    The jobs run in so many processes, as in a web server, so that they wait for the database and not for this process;
-    with 0 they run here. Each thread warms up its connection before all begin.
+    With `processes`, the jobs run in that many processes, as in a web server, so that they wait for the database and
+    not for this process; with 0 they run here. Each thread warms up its connection before all begin.
     """
     start, over = FORK.Barrier(len(jobs) + len(meanwhile)), FORK.Event()
     run = Run()
@@ -109,7 +109,7 @@ def elsewhere(job: Job) -> Any:
 
 
 def send_off(jobs: Sequence[Job], start: Any, warm_up: Job, *, within: float) -> Connection:
-    """Have another process do some of the jobs; what came of it can be read from the returned end."""
+    """Run some jobs in another process. Return the end of the pipe that receives their results."""
     ours, theirs = FORK.Pipe(duplex=False)
 
     def work() -> None:
@@ -124,7 +124,7 @@ def send_off(jobs: Sequence[Job], start: Any, warm_up: Job, *, within: float) ->
 def begin(
     job: Job, start: Any, run: Run, warm_up: Job, *, until: Callable[[], bool] = lambda: True
 ) -> threading.Thread:
-    """Have a thread do a job once all are ready, and again as long as that is wanted."""
+    """Run a job in a thread once all threads are ready, and repeat it until `until` is true."""
 
     def work() -> None:
         try:
@@ -133,7 +133,7 @@ def begin(
             run.returned.append(job())
             while not until():
                 job()
-        except Exception as reason:  # noqa: BLE001 - whatever it is, the test is to know
+        except Exception as reason:  # noqa: BLE001 - the test reports every error
             run.wrong.append(f"{type(reason).__name__}: {reason}")
         finally:
             connection.close()
@@ -144,7 +144,7 @@ def begin(
 
 
 def wait_for(threads: Sequence[threading.Thread], run: Run, *, within: float) -> None:
-    """Wait until all threads are done, but not for ever."""
+    """Wait until all threads have ended, or until the time is up."""
     deadline = time.monotonic() + within
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))

@@ -1,4 +1,4 @@
-"""The addresses there are where DEMO is set."""
+"""The URLs of a server on which DEMO is set."""
 
 from django.urls import include, path
 

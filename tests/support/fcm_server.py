@@ -17,7 +17,7 @@ from delivery import process
 
 
 class Act(Enum):
-    """Things Firebase may do instead of answering."""
+    """Actions of Firebase instead of an answer."""
 
     HANG = "hang"
     DROP = "drop"
@@ -27,7 +27,7 @@ Answer = tuple[int, Any] | tuple[int, Any, dict[str, str]] | Act
 
 
 def refusal(status: int, name: str, message: str, *, code: str = "", field: str = "") -> tuple[int, Any]:
-    """An error as Firebase writes it."""
+    """Return an error in the form of Firebase."""
     details: list[dict[str, Any]] = []
     if code:
         details.append({"@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": code})
@@ -57,7 +57,7 @@ TOO_MANY = refusal(429, "RESOURCE_EXHAUSTED", "Quota exceeded", code="QUOTA_EXCE
 @contextmanager
 def serving(settings: Any, monkeypatch: Any) -> Iterator["Firebase"]:
     """Start Firebase and set it in the settings."""
-    # Google's library asks Google, beside the push, which regions the account may be used in.
+    # Besides the push, Google's library requests the regions of the account.
     boundary = "google.auth.credentials.CredentialsWithRegionalAccessBoundary"
     monkeypatch.setattr(f"{boundary}._is_regional_access_boundary_lookup_required", lambda _self: False)
     server = Firebase()
@@ -124,7 +124,7 @@ class Firebase:
 
     @property
     def credentials(self) -> str:
-        """The key of a service account whose login is here."""
+        """Return the key of a service account that logs in at this server."""
         return json.dumps(
             {
                 "type": "service_account",
@@ -138,11 +138,11 @@ class Firebase:
 
     @property
     def tokens(self) -> list[str]:
-        """Which devices were pushed to, in order."""
+        """Return the devices of the pushes, in order."""
         return [push["token"] for push in self.pushes]
 
     def says(self, token: str, *answers: Answer) -> None:
-        """What it answers for one device."""
+        """Return the answer for one device."""
         self.answers[token] = list(answers)
 
     def take(self, push: dict[str, Any]) -> Answer:

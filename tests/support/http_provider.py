@@ -11,7 +11,7 @@ PROVIDER_ID = "b7bc2f4a-e38e-4336-af7d-e6c392c2f817"
 
 
 class Act(Enum):
-    """Things a provider may do instead of answering."""
+    """Actions of a provider instead of an answer."""
 
     HANG = "hang"
     DROP = "drop"
@@ -21,7 +21,7 @@ Answer = tuple[int, Any] | Act
 
 
 def taken(mail: dict[str, Any]) -> Answer:
-    """Postmark's answer for an accepted email."""
+    """Return Postmark's answer for an accepted email."""
     return 200, {"To": mail["To"], "MessageID": PROVIDER_ID, "ErrorCode": 0, "Message": "OK"}
 
 

@@ -27,17 +27,18 @@ class Catcher:
 
     caught: list[Caught] = field(default_factory=list)
     meanwhile: Callable[[int, str], object] = lambda _number, _step: None
+    host: str = "127.0.0.1"
 
     def __post_init__(self) -> None:
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
-        # In that thread from the start: a browser's driver may have left a running loop in this one.
+        # Created in that thread, because Playwright may have left a running loop in this one.
         self.server = asyncio.run_coroutine_threadsafe(self.listen(), self.loop).result(5)
         self.port: int = self.server.sockets[0].getsockname()[1]
 
     async def listen(self) -> asyncio.Server:
-        return await self.loop.create_server(lambda: SMTP(self, loop=self.loop), host="127.0.0.1", port=0)
+        return await self.loop.create_server(lambda: SMTP(self, loop=self.loop), host=self.host, port=0)
 
     def close(self) -> None:
         asyncio.run_coroutine_threadsafe(self.end(), self.loop).result(5)
@@ -46,7 +47,7 @@ class Catcher:
         self.loop.close()
 
     async def end(self) -> None:
-        """Take no more, and let go of whoever is still connected."""
+        """Accept no more connections, and close the open ones."""
         self.server.close()
         connected = asyncio.all_tasks() - {asyncio.current_task()}
         for each in connected:

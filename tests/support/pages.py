@@ -1,4 +1,4 @@
-"""Pages as they read, and the clients that open them."""
+"""The text of pages, and the clients that open them."""
 
 import json
 import re
@@ -8,15 +8,15 @@ HANDLERS: dict[type, object] = {}
 
 
 def quick(client):
-    """The same client, with the middleware another began with: each new one looks through all static files."""
+    """Give the client the middleware of an earlier client, because each new middleware scans all static files."""
     client.handler = HANDLERS.setdefault(type(client), client.handler)
     return client
 
 
 def as_page(html: str) -> str:
-    """A page's words, in a row, without the menu and what can be chosen."""
+    """Return the text of a page on one line, without the menu and the choices of fields."""
     html = html.partition('<div id="main"')[2] or html
-    # What is wrong with a rule stands where the page's script reads it, and shows it beside the rule.
+    # The error of a rule is in a script element; the page's script shows it beside the rule.
     html = re.sub(r'<script id="rule-sentence"[^>]*>(.*?)</script>', lambda found: json.loads(found[1]), html)
     html = re.sub(r"<(script|style|select|template)\b.*?</\1>", " ", html, flags=re.DOTALL)
     return " ".join(unescape(re.sub(r"<[^>]+>", " ", html)).split())

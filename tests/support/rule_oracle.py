@@ -116,7 +116,6 @@ class Moment:
 
 
 def exact_decimal(number: float | Decimal) -> Decimal:
-    """Return a number as its decimal notation."""
     return Decimal(str(number))
 
 
@@ -193,7 +192,6 @@ def normalized_value(value: Any) -> Any:
 
 
 def raw_value(world: World, name: str, customer: Customer, company: Company | None) -> Any:
-    """Return the stored value."""
     if name.startswith("company."):
         return company_value(world, name.removeprefix("company."), company)
     if name.startswith("custom_attributes."):

@@ -124,7 +124,6 @@ class Draw:
         return str(self.maybe(self.one((self.few, TEXTS)), ""))
 
     def moment(self) -> datetime | None:
-        """Return a time or None."""
         return self.maybe(self.one((self.few_moments, self.moments)))
 
     def of_kind(self, kind: Kind) -> Any:
@@ -172,14 +171,12 @@ class Draw:
         return row
 
     def company(self, pk: int) -> Company:
-        """Return a company."""
         row = Company(pk=pk, company_id=self.one((f"{pk}", f"{pk}-{self.one(VALUES_ASKED_FOR)}", f"Pro {pk}")))
         self.columns("k", row)
         row.size, row.monthly_spend = self.maybe(WHOLE), self.maybe(WHOLE)
         return row
 
     def summary(self, customer: Customer, name: str) -> EventSummary:
-        """Return the summary of an event."""
         first, last = sorted((self.one(self.moments), self.one(self.moments)))
         return EventSummary(customer=customer, name=name, count=self.one((1, 2, 3)), first_at=first, last_at=last)
 

@@ -16,7 +16,7 @@ from tempfile import mkdtemp
 import psycopg
 import redis
 
-# Debian 12 has 15, and whoever keeps later ones beside it is tried with the oldest all the same.
+# Debian 12 has 15. If later versions are installed too, the oldest is tested.
 PACKAGES = [Path(f"/usr/lib/postgresql/{version}/bin") for version in range(15, 30)]
 POSTGRES = next((found for found in PACKAGES if (found / "postgres").exists()), None)
 REDIS = shutil.which("redis-server")
@@ -24,7 +24,7 @@ PASSWORD = "p@ss:word"
 
 
 def missing() -> str:
-    """Return the name of what is not installed; "" if nothing is missing."""
+    """Return the names of the servers that are not installed; "" if both are."""
     lacking = [name for name, there in (("PostgreSQL", POSTGRES), ("Redis", REDIS)) if not there]
     return " and ".join(lacking)
 
@@ -37,15 +37,15 @@ class Servers:
     redis: str
 
 
-def free_port() -> int:
+def free_port(host: str = "127.0.0.1") -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
 
 @contextmanager
-def running() -> Iterator[Servers]:
-    """Start both, with an empty database."""
+def running(host: str = "127.0.0.1") -> Iterator[Servers]:
+    """Start PostgreSQL and Redis on one address of this machine, with an empty database."""
     assert POSTGRES is not None and REDIS is not None  # noqa: PT018 - `missing` says so
     folder = Path(mkdtemp(prefix="outbound-servers-", dir="/var/tmp"))
     # PostgreSQL refuses root.
@@ -70,20 +70,21 @@ def running() -> Iterator[Servers]:
     try:
         locale = ("--encoding=UTF8", "--locale=C.UTF-8", f"--pwfile={folder / 'password'}")
         subprocess.run([*initdb, *locale], cwd="/", check=True, capture_output=True, **as_whom)  # noqa: S603
-        port, redis_port = free_port(), free_port()
-        forgetful = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "listen_addresses=127.0.0.1")
+        (data / "pg_hba.conf").write_text("host all all all scram-sha-256\n")
+        port, redis_port = free_port(host), free_port(host)
+        forgetful = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", f"listen_addresses={host}")
         options = [option for setting in forgetful for option in ("-c", setting)]
         start(POSTGRES / "postgres", "-D", data, "-p", str(port), "-k", folder, *options)
-        start(REDIS, "--port", str(redis_port), "--bind", "127.0.0.1", "--save", "", "--dir", folder)
-        address = f"outbound:{PASSWORD.replace('@', '%40').replace(':', '%3A')}@127.0.0.1:{port}"
+        start(REDIS, "--port", str(redis_port), "--bind", host, "--protected-mode", "no", "--save", "", "--dir", folder)
+        address = f"outbound:{PASSWORD.replace('@', '%40').replace(':', '%3A')}@{host}:{port}"
         answers(lambda: psycopg.connect(f"postgresql://{address}/postgres").close(), psycopg.OperationalError)
-        answers(lambda: redis.Redis(port=redis_port).ping(), redis.ConnectionError)
+        answers(lambda: redis.Redis(host, redis_port).ping(), redis.ConnectionError)
         with psycopg.connect(f"postgresql://{address}/postgres", autocommit=True) as connection:
             connection.execute("CREATE DATABASE console")
-        yield Servers(f"postgres://{address}/console", f"redis://127.0.0.1:{redis_port}")
+        yield Servers(f"postgres://{address}/console", f"redis://{host}:{redis_port}")
     finally:
         for server in started:
-            # SIGINT: PostgreSQL ends at once and in good order; Redis does as well.
+            # SIGINT stops PostgreSQL and Redis at once and cleanly.
             with contextlib.suppress(ProcessLookupError):
                 server.send_signal(2)
         for server in started:
@@ -94,9 +95,11 @@ def running() -> Iterator[Servers]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def answers(ask: Callable[[], object], wrong: type[Exception]) -> None:
-    """Wait until a server does."""
-    deadline = time.monotonic() + 20
+def answers(
+    ask: Callable[[], object], wrong: type[Exception] | tuple[type[Exception], ...], *, within: float = 20
+) -> None:
+    """Wait until a server answers."""
+    deadline = time.monotonic() + within
     while True:
         try:
             ask()

@@ -9,7 +9,7 @@ from enum import Enum
 
 
 class Act(Enum):
-    """Things a server does instead of answering."""
+    """Actions of a server instead of an answer."""
 
     DROP = "hangs up"
     HANG = "says nothing more"
@@ -44,14 +44,14 @@ class Taken:
 
 @dataclass
 class Server:
-    """Answers each step with the next of its answers, the last one for ever; the usual one where it has none."""
+    """Answers each step with its next answer, repeating the last; steps without answers get the usual one."""
 
     answers: dict[str, list[Answer]] = field(default_factory=dict)
     taken: list[Taken] = field(default_factory=list)
     heard: list[str] = field(default_factory=list)
     writes: list[bytes] = field(default_factory=list)
     connections: int = 0
-    # Where there is one, the conversation is encrypted: from the start, or where the server offers STARTTLS, then.
+    # With a certificate, the conversation is encrypted from the start, or from STARTTLS on if the server offers it.
     certificate: tuple[str, str] | None = None
     open: list[socket.socket] = field(default_factory=list)
 
@@ -113,7 +113,7 @@ class Server:
                 mail = {"MAIL": Taken(address, [], b""), "RSET": Taken("", [], b"")}.get(verb, mail)
                 mail.recipients += [address] if verb == "RCPT" else []
             if answer.startswith("354"):
-                # The end may stand right at the start: the text is empty then.
+                # The text is empty if the end is right at the start.
                 line.waiting = b"\r\n" + line.waiting
                 content = line.until(b"\r\n.\r\n") + b"\r\n"
                 mail.content = content.removeprefix(b"\r\n").replace(b"\r\n..", b"\r\n.")
@@ -128,7 +128,7 @@ class Server:
                 return
 
     def say(self, client: socket.socket, step: str, mail: Taken | None = None) -> str:
-        """Answer a step, and return the answer; "" where the conversation is over."""
+        """Answer a step and return the answer; "" if the conversation has ended."""
         told = self.answers.get(step) or [USUAL.get(step, "502 no such command")]
         answer = told[min(self.turns[step], len(told) - 1)]
         self.turns[step] += 1

@@ -1,4 +1,4 @@
-"""A teammate at the pages of the admin."""
+"""A teammate who uses the pages of the console."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from tests.support.pages import as_page, field_of, quick
 
 
 class Staff:
-    """A teammate who uses the console as a browser does: opens a page, fills in its form, presses a button."""
+    """A teammate with a test client: opens a page, fills in its form, presses a button."""
 
     def __init__(self, user, at_once) -> None:
         self.user, self.at_once = user, at_once
@@ -22,32 +22,32 @@ class Staff:
         self.browser.force_login(user)
 
     def opens(self, name: str, /, *args: object, **query: object) -> str:
-        """A page's HTML: `opens("messaging_message_change", message)`."""
+        """Return the HTML of a page: `opens("messaging_message_change", message)`."""
         answered = self.browser.get(reverse(f"admin:{name}", args=args), query)
         assert answered.status_code == 200, answered
         return answered.content.decode()
 
     def presses(self, name: str, /, *args: object, **fields: object) -> str:
-        """What the page says after a form was posted."""
+        """Post a form and return the text of the resulting page."""
         with self.at_once():
             answered = self.browser.post(reverse(f"admin:{name}", args=args), fields, follow=True)
         assert answered.status_code == 200, answered
         return as_page(answered.content.decode())
 
     def reads(self, name: str, /, *args: object, **query: object) -> str:
-        """What a page says, in words."""
+        """Return the text of a page."""
         return as_page(self.opens(name, *args, **query))
 
     def composes(self, **given: object) -> str:
-        """Fill in the composer of a new message and press a button (`act`); what the page says then."""
+        """Fill in the composer of a new message, press a button (`act`), and return the text of the page."""
         return self.presses("messaging_message_add", **self.new(**given))
 
     def new(self, **given: object) -> dict[str, object]:
-        """The composer of a new message, filled in."""
+        """Return the fields of the filled-in composer of a new message."""
         return {**self.fields(**given), "ticket": field_of(self.opens("messaging_message_add"), "ticket")}
 
     def edits(self, message: int, **given: object) -> str:
-        """Fill in the composer of a draft anew and press a button."""
+        """Fill in the composer of a draft again and press a button."""
         return self.presses("messaging_message_change", message, **self.fields(**given))
 
     def fields(self, *, rules=(), window=(), channel="email", **given: object) -> dict[str, object]:
@@ -75,7 +75,7 @@ class Staff:
         return Message.objects.latest("pk").pk
 
     def sets_live(self, **given: object) -> int:
-        """Compose a message and set it live, without a look at its report."""
+        """Compose a message and set it live, without opening its report."""
         with self.at_once():
             answered = self.browser.post(reverse("admin:messaging_message_add"), self.new(**given, act="live"))
         assert answered.status_code == 302, as_page(answered.content.decode())
@@ -91,7 +91,7 @@ class Staff:
         return self.opens("audiences_customer_change", Customer.objects.get(user_id=user_id).pk)
 
     def opens_send_a_message(self, user_id: str) -> str:
-        """The page behind the button at the top right of a profile."""
+        """Return the page of the button at the top right of a profile."""
         button = re.search(r'href="([^"]+)"[^>]*aria-label="Send a message"', self.opens_profile(user_id))
         assert button, "no button"
         answered = self.browser.get(button[1])
@@ -99,7 +99,7 @@ class Staff:
         return answered.content.decode()
 
     def writes_to(self, user_id: str, **given: object) -> str:
-        """Send a message from a profile, as the form stands but for what is given; what the page says then."""
+        """Send a message from a profile, with the form's defaults and the given fields; return the text of the page."""
         page = self.opens_send_a_message(user_id)
         chosen = re.search(r'name="way" value="(\w+)"[^>]* checked', page)
         fields = {

@@ -19,13 +19,13 @@ STARTS_WITHIN = 60
 
 @dataclass(frozen=True, slots=True)
 class WebProcess:
-    """Where it answers, and what it wrote so far."""
+    """The URL of the server, and its output so far."""
 
     port: int
     log: Path
 
     def send(self, request: str, *, within: float = 60) -> str:
-        """Send a request as it is written, and return the whole answer."""
+        """Send a raw request and return the whole answer."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=within) as line:
             line.sendall(request.encode())
             answer = b""
@@ -34,14 +34,13 @@ class WebProcess:
         return answer.decode(errors="replace")
 
     def get(self, target: str, *, method: str = "GET", **headers: str) -> str:
-        """Ask for an address, and return the whole answer."""
+        """Request an address and return the whole answer."""
         sent = {"Host": "127.0.0.1", "Connection": "close", "Content-Length": "0", **headers}
         lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in sent.items())
         return self.send(f"{method} {target} HTTP/1.1\r\n{lines}\r\n")
 
 
 def database_url() -> str:
-    """The address of the database that the tests made."""
     return urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}").geturl()
 
 

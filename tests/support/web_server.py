@@ -1,4 +1,4 @@
-"""The server of a team that uses Outbound, which tells the API about its users and asks it."""
+"""The server of a team that uses Outbound: it sends data about its users to the API and reads from it."""
 
 from django.utils import timezone
 from rest_framework.response import Response
@@ -12,7 +12,7 @@ COLUMNS = {"email", "name", "created_at", "signed_up_at", "unsubscribed_from_ema
 
 
 class Server:
-    """What a team's own server tells and asks the API."""
+    """The calls of a team's own server to the API."""
 
     def __init__(self, at_once) -> None:
         _, token = Integration.issue(name="server")
@@ -29,7 +29,7 @@ class Server:
             return self.http.get(path, query)
 
     def user(self, user_id: str, **facts: object) -> dict[str, object]:
-        """Say what is true of a user; what is no field of the API is a custom attribute. `email=None` for none."""
+        """Send a user. Facts that are not fields of the API are custom attributes. `email=None`: without an address."""
         sent = {"user_id": user_id, "email": address_of(user_id)}
         sent |= {key: value for key, value in facts.items() if key in COLUMNS}
         sent["custom_attributes"] = {key: value for key, value in facts.items() if key not in COLUMNS}
@@ -38,16 +38,15 @@ class Server:
         return answered.json()
 
     def device(self, user_id: str, token: str) -> None:
-        """Say which phone a user gets pushes on."""
         assert self.post("/api/devices", {"user_id": user_id, "token": token}).status_code == 200
 
     def event(self, user_id: str, name: str) -> None:
-        """Say that a user did something just now."""
+        """Send an event of a user that happened now."""
         facts = {"user_id": user_id, "event_name": name, "created_at": int(timezone.now().timestamp())}
         assert self.post("/api/events", facts).status_code == 202
 
     def conversations(self, user_id: str) -> Response:
-        """The article's call: a GET with user_id and type=user."""
+        """Call `GET /conversations` with user_id and type=user, as the article does."""
         answered = self.get("/api/conversations", type="user", user_id=user_id)
         assert answered.status_code == 200, answered.json()
         return answered

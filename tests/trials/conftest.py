@@ -66,7 +66,7 @@ def celery(environment, tmp_path) -> Iterator[Callable[..., Running]]:
 
 @pytest.fixture
 def nudge(environment) -> Callable[[], object]:
-    """Have a worker send due records."""
+    """Let a worker send due records."""
     options = {"folder": environment["BROKER_DIR"]}
 
     def nudge() -> None:
@@ -77,7 +77,7 @@ def nudge(environment) -> Callable[[], object]:
 
 
 def eventually(holds: Callable[[], object], *, within: float, while_running: tuple[Running, ...] = ()) -> None:
-    """Wait until something holds; fail if it does not in time, or if a program ends before."""
+    """Wait until a condition holds; fail if it does not in time, or if a program ends first."""
     deadline = time.monotonic() + within
     while not holds():
         supervisor.check(while_running)

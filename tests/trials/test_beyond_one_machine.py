@@ -2,15 +2,12 @@
 
 import json
 import os
-import subprocess
 import sys
-import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -19,17 +16,17 @@ from config import supervisor
 from config.supervisor import Program, Running
 from tests.support import servers
 from tests.support.mail_catcher import Catcher
+from tests.support.programs import manage, wait_for
 from tests.support.servers import Servers
 
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("servers")]
+pytestmark = [pytest.mark.long, pytest.mark.processes, pytest.mark.xdist_group("servers")]
 
-BASE = Path(__file__).resolve().parents[2]
 CUSTOMERS = 200
 IN_FLIGHT = 10
-# It takes a fraction of this; a busy machine may take it.
+# A busy machine may need all of it; it usually takes a fraction.
 PATIENCE = 100
 CELERY = ("celery", "-A", "config")
-# What a console does once: every task of the schedule each second, and a message that is live for everyone.
+# Settings and a message that staff make once: every task each second, and a live message to everyone.
 PREPARE = """
 from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask, PeriodicTasks
@@ -39,7 +36,7 @@ from delivery.matching import launch
 from messaging import authoring
 from messaging.models import Message, Sender
 second, _ = IntervalSchedule.objects.get_or_create(every=1, period="seconds")
-names = ("Hand over what is due", "Match ongoing messages")
+names = ("Send due messages", "Match ongoing messages")
 assert PeriodicTask.objects.filter(name__in=names).update(interval=second, expire_seconds=30) == 2
 PeriodicTasks.update_changed()
 at = timezone.now()
@@ -54,7 +51,7 @@ print(Integration.objects.create(user=user, name="the shop")[1])
 
 @pytest.fixture(scope="module")
 def there() -> Iterator[Servers]:
-    """The servers. Where they are not installed this is skipped, unless REQUIRE_SERVERS=1."""
+    """The servers. Without them the test is skipped, unless REQUIRE_SERVERS=1."""
     if lacking := servers.missing():
         words = f"{lacking} of Debian's packages is not installed: apt-get install postgresql redis-server"
         (pytest.fail if os.environ.get("REQUIRE_SERVERS") == "1" else pytest.skip)(words)
@@ -101,28 +98,12 @@ def start(environment, tmp_path) -> Iterator[Callable[..., Running]]:
         yield start
 
 
-def manage(environment: dict[str, str], *command: str) -> str:
-    """Run `manage.py`; returns what it prints."""
-    whole = [sys.executable, str(BASE / "manage.py"), *command]
-    done = subprocess.run(whole, env=environment, capture_output=True, text=True, check=False, timeout=100)  # noqa: S603
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
 def asked(url: str, *, token: str, sends: dict[str, object] | None = None) -> dict[str, object]:
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     body = json.dumps(sends).encode() if sends is not None else None
     request = urllib.request.Request(url, body, headers)  # noqa: S310
     with urllib.request.urlopen(request, timeout=20) as answered:  # noqa: S310
         return json.load(answered)
-
-
-def wait_for(holds: Callable[[], object], *, within: float, logs: list[Running], what: str) -> None:
-    deadline = time.monotonic() + within
-    while not holds():
-        written = "\n".join(f"--- {one.program.name}\n{one.log.read_text()[-1500:]}" for one in logs)
-        assert time.monotonic() < deadline, f"{what}\n{written}"
-        time.sleep(0.05)
 
 
 def test_two_of_each_role_send_each_customer_one_email_though_a_worker_is_killed(

@@ -20,7 +20,7 @@ LONGEST = 3.0
 def broker_down(request, monkeypatch, tmp_path) -> Iterator[None]:
     """Make the broker unreachable."""
     with socket.socket() as deaf:
-        deaf.bind(("127.0.0.1", 0))  # Nobody listens there, and nobody else can.
+        deaf.bind(("127.0.0.1", 0))  # The port is taken and not listened on.
         place = f"127.0.0.1:{deaf.getsockname()[1]}"
         url = f"{request.param}://{place}//"
         if request.param == "files":

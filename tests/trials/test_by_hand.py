@@ -1,4 +1,4 @@
-"""`manage.py match` and `manage.py send`, run as the commands they are."""
+"""`manage.py match` and `manage.py send`, run as commands."""
 
 import subprocess
 import sys
@@ -50,7 +50,7 @@ def test_round_by_hand_matches_and_shows_progress(at, manage: Manage, catcher: C
     assert manage("match", str(message.pk)).stdout.startswith("0 records added or requeued")
 
 
-def test_round_by_hand_refuses_in_words(at, manage: Manage):
+def test_round_by_hand_prints_the_reason_of_a_refusal(at, manage: Manage):
     CustomerFactory(email="ann@x.example")
     paused = MessageFactory(title="Held", live=True, at=at)
     lifecycle.pause(paused)

@@ -17,7 +17,7 @@ WORKER = ("worker", "--without-gossip", "--without-mingle", "--loglevel", "INFO"
 
 
 def damage(folder: Path, number: int) -> None:
-    """Put files there that are not messages, each with a name that comes before and after all others."""
+    """Put files that are not messages into the folder, with names before and after all others."""
     for first in ("0", "9"):
         (folder / f"{first}_empty{number}.celery.msg").touch()
         (folder / f"{first}_part{number}.celery.msg").write_text('{"body": "W1tdLCB7fS')

@@ -19,7 +19,7 @@ def test_stopped_worker_leaves_nothing_claimed_and_nothing_in_doubt(
     at, catcher: Catcher, celery: Callable[..., Running], nudge: Callable[[], object]
 ):
     Customer.objects.bulk_create(CustomerFactory.build(email=f"{n}@x.example") for n in range(1_000))
-    # Slow enough that it is surely in the middle of it.
+    # Slow enough that the worker is stopped in the middle.
     Pace.objects.create(channel="email", per_second=100)
     message = MessageFactory(live=True, at=at)
     ongoing.match(message, at=at)

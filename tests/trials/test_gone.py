@@ -14,7 +14,7 @@ from delivery.models import Alarm
 from tests.support.mail_catcher import Catcher
 from tests.trials.conftest import eventually
 
-pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.long, pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
 SECONDS = {"beat": ("BEAT_LATE", 8), "sweep": ("SWEEP_LATE", 8)}
 COMMANDS = {
@@ -43,7 +43,7 @@ def test_killed_process_is_noticed_within_seconds_and_reported_once(
     environment |= {name: str(seconds), "WATCH_EVERY": "1", "ALARM_OVER_AFTER": "4"}
     Workspace.objects.update(alarm_to="ops@acme.example", name="Acme")
     second, _ = IntervalSchedule.objects.get_or_create(every=1, period="seconds")
-    PeriodicTask.objects.filter(name="Hand over what is due").update(interval=second, expire_seconds=30)
+    PeriodicTask.objects.filter(name="Send due messages").update(interval=second, expire_seconds=30)
     PeriodicTasks.update_changed()
     running = {each: celery(*COMMANDS[each]) for each in COMMANDS}
 
@@ -57,7 +57,7 @@ def test_killed_process_is_noticed_within_seconds_and_reported_once(
     eventually(lambda: unwell() == [what], within=30, while_running=tuple(running.values()))
     eventually(lambda: subjects(catcher), within=30, while_running=tuple(running.values()))
     looked = Alarm.objects.get().seen_at
-    # It is looked at again and again, and nobody hears of it again.
+    # Later checks send no second email.
     eventually(
         lambda: Alarm.objects.get().seen_at > looked + timedelta(seconds=3), within=30,
         while_running=tuple(running.values()),

@@ -1,4 +1,4 @@
-"""A worker is killed in the middle of 2,000 emails, five times: no customer gets two, none is forgotten."""
+"""A worker is killed in the middle of 2,000 emails, five times: no customer gets two emails, and none is left out."""
 
 import sys
 import threading
@@ -21,14 +21,14 @@ from tests.factories import CustomerFactory, MessageFactory
 from tests.support.mail_catcher import Catcher
 from tests.trials.conftest import eventually
 
-pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
+pytestmark = [pytest.mark.long, pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
 PEOPLE = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """When to kill: at the nth mail, once it is addressed or taken, and so much later."""
+    """The moment of the kill: at the nth email, once it is addressed or accepted, plus a delay."""
 
     mail: int
     step: str
@@ -38,7 +38,7 @@ class Kill:
         return f"mail {self.mail:>5} {self.step}" + (f", {self.later * 1000:.0f} ms later" if self.later else "")
 
 
-# The first two are the worst: taken, but the worker never hears of it; and not taken, which nobody can tell apart.
+# The first two cannot be told apart: accepted, but the worker does not hear of it; and not accepted.
 KILLS = [
     Kill(183, "taken"),
     Kill(530, "addressed"),
@@ -49,7 +49,7 @@ KILLS = [
 
 
 def kill_at(kill: Kill, worker: Running, catcher: Catcher) -> threading.Event:
-    """Have the worker and all its processes killed at that moment; the event is set once they are."""
+    """Kill the worker and all its processes at that moment, then set the event."""
     killed = threading.Event()
 
     def meanwhile(number: int, step: str) -> None:
@@ -81,7 +81,7 @@ def test_killed_worker_repeats_nothing_and_loses_nothing(
         eventually(killed.is_set, within=60, while_running=(worker,))
         eventually(lambda: worker.is_gone, within=5)  # noqa: B023 - asked at once
         assert message.records.counts()["sending"] <= settings.IN_FLIGHT
-        # By what it noted, the next sweep knows which copies had not begun, and which were taken.
+        # From the journal, the next sweep knows the copies that had not begun and those that were accepted.
         sweep.sweep(at=timezone.now())
         counts = message.records.counts()
         table.append((kill, len(catcher.caught), counts["sent"], counts["waiting"], counts["uncertain"] - before))
@@ -107,15 +107,15 @@ def test_killed_worker_repeats_nothing_and_loses_nothing(
     in_doubt = [in_doubt for *_, in_doubt in table]
     assert max(in_doubt) <= 1
     assert sum(in_doubt) == message.records.counts()["uncertain"]
-    # These two cannot but leave something in doubt; else nothing was killed in the middle.
+    # These two always leave an uncertain copy, unless the kill came too late.
     assert min(in_doubt[:2]) >= 1
 
 
 def as_text(table: list[tuple[Kill, int, int, int, int]], message: Message, catcher: Catcher) -> str:
-    """How it went."""
+    """The result of one kill."""
     counts = message.records.counts()
     end = ("end", len(catcher.caught), counts["sent"], counts["waiting"], counts["uncertain"])
-    head = f"\n{'killed at':<34}{'caught':>8}{'sent':>8}{'waiting':>9}{'in doubt':>10}\n"
+    head = f"\n{'killed at':<34}{'caught':>8}{'sent':>8}{'waiting':>9}{'uncertain':>10}\n"
     return head + "".join(
         f"{kill!s:<34}{caught:>8}{sent:>8}{waiting:>9}{in_doubt:>10}\n"
         for kill, caught, sent, waiting, in_doubt in [*table, end]

@@ -57,12 +57,12 @@ def hand_over(at: datetime) -> int:
 def test_message_whose_rules_broke_while_it_waited_does_not_silence_its_channel(at, channel, settings):
     settings.IN_FLIGHT = 1
     plan = CustomAttributeFactory(name="plan")
-    for number in range(12):  # More than go in one turn.
+    for number in range(12):  # More records than one turn takes.
         CustomerFactory(email=f"{number}@x.example", attributes={"plan": "pro"})
     tuesday = [{"weekday": 1, "from": "09:00", "to": "17:00"}]
     broken = matched(at, subject="broken", rules=[rule("custom_attributes.plan", "is", "pro")], window=tuesday)
     matched(at, subject="whole", window=tuesday)
-    with connection.cursor() as cursor:  # What no path of ours can do.
+    with connection.cursor() as cursor:  # Bypasses the triggers.
         cursor.execute("SET session_replication_role = replica")
         cursor.execute("DELETE FROM audiences_customattribute WHERE id = %s", [plan.pk])
         cursor.execute("SET session_replication_role = DEFAULT")
@@ -134,7 +134,7 @@ def test_worker_waits_briefly_if_other_workers_hold_all_due_records(at, channel)
 
 
 def test_held_records_are_rechecked_completely_although_our_clock_is_behind(at, monkeypatch):
-    """Whoever resumed it read a clock two seconds ahead of this worker's."""
+    """The process that resumed it has a clock two seconds ahead of this worker's."""
     monkeypatch.setattr(matching_sql, "SLICE", 2)
     for number in range(5):
         CustomerFactory(email=f"{number}@x.example")

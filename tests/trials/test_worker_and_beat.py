@@ -1,4 +1,4 @@
-"""A real worker and a real beat: a live message is enough, and staff's schedule is kept."""
+"""A real worker and a real beat: they send a live message, and keep the schedule that staff edited."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ from tests.trials.conftest import eventually
 
 pytestmark = [pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
-SWEEP, ROUND = "Hand over what is due", "Match ongoing messages"
+SWEEP, ROUND = "Send due messages", "Match ongoing messages"
 BEAT = ("beat", "--pidfile", "", "--loglevel", "INFO")
 WORKER = ("worker", "--without-gossip", "--without-mingle", "--loglevel", "INFO")
 
@@ -41,7 +41,7 @@ def test_live_message_reaches_current_and_later_matches_and_the_edited_schedule_
     assert [(mail.recipient, mail.subject) for mail in catcher.caught] == [("ann@x.example", "Hi Ann")]
     eventually(lambda: message.records.counts()["sent"] == 1, within=10, while_running=(worker, beat))
 
-    # Staff's turn: the sweep is switched off, the round runs every second, and beat starts anew.
+    # Staff switch the sweep off and the round to every second, and beat restarts.
     supervisor.stop([beat])
     PeriodicTask.objects.filter(name=SWEEP).update(enabled=False)
     run_every_second(ROUND)
@@ -51,7 +51,7 @@ def test_live_message_reaches_current_and_later_matches_and_the_edited_schedule_
 
     eventually(lambda: len(catcher.caught) == 2, within=40, while_running=(worker, beat))
     assert catcher.caught[1].recipient == "bob@x.example"
-    schedule.install()  # As every migration does.
+    schedule.install()  # As every `migrate` does.
     sweep, hourly = PeriodicTask.objects.get(name=SWEEP), PeriodicTask.objects.get(name=ROUND)
     assert (sweep.enabled, sweep.total_run_count) == (False, swept)
     assert (hourly.enabled, str(hourly.interval)) == (True, "every second")

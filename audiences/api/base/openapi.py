@@ -21,7 +21,7 @@ SENT_BOOLEAN: Schema = {"type": ["boolean", "string", "null"], "description": "t
 SENT_NUMBER: Schema = {"type": ["number", "string", "null"]}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Parameter:
     """A query parameter."""
 
@@ -64,11 +64,11 @@ def one_of(*values: str) -> Schema:
     return {"type": "string", "enum": list(values)}
 
 
-def many(schema: Schema) -> Schema:
+def array_schema(schema: Schema) -> Schema:
     return {"type": "array", "items": schema}
 
 
-def shape(kind: str = "", *, maybe: dict[str, Schema] | None = None, **fields: Schema) -> Schema:
+def object_schema(kind: str = "", *, maybe: dict[str, Schema] | None = None, **fields: Schema) -> Schema:
     """Return the schema of a response object: all of `fields` are required, those of `maybe` are optional."""
     known = {"type": const(kind), **fields} if kind else fields
     return {
@@ -79,41 +79,36 @@ def shape(kind: str = "", *, maybe: dict[str, Schema] | None = None, **fields: S
     }
 
 
-def listed(kind: str, schema: Schema, *, key: str = "", **fields: Schema) -> Schema:
+def list_schema(kind: str, schema: Schema, *, key: str = "", **fields: Schema) -> Schema:
     """Return the schema of a list object: {"type": "tag.list", "tags": [...]}."""
-    return shape(f"{kind}.list", **{key or f"{kind}s": many(schema)}, **fields)
+    return object_schema(f"{kind}.list", **{key or f"{kind}s": array_schema(schema)}, **fields)
 
 
 def page_of(kind: str, schema: Schema, *, key: str = "") -> Schema:
     """Return the schema of one page of a list."""
-    return listed(kind, schema, key=key, pages=ref("Pages"), total_count=WHOLE)
+    return list_schema(kind, schema, key=key, pages=ref("Pages"), total_count=WHOLE)
 
 
-def sent(*required: str, **fields: Schema) -> Schema:
+def body_schema(*required: str, **fields: Schema) -> Schema:
     """Return the schema of a request body. Unknown fields are allowed and ignored."""
     body: Schema = {"type": "object", "properties": fields, "additionalProperties": True, "minProperties": 1}
     return {**body, "required": list(required)} if required else body
 
 
-def asked(name: str, about: str = "", schema: Schema | None = None) -> Parameter:
-    """Return a query parameter."""
-    return Parameter(name=name, about=about, schema=schema)
-
-
 MAYBE_TEXT, MAYBE_MOMENT, MAYBE_WHOLE = or_null(TEXT), or_null(MOMENT), or_null(WHOLE)
 PAGE = (
-    asked("page", "Page number, starting at 1.", {"type": "integer", "minimum": 1}),
-    asked("per_page", "Entries per page.", {"type": "integer", "minimum": 1}),
+    Parameter("page", "Page number, starting at 1.", {"type": "integer", "minimum": 1}),
+    Parameter("per_page", "Entries per page.", {"type": "integer", "minimum": 1}),
 )
-WHO = (
-    asked("user_id", "Your ID of a user."),
-    asked("email", "Email address of a user."),
-    asked("intercom_user_id", "Our ID of a user or lead."),
-    asked("id", "Same as intercom_user_id."),
+PERSON_PARAMETERS = (
+    Parameter("user_id", "Your ID of a user."),
+    Parameter("email", "Email address of a user."),
+    Parameter("intercom_user_id", "Our ID of a user or lead."),
+    Parameter("id", "Same as intercom_user_id."),
 )
 WARNINGS: dict[str, Schema] = {
     "warnings": {
-        **many(shape(code=const("attribute_not_stored"), message=TEXT, field=TEXT)),
+        **array_schema(object_schema(code=const("attribute_not_stored"), message=TEXT, field=TEXT)),
         "description": "Custom attributes that were sent but not stored. Absent if all were stored.",
     }
 }

@@ -26,7 +26,7 @@ MAX_ATTEMPTS = 5
 # Abandoned files and error messages contain personal data.
 FILE_RETENTION, PROBLEM_RETENTION = timedelta(days=7), timedelta(days=30)
 REDACTED = "This text was erased with the customer’s data."
-COUNTS = ("made", "changed", "unchanged", "nobody", "wrong")
+COUNTS = ("made", "changed", "unchanged", "unmatched", "wrong")
 
 Problem = tuple[int, str, str]
 
@@ -253,7 +253,7 @@ def process_unsubscribed(cursor: Any, job: Import, taken: Sequence[Record], at: 
     outcome = upsert.unsubscribe_addresses(cursor, addresses, at=at, dry=dry)
     job.changed += outcome.changed
     job.unchanged += outcome.unchanged
-    job.nobody += outcome.nobody
+    job.unmatched += outcome.unmatched
     return problems
 
 

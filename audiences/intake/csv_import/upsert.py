@@ -151,7 +151,7 @@ class SliceResult:
     made: int = 0
     changed: int = 0
     unchanged: int = 0
-    nobody: int = 0
+    unmatched: int = 0
     problems: list[tuple[int, str, str]] = field(default_factory=list)
 
 
@@ -289,8 +289,8 @@ def unsubscribe_addresses(cursor: Any, addresses: Sequence[str], *, at: datetime
     cursor.execute("SET LOCAL enable_hashjoin = off")
     cursor.execute("SET LOCAL enable_mergejoin = off")
     cursor.execute(COUNT_ADDRESSES.format(done=IS_UNSUBSCRIBED), {"addresses": given})
-    nobody, unchanged, changed = cursor.fetchone()
+    unmatched, unchanged, changed = cursor.fetchone()
     if not dry and changed:
         cursor.execute(OPT_OUT, {"addresses": given, "at": at})
     repeated = len(addresses) - len(given)
-    return SliceResult(nobody=nobody, unchanged=unchanged + repeated, changed=changed)
+    return SliceResult(unmatched=unmatched, unchanged=unchanged + repeated, changed=changed)

@@ -13,7 +13,6 @@ class Command(BaseCommand):
     help = "Create an API token for an integration and print it. It is shown only once."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add the argument `name`."""
         parser.add_argument("name", help="The name of the integration, shown to staff.")
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -15,8 +15,7 @@ from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from gunicorn.http.errors import ChunkMissingTerminator, InvalidChunkSize, NoMoreData
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rest_framework.test import APIClient
 
@@ -37,6 +36,7 @@ from tests.factories import (
     TagFactory,
     rule,
 )
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.django_db
 
@@ -882,9 +882,7 @@ def requests(draw):
     return address, body
 
 
-@hypothesis_settings(
-    max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
+@examples(100)
 @given(requests())
 def test_any_post_is_accepted_or_refused_with_a_reason(api, request):
     Customer.objects.get_or_create(user_id="25", defaults={"created_at": timezone.now(), "updated_at": timezone.now()})
@@ -899,7 +897,7 @@ def test_any_post_is_accepted_or_refused_with_a_reason(api, request):
         json.loads(answer.content, parse_constant=pytest.fail)
 
 
-@hypothesis_settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(50)
 @given(
     address=st.sampled_from(sorted({address for address in ADDRESSES if "(" not in address})),
     query=st.dictionaries(

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import connection, transaction
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from audiences import intake
@@ -21,6 +21,7 @@ from audiences.models import Company, CustomAttribute, Customer, Event, EventSum
 from audiences.models.catalogue import KINDS
 from audiences.models.customers import Role
 from tests.factories import AT, CustomAttributeFactory, CustomerFactory, TagFactory
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.django_db
 
@@ -440,7 +441,7 @@ class TestCatalogue:
     def test_every_kind_can_be_read(self):
         assert {kind.value for kind in READ_AS} == {kind for kind, _ in KINDS}
 
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @examples(40)
     @given(
         name=st.text(max_size=4),
         value=st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.lists(st.none())),

@@ -36,7 +36,7 @@ def record(at, settings, tmp_path, monkeypatch) -> DeliveryRecord:
 
 @pytest.fixture
 def address(record, settings) -> str:
-    """The page of Ann's mail, routed as where DEMO is set."""
+    """The page of Ann's email, with the URLs of DEMO."""
     content = MAIL % (reply_addresses.reply_address(record), rendering.message_id(record.pk))
     kept.save_email(content.encode(), recipient="ann@x.example", folder=kept.FOLDER, at_ns=1, number=1)
     settings.ROOT_URLCONF = "tests.support.demo_urls"

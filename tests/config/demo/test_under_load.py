@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks import demo_load
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.long]
 
 
 def test_nothing_is_lost_and_no_process_ends():

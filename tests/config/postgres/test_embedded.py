@@ -39,7 +39,7 @@ class Clone:
         self.users = []
 
     def use(self, **environment: str) -> subprocess.Popen:
-        """Start a process that uses the database until it is told to end."""
+        """Start a process that uses the database until it is stopped."""
         inherited = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
         user = subprocess.Popen(  # noqa: S603
             [sys.executable, "-c", USE],
@@ -85,14 +85,14 @@ def run_in(address: str, statement: str) -> list:
 
 
 def modes(*folders: Path) -> dict:
-    """What anybody may do with the folders, all that hold them, and all they hold."""
+    """Return the permissions of others on the folders, their parents and their content."""
     seen = {folder for top in folders for folder in (top, *top.parents, *top.rglob("*"))}
     return {path: (stat.S_IMODE(path.lstat().st_mode), path.lstat().st_uid) for path in seen}
 
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """One clone for the tests that do not mind what was before; its path is as long and odd as paths get."""
+    """A clone that several tests share, with a long and unusual path."""
     folder = tmp_path_factory.mktemp("clone")
     made = Clone(folder / ("A long name " * 8).strip() / ("of 'folders' " * 8).strip() / ("é" * 50))
     yield made
@@ -159,7 +159,7 @@ def test_server_killed_with_its_user_starts_again_with_its_data(clone):
     killed.kill()
     server.kill()
     server.wait()
-    # After a restart of the machine the number may be anybody's: here it is this very test's.
+    # After a restart of the machine another process may have the number: here this test itself.
     pid_file = clone.server.data / "postmaster.pid"
     pid_file.write_text(pid_file.read_text().replace(str(server.pid), str(os.getpid()), 1))
 

@@ -107,7 +107,7 @@ def test_ping_without_a_user_returns_no_messages():
     assert APIClient().post("/messenger/ping", {"user": {}, "app_id": "x"}, format="json").json()["messages"] == []
 
 
-def test_bad_value_in_a_ping_is_reported_and_the_visit_goes_on():
+def test_bad_value_in_a_ping_is_reported_and_the_visit_continues():
     ping(user_id="u1", seats=5)
 
     answered = ping(user_id="u1", seats="many", plan="pro")

@@ -59,7 +59,7 @@ def test_user_replies_by_each_identifier(reply, begun, named):
 
 
 def test_body_may_repeat_the_conversation_id_as_the_node_client_sends_it(reply, begun, ada):
-    CustomerFactory(pk=begun.pk + 1000)  # Nobody of the conversation's id.
+    CustomerFactory(pk=begun.pk + 1000)  # Not with the conversation's id.
 
     by_user = reply(id=str(begun.pk), intercom_user_id=str(begun.customer_id), type="user", body="Mighty fine")
     by_ada = reply(id=str(begun.pk), type="admin", admin_id=str(ada.pk), message_type="comment", body="Is it?")

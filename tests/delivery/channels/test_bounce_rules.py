@@ -26,7 +26,7 @@ from delivery.channels.bounce_rules import says_no_such_mailbox
         ("553 5.1.3 Invalid address format", True),
         ("556 5.1.10 Recipient address has null MX", True),
         ("550 <ada@x.example>: Recipient address rejected: undeliverable address: host said: 550 no", True),
-        # What says nothing of the mailbox, or that it is there.
+        # Answers that say nothing about the mailbox, or that it exists.
         ("550 5.1.8 <ada@x.example>: Sender address rejected: Domain not found", False),
         ("552 5.2.2 The email account that you tried to reach is over quota", False),
         ("452 4.2.2 Mailbox full", False),

@@ -84,7 +84,7 @@ def test_email_without_html_is_plain_text(server, channel):
     [
         ({}, str, "<1.abc@acme.example>"),
         ({"RCPT": "251 will forward"}, str, "<1.abc@acme.example>"),
-        # What is refused for good.
+        # Permanent refusals.
         ({"MAIL": "552 too large"}, Rejected, "552 too large"),
         ({"MAIL": "550 5.3.4 too large"}, Rejected, "5.3.4 too large"),
         ({"RCPT": "553 5.7.1 <ann@b.example>: Sender address rejected: by their server"}, Rejected, "by their server"),
@@ -97,7 +97,7 @@ def test_email_without_html_is_plain_text(server, channel):
         ({"TEXT": "550 spam"}, Rejected, "550 spam"),
         ({"TEXT": "550 5.1.1 no such user"}, NoSuchMailbox, "550 5.1.1 no such user"),
         ({"TEXT": "552 too large"}, Rejected, "552 too large"),
-        # What may pass.
+        # Temporary refusals.
         ({"MAIL": "451 try later"}, Unavailable, "451 try later"),
         ({"RCPT": "450 greylisted"}, Unavailable, "450 greylisted"),
         ({"RCPT": "451 later", "DATA": "503 no recipients"}, Unavailable, "451 later"),
@@ -136,7 +136,7 @@ def test_email_without_html_is_plain_text(server, channel):
         ({"MAIL": "554 go away"}, SenderRefused, "refuses the sender support@acme.example: 554 go away"),
         ({"RCPT": "553 5.7.1 <support@ACME.example>: Sender address rejected: not owned"}, SenderRefused, "not owned"),
         ({"TEXT": "550 5.7.1 <support@acme.example>: Sender address rejected: no"}, SenderRefused, "rejected: no"),
-        # Nobody can know.
+        # Uncertain.
         ({"TEXT": Act.DROP}, NobodyKnows, "unexpectedly closed"),
         ({"TEXT": Act.HANG}, NobodyKnows, "timed out"),
         ({"TEXT": "what?"}, NobodyKnows, "Garbled"),

@@ -70,12 +70,12 @@ def test_each_email_has_its_own_idempotency_key_on_one_connection(provider, chan
     ("answer", "meaning", "words"),
     [
         (taken, str, PROVIDER_ID),
-        # Refused for good.
+        # Permanent refusals.
         ((422, INACTIVE), Rejected, "marked as inactive"),
         ((422, NOT_AN_ADDRESS), NoSuchMailbox, "Illegal email address"),
         ((400, {"ErrorCode": 402, "Message": "Bad JSON"}), Rejected, "400"),
         ((413, "too large"), Rejected, "413 too large"),
-        # May pass.
+        # Temporary refusals.
         ((500, {"Message": "Internal error"}), Unavailable, "500"),
         ((408, "too slow"), Unavailable, "408 too slow"),
         # Nothing can go at all.
@@ -88,10 +88,10 @@ def test_each_email_has_its_own_idempotency_key_on_one_connection(provider, chan
         ((403, "The acme.com domain is not verified."), SenderRefused, "domain is not verified"),
         ((400, "Sender address is not verified"), SenderRefused, "is not verified"),
         ((400, "The recipient's domain does not exist"), Rejected, "does not exist"),
-        # Nobody can know: the request left, and what came back is no answer of the provider's.
+        # Uncertain: the request left, and the answer is not the provider's.
         ((502, "bad gateway"), NobodyKnows, "502"),
         ((504, "gateway timed out"), NobodyKnows, "504"),
-        # It was given this key before, so it may have the mail from then.
+        # The provider knows this key, so it may have accepted the email before.
         ((409, "this idempotency key was used with other content"), NobodyKnows, "409"),
         ((200, "<html>Welcome to the hotel's network</html>"), NobodyKnows, "Invalid JSON"),
         ((200, {"Message": "OK"}), NobodyKnows, "API"),
@@ -130,7 +130,7 @@ def test_unresolvable_provider_accepted_nothing(channel, settings):
     assert outcome(channel)[0] is ChannelDown
 
 
-def test_a_provider_without_its_key_is_no_provider(channel, settings):
+def test_a_provider_without_its_key_is_refused(channel, settings):
     settings.EMAIL_BACKEND = "anymail.backends.postmark.EmailBackend"
     settings.ANYMAIL = {}
 
@@ -168,7 +168,7 @@ def test_provider_that_returns_no_metadata_gets_none(channel, settings):
     assert not hasattr(mail, "metadata")
 
 
-def test_the_channel_is_let_go_of_cleanly(provider):
+def test_the_channel_closes_cleanly(provider):
     provider()
     email = Email()
     email.send(WELCOME)

@@ -9,18 +9,19 @@ import pytest
 from audiences.models import Customer, Device
 from delivery import process, tokens
 from delivery.maintenance import sweep
-from delivery.matching import launch, lifecycle, ongoing
+from delivery.matching import launch, lifecycle, ongoing, recheck
 from delivery.models import DeliveryRecord, DeviceCopy, Pace, Reason, Status
 from delivery.sending import dispatcher, outcome, settle, uncertain
 from messaging import authoring
+from messaging import lifecycle as message_lifecycle
 from messaging.models import Message
-from tests.factories import AT, CustomerFactory, MessageFactory
+from tests.factories import AT, CustomerFactory, MessageFactory, rule
 from tests.support import fcm_server
 from tests.support.fcm_server import Act, Firebase
 
 pytestmark = [
     pytest.mark.django_db,
-    # Tokens go on to be what apps register by; the library's word is of what comes after them.
+    # Apps still register with tokens; the deprecation in the library is about their successors.
     pytest.mark.filterwarnings("ignore:Message.token is deprecated"),
 ]
 
@@ -288,6 +289,23 @@ def test_copy_on_one_device_counts_as_sent_if_no_device_is_left_to_try(firebase,
     assert sorted(firebase.tokens) == ["phone", "tablet"]
 
 
+def test_push_that_one_device_has_stays_sent_if_the_customer_stops_to_match_during_a_pause(firebase, at):
+    customer = customer_with("phone", "tablet", name="Ann")
+    firebase.says("tablet", fcm_server.BUSY, (200, {"name": "second"}))
+    message = pushed(at, rules=[rule("name", "is", "Ann")])
+    hand_over(at)
+    waiting = only()
+
+    lifecycle.pause(message)
+    type(customer).objects.update(name="Bob")
+    message_lifecycle.resume(message, at=at + LATER / 2)
+    recheck.recheck_held(message, at=at + LATER / 2)
+
+    assert (waiting.status, only().status, only().due_at) == (Status.WAITING, Status.WAITING, waiting.due_at)
+    hand_over(at + LATER)
+    assert only().status == Status.SENT
+
+
 def test_stopped_record_with_a_copy_on_one_device_is_withdrawn_and_says_so(firebase, at):
     customer_with("phone", "tablet")
     firebase.says("tablet", fcm_server.BUSY)
@@ -438,7 +456,7 @@ def test_credentials_that_are_none_leave_the_channel_resting_and_say_so(firebase
     assert "FCM_CREDENTIALS cannot be used" in only().detail
 
 
-def test_a_project_that_does_not_let_us_push_leaves_the_channel_resting(firebase, at):
+def test_a_project_that_refuses_our_credentials_makes_the_channel_wait(firebase, at):
     customer_with("phone")
     firebase.says("phone", fcm_server.NO_PERMISSION)
     pushed(at)

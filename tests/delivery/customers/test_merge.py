@@ -25,6 +25,7 @@ from tests.factories import (
     SenderFactory,
     TagFactory,
 )
+from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
 
@@ -185,7 +186,7 @@ def test_email_sent_or_possibly_sent_to_the_lead_is_not_sent_to_the_user(lead, u
     mine = DeliveryRecord.objects.filter(customer=lead)
     mine.mark_sending(claim="00000000-0000-4000-8000-000000000000", until=at)
     if status == Status.SENT:
-        mine.mark_sent(at=at)
+        mark_records_sent(mine, at=at)
     if status == Status.UNCERTAIN:
         mine.mark_uncertain(reason=Reason.LOST_TOUCH, detail="")
 

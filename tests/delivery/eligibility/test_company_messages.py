@@ -38,7 +38,7 @@ HOUR = timedelta(hours=1)
 ABOUT_THE_COMPANY = "<p>{{ company.name }}</p>"
 CHANNELS = (Channel.EMAIL, Channel.PUSH, Channel.IN_APP)
 SEND_TYPES = ("one_off", "ongoing")
-# What becomes of a record whose customer left the company.
+# The result for a record whose customer left the company.
 SETTLED = {"one_off": (Status.SKIPPED, Reason.LEFT_COMPANY), "ongoing": (Status.WITHDRAWN, Reason.LEFT_COMPANY)}
 EVENINGS = [{"weekday": day, "from": "20:00", "to": "24:00"} for day in range(7)]
 
@@ -169,7 +169,7 @@ def test_customers_who_return_before_their_turn_get_it(at, ann, received, channe
 @pytest.mark.parametrize("left", WAYS_TO_LEAVE)
 @pytest.mark.parametrize("send_type", SEND_TYPES)
 @pytest.mark.parametrize("channel", CHANNELS)
-def test_customers_who_return_later_get_the_ongoing_message_and_no_one_off(at, ann, received, channel, send_type, left):
+def test_customers_who_return_later_get_ongoing_messages_only(at, ann, received, channel, send_type, left):
     message = company_message(at, channel=channel, send_type=send_type)
     WAYS_TO_LEAVE[left](at)
     work(at)
@@ -251,7 +251,7 @@ def test_nothing_is_sent_about_an_archived_company(at, ann):
         )
 
 
-# What stands between the match and the hand-over
+# Between the match and the hand-over
 
 
 @pytest.mark.parametrize("send_type", SEND_TYPES)
@@ -400,7 +400,7 @@ def test_members_are_asked_for_in_the_sample_and_in_the_rest(at, ann, mailbox):
     assert mailbox.given == []
     rest = message.records.get(customer=other if sampled == ann else ann)
     assert (rest.status, rest.reason) == SETTLED["one_off"]
-    # The sampled customer, who is in no company by then, is in the rest as well, without a copy.
+    # The sampled customer has left all companies, and is in the rest as well, without a copy.
     assert message.records.filter(status=Status.SKIPPED).count() == message.records.count() == 3
     check_that_counts_add_up(message)
 
@@ -451,7 +451,7 @@ def test_neither_way_of_a_visit_shows_a_company_message_to_former_members(ann, m
     ping = {"user": user}
     APIClient().post("/messenger/ping", ping, format="json")
     message = company_message(timezone.now(), channel=Channel.IN_APP, send_type="one_off")
-    # What is live is compiled at the first visit of anybody.
+    # The first visit compiles the live messages.
     APIClient().post("/messenger/ping", {"user": {"email": "other@x.example"}}, format="json")
     bob = {"user_id": "bob", "user_hash": identity_verification.user_hash(secret, "bob")}
     APIClient().post("/messenger/ping", {"user": bob}, format="json")

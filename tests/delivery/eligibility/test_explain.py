@@ -149,7 +149,7 @@ def test_verdict_follows_the_status_of_the_record():
     assert verdict(message, customer) is Verdict.GOT_IT
 
 
-def test_a_withdrawn_record_is_no_end_unless_the_message_was_stopped():
+def test_a_withdrawn_record_is_not_final_unless_the_message_was_stopped():
     customer = CustomerFactory(email="ada@acme.example")
     message = MessageFactory(live=True)
     ongoing.match(message, at=AT)
@@ -184,7 +184,7 @@ def test_draft_reaches_no_customer_and_one_off_no_later_one():
     assert verdict(one_off, CustomerFactory(email="c@b.example")) is Verdict.NOT_AMONG_THEM
 
 
-def test_a_lead_is_no_user_unless_the_rules_ask_for_the_role():
+def test_a_lead_is_not_matched_unless_a_rule_names_the_role():
     lead = CustomerFactory(lead=True, email="a@b.example")
     everyone = explain(MessageFactory(live=True), lead, at=AT)
     assert (everyone.cases[0].verdict, everyone.is_user, everyone.asks_role) == (Verdict.NO_MATCH, False, False)

@@ -21,6 +21,7 @@ from delivery.models import Conversation, ConversationPart, DeliveryRecord, Part
 from tests.delivery.api.messenger.test_ping import PNG, Browser
 from tests.factories import CustomerFactory, MessageFactory
 from tests.support.inbound_emails import parse_email, reply_sample
+from tests.support.records import mark_records_sent
 
 PDF = b"%PDF-1.7\n%%EOF\n"
 HTML = b"<!doctype html><script>alert(document.domain)</script>"
@@ -39,7 +40,7 @@ def record(db, at) -> DeliveryRecord:
     record = MessageFactory(one_off=True, live=True, at=at).records.get()
     one = DeliveryRecord.objects.filter(pk=record.pk)
     one.update(status=Status.SENDING, claim="00000000-0000-0000-0000-000000000001", leased_until=at, address=None)
-    one.mark_sent(at=at)
+    mark_records_sent(one, at=at)
     record.refresh_from_db()
     return record
 

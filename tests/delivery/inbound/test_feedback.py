@@ -19,6 +19,7 @@ from delivery.reply_addresses import Referent, ReferentKind
 from delivery.tracking import links
 from tests.factories import CustomerFactory, MessageFactory
 from tests.support.inbound_emails import parse_email, reply_sample, sample_email, to_bounce_address, with_headers
+from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
 
@@ -47,7 +48,7 @@ def set_status(record: DeliveryRecord, status: Status, *, at) -> None:
     rows = DeliveryRecord.objects.filter(pk=record.pk)
     {
         Status.SENDING: lambda: None,
-        Status.SENT: lambda: rows.mark_sent(at=at + LEFT),
+        Status.SENT: lambda: mark_records_sent(rows, at=at + LEFT),
         Status.UNCERTAIN: lambda: rows.mark_uncertain(reason=Reason.LOST_TOUCH, detail="lost"),
         Status.FAILED: lambda: rows.mark_failed(reason=Reason.REJECTED, detail="550 no"),
         Status.WAITING: lambda: rows.put_back(reason=Reason.RETRY, due_at=at, detail="451 later"),
@@ -78,47 +79,47 @@ SPAM = {"marked_email_as_spam", "unsubscribed_from_emails"}
 COMPLAINED = {"complained", "unsubscribed"}
 OUT = {"unsubscribed_from_emails"}
 
-# Status before, feedback, status after, timestamps set on the record, flags set on the customer.
-EDGES = [
-    (Status.SENT, FeedbackType.ACCEPTED, Status.SENT, NOTHING, NOTHING),
-    (Status.SENT, FeedbackType.BOUNCED, Status.SENT, BOUNCED, NOTHING),
-    (Status.SENT, FeedbackType.NO_MAILBOX, Status.SENT, BOUNCED, HARD),
-    (Status.SENT, FeedbackType.REFUSED, Status.SENT, BOUNCED, NOTHING),
-    (Status.SENT, FeedbackType.REFUSED_NO_MAILBOX, Status.SENT, BOUNCED, HARD),
-    (Status.SENT, FeedbackType.COMPLAINED, Status.SENT, COMPLAINED, SPAM),
-    (Status.SENT, FeedbackType.UNSUBSCRIBED, Status.SENT, {"unsubscribed"}, OUT),
-    (Status.UNCERTAIN, FeedbackType.ACCEPTED, Status.SENT, NOTHING, NOTHING),
-    (Status.UNCERTAIN, FeedbackType.BOUNCED, Status.SENT, BOUNCED, NOTHING),
-    (Status.UNCERTAIN, FeedbackType.NO_MAILBOX, Status.SENT, BOUNCED, HARD),
-    (Status.UNCERTAIN, FeedbackType.REFUSED, Status.FAILED, NOTHING, NOTHING),
-    (Status.UNCERTAIN, FeedbackType.REFUSED_NO_MAILBOX, Status.FAILED, BOUNCED, HARD),
-    (Status.UNCERTAIN, FeedbackType.COMPLAINED, Status.SENT, COMPLAINED, SPAM),
-    (Status.UNCERTAIN, FeedbackType.UNSUBSCRIBED, Status.SENT, {"unsubscribed"}, OUT),
-    # The webhook arrives before the worker has its answer.
-    (Status.SENDING, FeedbackType.ACCEPTED, Status.SENT, NOTHING, NOTHING),
-    (Status.SENDING, FeedbackType.BOUNCED, Status.SENT, BOUNCED, NOTHING),
-    (Status.SENDING, FeedbackType.NO_MAILBOX, Status.SENT, BOUNCED, HARD),
-    (Status.SENDING, FeedbackType.REFUSED, Status.FAILED, NOTHING, NOTHING),
-    (Status.SENDING, FeedbackType.REFUSED_NO_MAILBOX, Status.FAILED, BOUNCED, HARD),
-    (Status.SENDING, FeedbackType.COMPLAINED, Status.SENT, COMPLAINED, SPAM),
-    (Status.SENDING, FeedbackType.UNSUBSCRIBED, Status.SENT, {"unsubscribed"}, OUT),
-    # Settled records do not change.
-    (Status.FAILED, FeedbackType.ACCEPTED, Status.FAILED, NOTHING, NOTHING),
-    (Status.FAILED, FeedbackType.BOUNCED, Status.FAILED, NOTHING, NOTHING),
-    (Status.FAILED, FeedbackType.NO_MAILBOX, Status.FAILED, BOUNCED, HARD),
-    (Status.FAILED, FeedbackType.REFUSED, Status.FAILED, NOTHING, NOTHING),
-    (Status.FAILED, FeedbackType.REFUSED_NO_MAILBOX, Status.FAILED, BOUNCED, HARD),
-    (Status.FAILED, FeedbackType.COMPLAINED, Status.FAILED, COMPLAINED, SPAM),
-    (Status.FAILED, FeedbackType.UNSUBSCRIBED, Status.FAILED, {"unsubscribed"}, OUT),
-    # The record waits for a retry, and its email turns out to have left; or another record may be sent instead.
-    (Status.WAITING, FeedbackType.ACCEPTED, Status.SENT, NOTHING, NOTHING),
-    (Status.WAITING, FeedbackType.BOUNCED, Status.SENT, BOUNCED, NOTHING),
-    (Status.WAITING, FeedbackType.NO_MAILBOX, Status.SENT, BOUNCED, HARD),
-    (Status.WAITING, FeedbackType.REFUSED, Status.WAITING, NOTHING, NOTHING),
-    (Status.WAITING, FeedbackType.REFUSED_NO_MAILBOX, Status.WAITING, BOUNCED, HARD),
-    (Status.WAITING, FeedbackType.COMPLAINED, Status.SENT, COMPLAINED, SPAM),
-    (Status.WAITING, FeedbackType.UNSUBSCRIBED, Status.SENT, {"unsubscribed"}, OUT),
+# Feedback, status after, timestamps set on the record, flags set on the customer.
+ON_SENT = [
+    (FeedbackType.ACCEPTED, Status.SENT, NOTHING, NOTHING),
+    (FeedbackType.BOUNCED, Status.SENT, BOUNCED, NOTHING),
+    (FeedbackType.NO_MAILBOX, Status.SENT, BOUNCED, HARD),
+    (FeedbackType.REFUSED, Status.SENT, BOUNCED, NOTHING),
+    (FeedbackType.REFUSED_NO_MAILBOX, Status.SENT, BOUNCED, HARD),
+    (FeedbackType.COMPLAINED, Status.SENT, COMPLAINED, SPAM),
+    (FeedbackType.UNSUBSCRIBED, Status.SENT, {"unsubscribed"}, OUT),
 ]
+
+
+def changed(rows, **changes):
+    """Return the rows with other results for some kinds of feedback."""
+    by_type = {what: (what, *rest) for what, *rest in rows}
+    return [*(by_type | {FeedbackType[name]: (FeedbackType[name], *rest) for name, rest in changes.items()}).values()]
+
+
+ON_UNSETTLED = changed(
+    ON_SENT,
+    REFUSED=(Status.FAILED, NOTHING, NOTHING),
+    REFUSED_NO_MAILBOX=(Status.FAILED, BOUNCED, HARD),
+)
+BY_STATUS = {
+    Status.SENT: ON_SENT,
+    Status.UNCERTAIN: ON_UNSETTLED,
+    # The webhook arrives before the worker has its answer.
+    Status.SENDING: ON_UNSETTLED,
+    # Settled records do not change.
+    Status.FAILED: [
+        (what, Status.FAILED, NOTHING if what == FeedbackType.BOUNCED else happened, flags)
+        for what, _, happened, flags in ON_UNSETTLED
+    ],
+    # The record waits for a retry, and its email turns out to have left; or another record may be sent instead.
+    Status.WAITING: changed(
+        ON_SENT,
+        REFUSED=(Status.WAITING, NOTHING, NOTHING),
+        REFUSED_NO_MAILBOX=(Status.WAITING, BOUNCED, HARD),
+    ),
+}
+EDGES = [(before, *row) for before, rows in BY_STATUS.items() for row in rows]
 
 
 @pytest.mark.parametrize("times", [1, 3], ids=["once", "thrice"])

@@ -18,6 +18,7 @@ from delivery.models import AnswerMail, ConversationPart, DeliveryRecord, Status
 from delivery.reply_addresses import Purpose, ReferentKind
 from tests.factories import CustomerFactory, MessageFactory
 from tests.support.inbound_emails import parse_email, reply_sample, sample_email, to_bounce_address, with_headers
+from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
 
@@ -50,7 +51,7 @@ def record(at) -> DeliveryRecord:
     CustomerFactory(user_id="ann", email="ann@x.example")
     record = MessageFactory(one_off=True, live=True, at=at).records.get()
     DeliveryRecord.objects.filter(pk=record.pk).update(status=Status.SENDING, claim=CLAIM, leased_until=at, taken_at=at)
-    DeliveryRecord.objects.filter(pk=record.pk).mark_sent(at=at)
+    mark_records_sent(DeliveryRecord.objects.filter(pk=record.pk), at=at)
     record.refresh_from_db()
     return record
 

@@ -1,7 +1,7 @@
 """Reply parser: separates the reply from the quote in any language and at any length, and never loses text."""
 # ruff: noqa: RUF001 - some languages have similar letters
 
-from time import perf_counter
+from time import process_time
 
 import pytest
 
@@ -66,10 +66,10 @@ def test_mobile_signature_is_removed_in_more_languages(line):
 
 @pytest.mark.parametrize("begins", ["<!--", "</", "<?", "<![CDATA[", "<![if ", "<a x='", "<!x", "<"])
 def test_unclosed_html_is_parsed_in_linear_time(begins):
-    started = perf_counter()
+    started = process_time()
 
     words, _ = reply_parser.parse_html_reply(f"<p>Hello</p>{begins * 100_000}")
 
     assert words.startswith("Hello")
     # Takes minutes if each start searches all of the rest for its end.
-    assert perf_counter() - started < 15
+    assert process_time() - started < 15

@@ -17,6 +17,7 @@ from delivery.models import Conversation, ConversationPart, DeliveryRecord, Part
 from messaging.content.plain_text import html_to_text
 from tests.factories import CustomerFactory, MessageFactory
 from tests.support.inbound_emails import parse_email, reply_sample, with_headers
+from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
 
@@ -36,7 +37,7 @@ def record(at) -> DeliveryRecord:
     record = MessageFactory(one_off=True, live=True, at=at).records.get()
     one = DeliveryRecord.objects.filter(pk=record.pk)
     one.update(status=Status.SENDING, claim="00000000-0000-0000-0000-000000000001", leased_until=at, address=None)
-    one.mark_sent(at=at)
+    mark_records_sent(one, at=at)
     record.refresh_from_db()
     return record
 
@@ -248,7 +249,7 @@ def test_reply_address_reveals_nothing():
     assert len({token[:6] for token in tokens} | {token[-6:] for token in tokens}) == 2 * len(tokens)
 
 
-def test_without_an_inbound_domain_there_is_no_reply_address(record, settings):
+def test_without_an_inbound_domain_reply_addresses_do_not_exist(record, settings):
     settings.INBOUND_DOMAIN = ""
 
     assert reply_addresses.reply_address(record) == ""
@@ -388,7 +389,7 @@ def test_empty_envelope_sender_marks_an_automatic_reply(record, receive, sender)
         {"X-Auto-Response-Suppress": "DR, OOF, AutoReply"},
     ],
 )
-def test_personal_reply_is_not_taken_for_an_automatic_one(record, receive, headers):
+def test_personal_reply_is_not_mistaken_for_an_automatic_one(record, receive, headers):
     assert receive(with_headers(thanks(record), **headers), envelope_sender="ann@x.example") is Outcome.REPLY
 
 

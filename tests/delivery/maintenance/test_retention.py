@@ -19,6 +19,7 @@ from delivery.sending import dispatcher
 from messaging import content
 from messaging.models import Message
 from tests.factories import CustomerFactory, EventFactory, EventSummaryFactory, MessageFactory, SenderFactory
+from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
 DAY = timedelta(days=1)
@@ -41,7 +42,7 @@ def sent(at, *, channel: str = "email", body: str = "<p>Hi {{ first_name }}</p>"
     DeliveryRecord.objects.filter(pk=mine.pk).update(
         variables={"first_name": "Ann"}, version=message.version, taken_at=at
     )
-    DeliveryRecord.objects.filter(pk=mine.pk).mark_sent(at=at)
+    mark_records_sent(DeliveryRecord.objects.filter(pk=mine.pk), at=at)
     mine.refresh_from_db()
     return mine
 
@@ -112,7 +113,7 @@ def test_counts_of_a_message_stay_correct(at):
     assert before.sent == 1
 
 
-def test_page_of_the_record_says_that_its_content_was_deleted(at, admin_client):
+def test_page_of_a_record_reports_that_its_content_was_deleted(at, admin_client):
     kept(keep_copies_days=30)
     record = sent(at - 31 * DAY)
     run_retention(at)

@@ -102,7 +102,7 @@ def test_a_company_the_text_does_not_speak_of_is_left_out():
     assert send(customer, company=customer.companies.get()).company is None
 
 
-def test_is_listed_by_its_subject_or_its_first_words():
+def test_is_listed_by_its_subject_or_first_words():
     customer = CustomerFactory(**REACHABLE)
 
     assert send(customer, channel="email", format="", subject="A question").message.title == "A question"

@@ -188,7 +188,7 @@ def test_progress_of_a_launch_is_visible_while_a_worker_carries_it_out(asked_for
     assert DeliveryRecord.objects.count() == 5
 
 
-def test_the_page_shows_how_far_it_is_and_that_it_can_be_called_off(admin_client, asked_for, monkeypatch):
+def test_the_page_shows_the_progress_and_a_cancel_button(admin_client, asked_for, monkeypatch):
     worker = Worker(asked_for, monkeypatch)
     try:
         shown = admin_client.get(f"/admin/messaging/message/{asked_for.pk}/launching/").content.decode()
@@ -206,7 +206,7 @@ def test_late_cancellation_says_to_stop_the_message(asked_for):
         launch_job.cancel_launch(asked_for, at=timezone.now())
 
 
-def test_calling_off_waits_no_longer_than_a_click_does(asked_for, monkeypatch):
+def test_cancelling_waits_no_longer_than_a_click_does(asked_for, monkeypatch):
     worker = Worker(asked_for, monkeypatch)
     monkeypatch.setattr(locks, "LOCK_TIMEOUT", 0.2)
     try:
@@ -218,7 +218,7 @@ def test_calling_off_waits_no_longer_than_a_click_does(asked_for, monkeypatch):
     assert Message.objects.get().state == State.LIVE
 
 
-def test_a_scheduled_launch_under_way_is_called_off_for_good(transactional_db, monkeypatch):
+def test_a_running_scheduled_launch_is_cancelled_permanently(transactional_db, monkeypatch):
     CustomerFactory.create_batch(5)
     message, at = MessageFactory(one_off=True), timezone.now()
     lifecycle.schedule(message, for_=at + timedelta(hours=1), at=at, reviewed_count=5)

@@ -228,7 +228,7 @@ def test_large_round_is_inserted_in_slices_without_gaps(at, monkeypatch):
 def test_round_with_invalid_rules_writes_trouble_on_the_message(at):
     message = MessageFactory(live=True, at=at)
     with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL session_replication_role = replica")  # What no path of ours can do.
+        cursor.execute("SET LOCAL session_replication_role = replica")  # Bypasses the triggers.
         cursor.execute(
             "UPDATE audiences_audience SET rules = %s WHERE id = %s",
             [

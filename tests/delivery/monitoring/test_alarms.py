@@ -37,7 +37,11 @@ from messaging.models import Channel
 from outbound import roles
 from outbound.templatetags.console import PAGE_PERMISSIONS
 from tests.factories import CustomerFactory, MessageFactory
+<<<<<<< HEAD
 from tests.support.sending import send_one_batch
+=======
+from tests.support.records import mark_records_sent
+>>>>>>> main
 
 pytestmark = pytest.mark.django_db
 MINUTE = timedelta(minutes=1)
@@ -254,8 +258,7 @@ def test_moving_or_throttled_queue_raises_no_alarm(at, ops):
     CustomerFactory(email="bob@x.example")
     ongoing.match(message, at=at)
     first, second = DeliveryRecord.objects.order_by("pk")
-    DeliveryRecord.objects.filter(pk=first.pk).mark_sending(claim=uuid.uuid4(), until=at)
-    DeliveryRecord.objects.filter(pk=first.pk).mark_sent(at=at - MINUTE)
+    mark_records_sent(DeliveryRecord.objects.filter(pk=first.pk), at=at - MINUTE)
     DeliveryRecord.objects.filter(pk=second.pk).update(due_at=at - 30 * MINUTE)
     assert alarms.check_due_messages(at) == ""
 

@@ -47,8 +47,8 @@ def test_paused_message_shows_sent_and_held_records(at):
 
     found = progress.progress_of(message, at=at)
 
-    assert str(found) == "stopped after 20; 37 held"
-    assert (found.handed_over, found.held, found.ends_at) == (20, 37, None)
+    assert str(found) == "stopped after 20 of 57"
+    assert (found.done, found.left, found.ends_at) == (20, 37, None)
 
 
 def test_end_is_estimated_from_the_rate_of_the_last_minute(at):

@@ -146,7 +146,7 @@ def test_message_id_is_the_same_at_every_try_and_differs_between_records(at, cha
     assert len(set(ids)) == 2
 
 
-def test_rejected_record_fails_with_the_reason_in_words(at, channel):
+def test_rejected_record_fails_with_the_text_of_the_reason(at, channel):
     CustomerFactory(email="ann@x.example")
     message = matched(at)
     channel.answer = refuse(Rejected("550 no such user"))
@@ -205,7 +205,7 @@ def test_unknown_outcome_is_uncertain_and_never_repeated(at, channel):
     "wrong",
     [Rejected("no \0 \ud800"), Unavailable("later \0 \ud800"), ChannelDown("off \0 \ud800"), OSError("gone \0 \ud800")],
 )
-def test_words_the_database_cannot_hold_leave_no_copy_of_the_batch_unsettled(at, channel, wrong):
+def test_an_error_text_that_cannot_be_stored_leaves_no_copy_of_the_batch_unsettled(at, channel, wrong):
     for number in range(3):
         CustomerFactory(email=f"{number}@x.example")
     message = matched(at)

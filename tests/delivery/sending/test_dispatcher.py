@@ -45,7 +45,7 @@ def test_message_that_cannot_be_matched_shows_its_trouble_and_the_others_are_mat
     assert first.problem == "Matching failed. See the server’s log."
 
 
-def test_sweep_goes_on_past_a_message_that_cannot_be_matched(at, broken):
+def test_sweep_continues_after_a_message_that_cannot_be_matched(at, broken):
     CustomerFactory(email="a@x.example")
     first, second = MessageFactory(live=True, at=at), MessageFactory(live=True, at=at)
     broken(first)

@@ -94,7 +94,7 @@ def statuses(pks) -> list[str]:
     return list(DeliveryRecord.objects.filter(pk__in=pks).order_by("pk").values_list("status", flat=True))
 
 
-def test_of_a_dead_worker_only_the_copy_at_the_door_is_uncertain_and_the_rest_go_back(at):
+def test_of_a_dead_worker_only_the_copy_being_sent_is_uncertain_and_the_rest_wait_again(at):
     message = to_people(10, at)
     pks = dies(message, at=at, begun=4, taken=3)
 

@@ -84,7 +84,7 @@ def test_four_workers_keep_one_pace_together(channel):
         list(pool.map(work, range(4)))
 
     assert message.records.counts()["sent"] == 200
-    # From its first copy on: what may be made up for at the start is less than a copy in ten.
+    # Counted from the first copy: at the start it may catch up by less than one copy in ten.
     assert 200 / (max(channel.given) - min(channel.given)) == pytest.approx(60, rel=0.06)
 
 
@@ -98,7 +98,7 @@ def test_unused_slots_are_given_back(at, channel):
 
 
 @pytest.mark.parametrize("refusal", [ChannelDown, SenderRefused])
-def test_unavailable_channel_uses_nothing_of_the_daily_limit(at, channel, refusal):
+def test_unavailable_channel_uses_none_of_the_daily_limit(at, channel, refusal):
     Pace.objects.create(channel="email", warm_up=[30], warm_up_from=at.date())
     message = to_people(30, at)
 
@@ -115,7 +115,7 @@ def test_unavailable_channel_uses_nothing_of_the_daily_limit(at, channel, refusa
     assert message.records.counts()["sent"] == 30
 
 
-def test_sent_copies_count_although_the_rest_of_the_batch_was_put_back(at, channel, settings):
+def test_sent_copies_count_although_the_rest_of_the_batch_was_returned(at, channel, settings):
     settings.EMAIL_CONNECTIONS = 1
     Pace.objects.create(channel="email", warm_up=[30], warm_up_from=at.date())
     to_people(20, at)

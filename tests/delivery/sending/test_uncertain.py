@@ -79,7 +79,7 @@ def test_record_marked_as_sent_was_sent_when_it_was_claimed(at, uncertain):
     assert uncertain.message.state == "sent"
 
 
-def test_record_sent_again_goes_out_once_more(at, uncertain, channel):
+def test_record_that_staff_send_again_is_sent_a_second_time(at, uncertain, channel):
     channel.loses = False
 
     assert uncertain_records.send_again(all_of(uncertain), at=at + LATER) == [uncertain.pk]

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 from django.db import connection, models, transaction
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
@@ -29,6 +29,7 @@ from tests.factories import (
     MessageFactory,
     rule,
 )
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.django_db
 
@@ -122,7 +123,7 @@ def signed(user: dict[str, Any]) -> dict[str, Any]:
     return {**user, "user_hash": identity_verification.user_hash(secret, name)} if name else user
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(25)
 @given(
     identity=st.sampled_from(IDENTITIES),
     facts=st.fixed_dictionaries({}, optional=FACTS),

@@ -1,14 +1,16 @@
 """The number of statements of a visit: at most three, besides BEGIN and COMMIT (behaviour 4.6)."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
+from pytest_django import DjangoDbBlocker
 from rest_framework.test import APIClient
 
 from audiences import identity_verification
 from audiences.models import Company, CustomAttribute, Customer, Workspace
-from delivery import process
 from delivery.messenger import sessions
 from delivery.models import Conversation, DeliveryRecord
 from tests.factories import (
@@ -20,29 +22,28 @@ from tests.factories import (
     rule,
 )
 
-pytestmark = pytest.mark.django_db(transaction=True)
-AROUND = ("BEGIN", "COMMIT", "SAVEPOINT", "RELEASE")
+pytestmark = pytest.mark.django_db
+AROUND = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
 
 
-def fifty_live_messages() -> None:
-    for number in range(50):
-        asked = {"match": "all", "rules": [rule("session_count", "greater_than", 100 + number)]}
-        MessageFactory(in_app=number % 2 == 0, rules=asked, live=True)
+@pytest.fixture(scope="module")
+def fifty_live_messages(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> Iterator[None]:
+    """Created once, in a transaction around those of the tests."""
+    with django_db_blocker.unblock(), transaction.atomic():
+        for number in range(50):
+            asked = {"match": "all", "rules": [rule("session_count", "greater_than", 100 + number)]}
+            MessageFactory(in_app=number % 2 == 0, rules=asked, live=True)
+        yield
+        transaction.set_rollback(True)
 
 
 @pytest.fixture
-def _live():
-    process.reset()
-    fifty_live_messages()
-
-
-@pytest.fixture
-def ann(_live) -> Customer:
+def ann(fifty_live_messages, db) -> Customer:
     now = timezone.now()
     ann = CustomerFactory(
         user_id="ann", email="ann@x.example", last_seen_at=now, session_started_at=now, first_seen_at=now
     )
-    ping(user_id="ann")  # What is live is compiled at the first visit to a process.
+    ping(user_id="ann")  # The first visit to a process compiles the live messages.
     return ann
 
 
@@ -217,7 +218,7 @@ def test_frequency_cap_takes_no_more_statements(ann, statements):
     for _ in range(3):
         MessageFactory(in_app=True, one_off=True, body="<p>Hello</p>", live=True)
     MessageFactory(in_app=True, body="<p>Hello</p>", rules={"match": "all", "rules": []}, live=True)
-    # What is live is compiled, and each text read once in a process.
+    # A process compiles the live messages and reads each text once.
     ping(email="another@x.example")
     Customer.objects.update(last_seen_at=timezone.now() - timedelta(days=1))
 

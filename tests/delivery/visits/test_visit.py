@@ -202,7 +202,7 @@ def test_company_variable_shows_one_copy_for_each_company(at):
     assert sorted(bodies(customer_visit.visit(customer, at=at))) == ["<p>A</p>", "<p>B</p>"]
 
 
-def test_edit_of_a_live_message_is_what_the_next_customer_reads(at):
+def test_next_customer_reads_the_edited_text_of_a_live_message(at):
     message = MessageFactory(in_app=True, body="<p>old</p>", live=True, at=at)
     first = CustomerFactory()
     customer_visit.visit(first, at=at)

@@ -268,8 +268,8 @@ def test_expired_lease_is_sent_again(subscriber, subscription, at):
     intake.identify({"user_id": "u1"}, at=at)
     assert len(dispatcher.claim_notifications(at=at)) == 1
 
-    assert dispatch_at(at + dispatcher.LEASE) == 0
-    assert dispatch_at(at + dispatcher.LEASE + timedelta(seconds=1)) == 1
+    assert dispatch_at(at + dispatcher.OUTBOX.lease) == 0
+    assert dispatch_at(at + dispatcher.OUTBOX.lease + timedelta(seconds=1)) == 1
 
 
 def test_unreachable_server_is_retried(subscription, at):

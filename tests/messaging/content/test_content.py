@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from time import perf_counter
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from messaging import content
@@ -15,6 +15,7 @@ from messaging.content.liquid import HTML_LIQUID, TEXT_LIQUID
 from messaging.content.parser import parse_template, render_template
 from messaging.content.template import HTML_COMPILERS, SlotTemplate, compile_to_slots
 from messaging.content.variables import nest_values
+from tests.support.examples import examples
 
 KNOWN = {"custom_attributes": ["plan", "Last order", "seats", "link"], "company_attributes": ["seats"]}
 
@@ -424,7 +425,7 @@ pieces_of_html = st.lists(
 ).map("".join)
 
 
-@settings(deadline=None, max_examples=200)
+@examples(100)
 @given(pieces_of_html)
 def test_sanitised_text_contains_no_script_after_repeated_saves(source):
     safe = content.sanitise(source)
@@ -433,7 +434,7 @@ def test_sanitised_text_contains_no_script_after_repeated_saves(source):
     assert_nothing_runs(content.sanitise(safe))
 
 
-@settings(deadline=None, max_examples=300)
+@examples(100)
 @given(pieces_of_html, st.sampled_from(["javascript:alert(1)", "<script>x</script>", "' onx='", '" onx="', "x", ""]))
 def test_rendered_text_contains_no_script(source, value):
     try:
@@ -648,7 +649,7 @@ outputs = st.one_of(
 sources = st.lists(literal | outputs, max_size=8).map("".join)
 
 
-@settings(deadline=None, max_examples=400)
+@examples(150)
 @given(source=sources, filled=st.dictionaries(names, values), language=st.sampled_from([TEXT_LIQUID, HTML_LIQUID]))
 @example("a\r\nb {{ first_name }}\r", {"first_name": "x\r\ny\r"}, HTML_LIQUID)
 @example('{{ company.name | default: "a" }}', {"company.name": False}, HTML_LIQUID)

@@ -30,6 +30,7 @@ from tests.factories import (
     TagFactory,
     rule,
 )
+from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/messaging/message/"
@@ -282,7 +283,7 @@ def test_a_push_is_previewed_with_title_text_and_link(console):
         assert words in framed
 
 
-def test_an_in_app_message_is_previewed_whole(console):
+def test_an_in_app_message_is_previewed_completely(console):
     shown = console.post(f"{LIST}preview/", typed(SenderFactory(), channel="in_app", body='<p>Say "hi" & wave</p>'))
 
     framed = html.unescape(re.search(r'srcdoc="([^"]*)"', shown.content.decode())[1])
@@ -318,7 +319,7 @@ def test_new_version_of_an_announcement_keeps_its_title(console):
     assert message.versions.latest("number").subject == "More news"
 
 
-def test_review_warns_that_push_has_no_provider(console, settings):
+def test_review_warns_about_push_without_a_provider(console, settings):
     draft = MessageFactory(channel="push", body="<p>Hi</p>")
 
     def warned() -> bool:
@@ -374,7 +375,7 @@ def test_one_off_without_matches_stays_a_draft(console):
 
     answer = console.post(message_page(draft), typed(draft.sender, send_type="one_off", act="live"), follow=True)
 
-    assert "Nobody matches right now" in answer.content.decode()
+    assert "No customer matches right now" in answer.content.decode()
     assert Message.objects.get().state == State.DRAFT
 
 
@@ -762,7 +763,7 @@ def test_above_the_limit_sending_to_the_rest_asks_for_the_number(console):
     assert DeliveryRecord.objects.count() == 5
 
 
-def test_a_large_launch_is_marked_and_done_whole_by_a_worker_or_the_sweep(console, monkeypatch):
+def test_a_large_launch_is_requested_and_completed_by_a_worker_or_the_sweep(console, monkeypatch):
     monkeypatch.setattr(launch_job, "LAUNCH_IN_REQUEST_LIMIT", 1)
     for n in range(3):
         CustomerFactory(email=f"{n}@acme.example")
@@ -783,7 +784,7 @@ def test_a_large_launch_is_marked_and_done_whole_by_a_worker_or_the_sweep(consol
     assert asked["HX-Redirect"] == message_page(message)
 
 
-def test_a_look_at_a_large_launch_goes_on_after_one_that_failed_and_reads_its_heading_out_once(console):
+def test_polling_a_large_launch_continues_after_a_failed_request_and_announces_its_heading_once(console):
     message = MessageFactory(one_off=True)
     launch_job.request_launch(message, at=timezone.now())
 
@@ -810,7 +811,7 @@ def test_failed_large_launch_stays_a_draft_with_the_reason(console):
 
     message.refresh_from_db()
     assert (message.state, message.launching_at) == (State.DRAFT, None)
-    assert "Nobody matches right now" in console.get(message_page(message)).content.decode()
+    assert "No customer matches right now" in console.get(message_page(message)).content.decode()
 
 
 def test_large_launch_can_be_cancelled_before_a_worker_starts_it(console):
@@ -894,7 +895,7 @@ def force(record: DeliveryRecord, status: str) -> None:
     if status == "uncertain":
         one.mark_uncertain(reason="lost_touch", detail="")
     if status == "sent":
-        one.mark_sent(at=timezone.now())
+        mark_records_sent(one, at=timezone.now())
 
 
 @pytest.mark.parametrize(
@@ -914,7 +915,7 @@ def test_upload_that_is_not_an_image_or_too_large_is_refused(console, name, cont
     assert not list(tmp_path.iterdir())
 
 
-def test_a_branded_email_wears_the_workspace_as_it_was_when_it_went_live(console):
+def test_a_branded_email_keeps_the_layout_of_its_launch(console):
     Workspace.current()
     Workspace.objects.update(name="Acme {{ x }}", postal_address="1 Main Street\nDublin", colour="#aa0000")
     customer = CustomerFactory(email="ada@acme.example")

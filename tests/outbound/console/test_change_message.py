@@ -35,7 +35,7 @@ def test_edited_draft_logs_old_and_new_values(console):
     ]
 
 
-def test_a_draft_saved_as_it_was_leaves_no_line(console):
+def test_a_draft_saved_without_changes_adds_no_log_entry(console):
     draft = MessageFactory(title="Welcome", subject="Hello", body="<p>Hi</p>")
     same = typed(draft.sender, title="Welcome", subject="Hello", body="<p>Hi</p>")
     console.post(message_page(draft), same)
@@ -68,7 +68,7 @@ def test_editing_only_the_name_makes_no_version(console):
     assert log() == ["Name: from “News” to “Letter”"]
 
 
-def test_an_audience_edited_tells_filters_and_hours_in_words(console):
+def test_an_edited_audience_logs_filters_and_hours_as_text(console):
     message = MessageFactory(live=True, rules=group(rule("name", "is", "Ada")))
     console.post(f"/admin/messaging/message/{message.pk}/act/pause/")
 
@@ -84,7 +84,7 @@ def test_an_audience_edited_tells_filters_and_hours_in_words(console):
     )
 
 
-def test_a_segment_changed_tells_its_name_and_its_filters(console):
+def test_a_changed_segment_logs_its_name_and_filters(console):
     tag = TagFactory(name="VIP")
     segment = SegmentFactory(name="Best", rules=group(rule("name", "is", "Ada")))
     address = f"/admin/audiences/audience/{segment.pk}/change/"

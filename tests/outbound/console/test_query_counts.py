@@ -44,6 +44,7 @@ from tests.factories import (
     SenderFactory,
     rule,
 )
+from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
 FEW, MANY = 3, 25
@@ -102,7 +103,7 @@ class World:
         pks = list(waiting.values_list("pk", flat=True))
         sent, uncertain = pks[::2], pks[1::2]
         DeliveryRecord.objects.filter(pk__in=pks).mark_sending(claim=uuid.uuid4(), until=at)
-        DeliveryRecord.objects.filter(pk__in=sent).mark_sent(at=at)
+        mark_records_sent(DeliveryRecord.objects.filter(pk__in=sent), at=at)
         DeliveryRecord.objects.filter(pk__in=uncertain).mark_uncertain(reason=Reason.LOST_TOUCH, detail="")
         Workspace.objects.update(allowed_origins=[f"https://{n}.acme.example" for n in range(size)])
         self.size = size

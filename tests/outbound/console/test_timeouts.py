@@ -73,7 +73,7 @@ def locked_table(name: str) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("limited")
-def test_a_statement_that_runs_too_long_is_canceled_and_the_connection_goes_on():
+def test_a_statement_that_runs_too_long_is_cancelled_and_the_connection_stays_usable():
     with pytest.raises(OperationalError) as wrong:
         sleep(5)
 
@@ -151,7 +151,7 @@ def test_a_limit_below_nothing_stops_the_start():
 
 @pytest.mark.processes
 @pytest.mark.django_db(transaction=True)
-def test_a_request_that_waits_too_long_is_a_503_in_words_for_pages_scripts_and_the_api(tmp_path):
+def test_a_request_that_waits_too_long_gets_a_503_with_the_reason(tmp_path):
     _, token = Integration.issue(name="The shop")
     Tag.objects.create(name="vip", created_at="2026-01-01T00:00:00Z")
     grace = User.objects.create(username="grace", is_staff=True)

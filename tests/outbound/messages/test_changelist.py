@@ -3,7 +3,6 @@
 import re
 from datetime import UTC, datetime
 from html import unescape
-from uuid import uuid4
 
 import pytest
 from django.utils import timezone
@@ -16,6 +15,7 @@ from messaging import lifecycle
 from messaging.models import Channel, Message, State
 from outbound.console.wording import MEASURED, percent
 from tests.factories import AT, CustomerFactory, MessageFactory, SenderFactory, TagFactory
+from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/messaging/message/"
@@ -151,10 +151,7 @@ def test_every_channel_has_measurable_events():
 
 def test_event_that_cannot_be_measured_is_a_dash(console):
     CustomerFactory(email="ada@acme.example")
-    MessageFactory(title="News", one_off=True, live=True).records.update(
-        status=Status.SENDING, claim=uuid4(), leased_until=AT
-    )
-    DeliveryRecord.objects.mark_sent(at=AT)
+    mark_records_sent(MessageFactory(title="News", one_off=True, live=True).records.all(), at=AT)
 
     row = cells(console.get(LIST), "News")
 

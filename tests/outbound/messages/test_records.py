@@ -46,7 +46,7 @@ def test_list_applies_filters_and_search(console, query, names):
 
 
 @pytest.mark.usefixtures("records")
-def test_the_reason_is_in_words(console):
+def test_the_reason_is_shown_as_text(console):
     page = console.get(LIST).content.decode()
 
     assert "Their email bounced" in page

@@ -6,7 +6,6 @@ import re
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from io import StringIO
-from uuid import uuid4
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -18,11 +17,12 @@ from delivery.reporting import counters
 from delivery.sending import dispatcher
 from delivery.tracking import hits
 from messaging import authoring, lifecycle
-from messaging.models import Message, SendType, State
+from messaging.models import Channel, Message, SendType, State
 from outbound.console.charts import COLOURS
 from outbound.messages import recipients, report, version_diff
 from outbound.messages.report import LABELS, SHOWN_EVENTS
 from tests.factories import AT, CustomerFactory, MembershipFactory, MessageFactory, rule
+from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
 
@@ -39,8 +39,7 @@ def text(answer) -> str:
 def sent(records, *, at=AT, **moments) -> None:
     pks = list(records.values_list("pk", flat=True))
     records = DeliveryRecord.objects.filter(pk__in=pks)
-    records.update(status=Status.SENDING, claim=uuid4(), leased_until=at)
-    records.mark_sent(at=at)
+    mark_records_sent(records, at=at)
     records.update(**moments or {"dismissed_at": None})
 
 
@@ -114,9 +113,12 @@ def test_figures_are_shares_of_sent_copies(console, news):
     assert figures["Replied"] == (None, "Not measured")
 
 
-def test_every_figure_has_its_words():
+def test_every_figure_has_a_label():
     assert {"sent", *SHOWN_EVENTS} == set(LABELS)
-    assert set(COLOURS) >= {"sent", "opened", "clicked", "replied", "bounced", "unsubscribed"}
+
+
+def test_every_charted_figure_and_every_channel_has_a_colour():
+    assert set(COLOURS) >= {"sent", "opened", "clicked", "replied", "bounced", "unsubscribed", *Channel.values}
 
 
 def test_chart_shows_events_over_time(console, news):
@@ -147,9 +149,9 @@ def test_waiting_copies_show_their_reason_and_time(console, news):
         reason="window", due_at=datetime(2126, 5, 6, 7, 30, tzinfo=UTC)
     )
 
-    assert "2 Waits for the delivery window to open From Mon 6 May, 07:30" in text(console.get(address(news)))
+    assert "2 until the delivery window opens From Mon 6 May, 07:30" in text(console.get(address(news)))
     Message.objects.update(state=State.PAUSED)
-    assert "2 The message is paused When it is resumed" in text(console.get(address(news)))
+    assert "2 until the message is resumed" in text(console.get(address(news)))
 
 
 def test_trouble_is_an_alarm(console, news):
@@ -237,7 +239,7 @@ def test_large_message_explains_which_searches_are_fast(console, news, monkeypat
     assert says in text(console.get(address(news)))
 
 
-def test_people_come_with_the_reason_in_words(console, news):
+def test_recipients_are_listed_with_the_text_of_the_reason(console, news):
     assert "Cyd Skipped Their email bounced" in text(console.get(address(news)))
 
 

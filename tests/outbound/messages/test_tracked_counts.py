@@ -1,14 +1,13 @@
 """An event that cannot be measured is a dash, not 0: replies to email without an inbound domain."""
 
 import re
-from datetime import timedelta
-from uuid import uuid4
 
 import pytest
 
-from delivery.models import DeliveryRecord, Status
+from delivery.models import DeliveryRecord
 from outbound.console.wording import measurable_events
 from tests.factories import AT, CustomerFactory, MessageFactory
+from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
 
@@ -17,8 +16,7 @@ pytestmark = pytest.mark.django_db
 def news():
     CustomerFactory(email="ada@acme.example")
     message = MessageFactory(title="News", one_off=True, live=True)
-    DeliveryRecord.objects.update(status=Status.SENDING, claim=uuid4(), leased_until=AT + timedelta(minutes=5))
-    DeliveryRecord.objects.all().mark_sent(at=AT)
+    mark_records_sent(DeliveryRecord.objects.all(), at=AT)
     return message
 
 
@@ -41,7 +39,7 @@ def test_without_an_inbound_domain_replies_are_a_dash(console, news, settings):
     assert cell(console, "replied") == "–"
 
 
-def test_with_one_no_reply_is_nought(console, news, settings):
+def test_with_an_inbound_domain_no_replies_are_zero(console, news, settings):
     settings.INBOUND_DOMAIN = "reply.acme.example"
 
     assert figure(console, news, "Replied") == (0, "0 %")

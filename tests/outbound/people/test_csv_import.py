@@ -450,7 +450,7 @@ def test_list_of_addresses_unsubscribes_customers(load):
         "3",
     }
     assert not Customer.objects.filter(unsubscribed_from_emails=True, unsubscribed_by_customer_at=None).exists()
-    assert (job.changed, job.unchanged, job.nobody, job.wrong) == (1, 2, 1, 1)
+    assert (job.changed, job.unchanged, job.unmatched, job.wrong) == (1, 2, 1, 1)
     assert Customer.objects.count() == 4
 
 

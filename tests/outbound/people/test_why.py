@@ -140,7 +140,7 @@ def test_message_sent_per_company_is_explained_for_each_company(console):
         (
             "one_off",
             "so the message about this company will be skipped when it is due.",
-            "The message was not sent to this customer: no longer in",
+            "The message was not sent to this customer. Reason: No longer in",
         ),
         (
             "ongoing",

@@ -71,6 +71,15 @@ def test_token_is_shown_once_works_and_is_revoked_separately(console):
     assert not User.objects.filter(pk=user).exists()
 
 
+def test_page_that_revokes_a_token_names_it_and_the_consequence(console, boss):
+    token, _ = Integration.objects.create(user=boss, name="The shop")
+
+    page = page_text(console.get(reverse("admin:audiences_integration_delete", args=[token.pk])))
+
+    assert "Revoke the token “The shop”?" in page
+    assert "The API then refuses all requests with this token." in page
+
+
 def test_revoking_a_token_of_a_teammate_keeps_the_teammate(console, boss):
     token, _ = Integration.objects.create(user=boss, name="Mine")
 

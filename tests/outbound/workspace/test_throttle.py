@@ -1,17 +1,17 @@
 """The throttle of a channel, and the progress that a report shows."""
 
 from datetime import date, timedelta
-from uuid import uuid4
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.utils import timezone
 
-from delivery.models import DeliveryRecord, Pace, Status
+from delivery.models import DeliveryRecord, Pace
 from messaging.models import Message
 from outbound.messages import progress
 from tests.factories import CustomerFactory, MessageFactory, SenderFactory
 from tests.outbound.composer.test_composer import ADD, message_page, ticket, typed
+from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/delivery/pace/"
@@ -105,9 +105,7 @@ def send(message: Message, count: int, *, over: timedelta) -> None:
     now = timezone.now()
     pks = list(message.records.order_by("pk").values_list("pk", flat=True)[:count])
     for place, pk in enumerate(pks):
-        one = DeliveryRecord.objects.filter(pk=pk)
-        one.update(status=Status.SENDING, claim=uuid4(), leased_until=now)
-        one.mark_sent(at=now - over * (count - place) / count)
+        mark_records_sent(DeliveryRecord.objects.filter(pk=pk), at=now - over * (count - place) / count)
 
 
 def test_running_send_shows_progress_rate_and_end(console, news):
@@ -115,12 +113,12 @@ def test_running_send_shows_progress_rate_and_end(console, news):
 
     found = progress.progress_view(news, at=timezone.now())
 
-    assert found.words == "6 handed over; 4 to go."
+    assert found.words == "6 of 10 done."
     assert (found.percent, found.is_moving) == (60, True)
     assert found.pace == "12 a minute."
     assert found.ends.startswith("Done at about ")
     shown = console.get(message_page(news)).content.decode()
-    assert "6 handed over; 4 to go." in shown
+    assert "6 of 10 done." in shown
     assert f"/admin/messaging/message/{news.pk}/progress/" in shown
 
 
@@ -130,12 +128,12 @@ def test_paused_send_shows_sent_and_waiting_counts(console, news):
 
     answer = console.get(f"/admin/messaging/message/{news.pk}/progress/").content.decode()
 
-    assert "Stopped after 6; 4 held." in answer
+    assert "Stopped after 6 of 10." in answer
     assert "hx-get" not in answer
     assert "Done at about" not in answer
 
 
-def test_no_end_is_estimated_without_recent_sends(news):
+def test_end_is_not_estimated_without_recent_sends(news):
     found = progress.progress_view(news, at=timezone.now())
 
     assert found.pace == "Nothing was sent in the last minute."

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def lead() -> Browser:
-    """The browser of a visitor who has written, so that its facts are stored."""
+    """The browser of a lead, so that its facts are stored."""
     browser = Browser()
     browser.ping()
     browser.say("conversations", body="Hello")

@@ -13,6 +13,7 @@ from delivery import tokens
 from delivery.matching import ongoing
 from delivery.models import DeliveryRecord, Reason, Status
 from tests.factories import AT, CustomerFactory, MessageFactory
+from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
 
@@ -46,7 +47,7 @@ def record_sent(at, **facts) -> DeliveryRecord:
     if facts.get("uncertain"):
         rows.mark_uncertain(reason=Reason.LOST_TOUCH, detail="")
     else:
-        rows.mark_sent(at=at)
+        mark_records_sent(rows, at=at)
     return rows.get()
 
 

@@ -12,7 +12,7 @@ import time_machine
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.test import Client
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rest_framework.test import APIClient
 
@@ -26,6 +26,7 @@ from delivery.matching import direct
 from delivery.messenger import script, sessions
 from delivery.models import Conversation, DeliveryRecord, Visitor
 from tests.factories import CustomerFactory, MessageFactory, SenderFactory, rule
+from tests.support.examples import examples
 
 pytestmark = pytest.mark.django_db
 
@@ -83,7 +84,7 @@ def refusal(answered) -> str:
     return answered.json()["errors"][0]["message"]
 
 
-# Who a browser speaks for
+# Identity of a browser
 
 
 def test_visitor_gets_a_key_and_nothing_is_stored():
@@ -160,7 +161,7 @@ def test_lead_who_logs_in_becomes_the_user_with_the_thread():
     ann = Customer.objects.get()
     assert (ann.user_id, ann.role, ann.name) == ("ann", Role.USER, "Ann")
     assert len(browser.list()) == 1
-    # Whoever holds the browser after a log-out is a visitor again, and is not let in by the old key.
+    # After a log-out the browser is of a visitor again, and the old key is not accepted.
     browser.visitor = before
     assert browser.ping().json()["user"] is None
     assert browser.list() == []
@@ -551,7 +552,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(60)
 @given(path=st.sampled_from(PATHS), sent=st.dictionaries(st.sampled_from(KEYS), values, max_size=5))
 def test_no_request_body_causes_a_server_error(ann, path, sent):
     Workspace.objects.update(require_user_hash=False)

@@ -1,5 +1,8 @@
-/* Fixes for Trix, the theme's editor. Loaded after Trix and before the first editor of the page. */
-{
+/* Fixes for Trix, the theme's editor. This is a classic script, directly after Trix: a module runs after the page is parsed,
+   and Trix has created the first editor by then. */
+(function () {
+  "use strict";
+
   /* Trix merges neighbouring blocks of one kind into one element. That is right for list items, which have their own
      inner elements, but it would join the texts of two paragraphs, quotes or code blocks. */
   const block = window.Trix.models.Block.prototype;
@@ -8,6 +11,7 @@
   block.canBeGroupedWith = function (next, depth) {
     return canBeGroupedWith.call(this, next, depth) && !(endsAt(this, depth) && endsAt(next, depth));
   };
+  window.Trix.config.attachments.preview.caption = { name: false, size: false };
 
   /* Trix rewrites the HTML when it opens it and when an image has loaded, and drops unsupported elements such as
      tables. Unedited HTML is restored. */
@@ -16,8 +20,12 @@
     const input = target.inputElement;
     const given = target.defaultValue;
     const opened = withoutSizes(input.value);
-    const keep = () => { if (withoutSizes(input.value) === opened) input.value = given; };
-    keep();
-    target.addEventListener("trix-change", keep);
+    const restore = () => { if (withoutSizes(input.value) === opened) input.value = given; };
+    restore();
+    target.addEventListener("trix-change", restore);
+    target.toolbarElement?.querySelectorAll("button[title]").forEach((button) => {
+      button.setAttribute("aria-label", button.title);
+    });
+    target.dataset.ready = "";
   }, { capture: true }); /* Before the inbox restores a draft. */
-}
+})();

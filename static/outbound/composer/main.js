@@ -1,0 +1,21 @@
+/* The scripts of the composer and of the other pages with a message or a rule builder. */
+import { onEditorReady } from "../console/editors.js";
+import { nameSearch } from "../console/name_search.js";
+import { notifyChanged } from "../console/page.js";
+import { ruleBuilder } from "../console/rule_builder.js";
+import { deliveryWindow } from "./delivery_window.js";
+import { composer, directMessage } from "./forms.js";
+import { imageButton, uploadImages } from "./images.js";
+import { preview } from "./preview.js";
+import { variableMenu } from "./variables.js";
+
+const components = {
+  composer, deliveryWindow, directMessage, imageButton, nameSearch, preview, ruleBuilder, variableMenu,
+};
+
+uploadImages();
+onEditorReady((editor) => editor.setAttribute("aria-label", "Text"));
+document.addEventListener("logged-in", notifyChanged);
+document.addEventListener("alpine:init", () => {
+  Object.entries(components).forEach(([name, component]) => window.Alpine.data(name, component));
+});

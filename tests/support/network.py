@@ -1,0 +1,65 @@
+"""Two network namespaces of Linux: their programs act like those of two machines in two networks.
+
+Each is joined to this machine by a pair of virtual interfaces. Its programs reach only the servers on HOST, and have an
+address of their own. The addresses are reserved for documentation, so no real network has them.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+# The address of this machine for both namespaces.
+HOST = "198.51.100.1"
+LINKS = (("198.51.100.1", "198.51.100.2"), ("203.0.113.1", "203.0.113.2"))
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A network namespace, and the address that its programs have."""
+
+    name: str
+    address: str
+
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """The beginning of a command that runs in the namespace."""
+        return ("ip", "netns", "exec", self.name)
+
+
+def refusal() -> str:
+    """Return why namespaces cannot be created here; "" if they can."""
+    if shutil.which("ip") is None:
+        return "The program ip is not installed: apt-get install iproute2"
+    name = f"outbound-{os.getpid()}-try"
+    created = run("ip", "netns", "add", name, check=False)
+    if created.returncode:
+        return f"Network namespaces are not permitted: {created.stderr.strip()}"
+    run("ip", "netns", "delete", name)
+    return ""
+
+
+@contextmanager
+def two_namespaces() -> Iterator[list[Namespace]]:
+    """Create both, joined to this machine; delete them in the end, and with them their interfaces."""
+    found = []
+    with ExitStack() as ends:
+        for number, (ours, theirs) in enumerate(LINKS):
+            name, link = f"outbound-{os.getpid()}-{number}", f"ob{os.getpid()}{number}"
+            run("ip", "netns", "add", name)
+            ends.callback(run, "ip", "netns", "delete", name)
+            run("ip", "link", "add", link, "type", "veth", "peer", "name", "uplink", "netns", name)
+            run("ip", "address", "add", f"{ours}/30", "dev", link)
+            run("ip", "link", "set", link, "up")
+            run("ip", "-n", name, "address", "add", f"{theirs}/30", "dev", "uplink")
+            run("ip", "-n", name, "link", "set", "uplink", "up")
+            run("ip", "-n", name, "link", "set", "lo", "up")
+            run("ip", "-n", name, "route", "add", "default", "via", ours)
+            found.append(Namespace(name, theirs))
+        yield found
+
+
+def run(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, check=check, capture_output=True, text=True)  # noqa: S603

@@ -1,0 +1,179 @@
+"""A worker on each of two networks, with PostgreSQL, the broker and the mail server on a third machine."""
+
+import asyncio
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import psycopg
+import pytest
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from config import supervisor
+from config.supervisor import Program, Running
+from tests.support import network, rabbitmq, servers
+from tests.support.mail_catcher import Catcher
+from tests.support.network import Namespace
+from tests.support.programs import manage, wait_for
+from tests.support.servers import Servers
+
+pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("servers")]
+
+CUSTOMERS = 300
+PATIENCE = 100
+SECRET_KEY = "a-key-of-a-test-that-is-long-enough-for-what-it-is-for"
+# The sweep each second instead of each minute, and a message that is live for everyone.
+PREPARE = f"""
+from django.utils import timezone
+from django_celery_beat.models import IntervalSchedule, PeriodicTask, PeriodicTasks
+from audiences.models import Audience, Customer
+from delivery.matching import launch
+from messaging import authoring
+from messaging.models import Message, Sender
+second, _ = IntervalSchedule.objects.get_or_create(every=1, period="seconds")
+assert PeriodicTask.objects.filter(name="Send due messages").update(interval=second, expire_seconds=30) == 1
+PeriodicTasks.update_changed()
+at = timezone.now()
+Customer.objects.bulk_create(
+    (
+        Customer(user_id=f"u{{n}}", email=f"u{{n}}@x.example", created_at=at, updated_at=at)
+        for n in range({CUSTOMERS})
+    ),
+    ignore_conflicts=True,
+)
+sender = Sender.objects.create(name="Ada", email="ada@acme.example")
+message = Message.objects.create(title="Welcome", sender=sender, audience=Audience.objects.create())
+authoring.revise(message, subject="Hello", body="<p>Welcome</p>", by=None, at=at)
+launch.launch(message, at=at)
+print(message.pk)
+"""
+
+
+@dataclass
+class PatientCatcher(Catcher):
+    """Answers no email before both addresses have sent one, so that neither worker does all the work."""
+
+    addresses: Counter[str] = field(default_factory=Counter)
+    both: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        self.addresses[session.peer[0]] += 1
+        if len(self.addresses) == 2:
+            self.both.set()
+        await asyncio.wait_for(self.both.wait(), PATIENCE)
+        return await super().handle_DATA(server, session, envelope)
+
+
+def require(problem: str) -> None:
+    """Skip the test for this reason, or fail if the servers are required."""
+    if problem:
+        (pytest.fail if os.environ.get("REQUIRE_SERVERS") == "1" else pytest.skip)(problem)
+
+
+@pytest.fixture(scope="module")
+def namespaces() -> Iterator[list[Namespace]]:
+    require(network.refusal())
+    with network.two_namespaces() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def there(namespaces) -> Iterator[Servers]:
+    lacking = servers.missing()
+    require(f"{lacking} is not installed: apt-get install postgresql redis-server" if lacking else "")
+    with servers.running(network.HOST) as found:
+        manage({**os.environ, "DATABASE_URL": found.postgres, "SECRET_KEY": SECRET_KEY}, "migrate", "--verbosity", "0")
+        yield found
+
+
+@pytest.fixture(params=["Redis", "RabbitMQ"])
+def broker(request, there: Servers) -> Iterator[str]:
+    if request.param == "Redis":
+        yield f"{there.redis}/0"
+        return
+    require("" if rabbitmq.PROGRAM.exists() else "RabbitMQ is not installed: apt-get install rabbitmq-server")
+    with rabbitmq.running(network.HOST) as url:
+        yield url
+
+
+@pytest.fixture
+def catcher(namespaces) -> Iterator[PatientCatcher]:
+    catcher = PatientCatcher(host=network.HOST)
+    yield catcher
+    catcher.close()
+
+
+@pytest.fixture
+def environment(there: Servers, broker: str, catcher: PatientCatcher) -> dict[str, str]:
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("EMAIL_", "CELERY_", "BROKER_"))}
+    return {
+        **ours,
+        "DATABASE_URL": there.postgres,
+        "CELERY_BROKER_URL": broker,
+        "SECRET_KEY": SECRET_KEY,
+        "EMAIL_URL": f"smtp://{network.HOST}:{catcher.port}",
+        "WORKER_CONCURRENCY": "1",
+    }
+
+
+@pytest.fixture
+def start(environment, tmp_path) -> Iterator[Callable[..., Running]]:
+    """Start a Celery program in a namespace, with a folder of its own, as on a machine of its own."""
+    with ExitStack() as ends:
+
+        def start(namespace: Namespace, *command: str) -> Running:
+            folder = tmp_path / f"{command[0]}-{namespace.name}"
+            folder.mkdir()
+            program = Program(
+                name=folder.name,
+                command=(*namespace.prefix, sys.executable, "-m", "celery", "-A", "config", *command),
+            )
+            there = {**environment, "FLIGHTS_DIR": str(folder / "in-hand")}
+            running = supervisor.start(program, environment=there, logs=tmp_path)
+            ends.callback(supervisor.wait_until_gone, [running], seconds=5)
+            ends.callback(running.kill)
+            return running
+
+        yield start
+
+
+def test_workers_on_two_networks_share_a_message_and_each_customer_gets_one_email(
+    namespaces: list[Namespace], there: Servers, catcher: PatientCatcher, environment, start
+):
+    message = int(manage(environment, "shell", "--verbosity", "0", "-c", PREPARE).split()[-1])
+    first, second = namespaces
+    running = [
+        start(first, "worker", "--hostname", "first@%h", "--loglevel", "INFO"),
+        start(second, "worker", "--hostname", "second@%h", "--loglevel", "INFO"),
+        start(first, "beat", "--pidfile", ""),
+    ]
+
+    wait_for(
+        lambda: statuses(there, message) == {"sent": CUSTOMERS},
+        within=PATIENCE,
+        logs=running,
+        what="The message does not come to an end.",
+    )
+
+    assert Counter(mail.recipient for mail in catcher.caught) == {f"u{n}@x.example": 1 for n in range(CUSTOMERS)}
+    assert catcher.addresses.keys() == {first.address, second.address}
+    for one in running:
+        assert "Traceback" not in one.log.read_text(), one.log.read_text()[-3000:]
+
+
+def test_a_namespace_reaches_the_servers_of_this_machine_and_not_its_loopback(namespaces, there: Servers):
+    port = psycopg.conninfo.conninfo_to_dict(there.postgres)["port"]
+    reach = f"import socket, sys; socket.create_connection((sys.argv[1], {port}), timeout=5)"
+    for namespace in namespaces:
+        inside = [*namespace.prefix, sys.executable, "-c", reach]
+        assert network.run(*inside, network.HOST, check=False).returncode == 0
+        assert "refused" in network.run(*inside, "127.0.0.1", check=False).stderr
+
+
+def statuses(there: Servers, message: int) -> dict[str, int]:
+    counted = "SELECT status, count(*) FROM delivery_deliveryrecord WHERE message_id = %s GROUP BY 1"
+    with psycopg.connect(there.postgres) as connection:
+        return dict(connection.execute(counted, [message]))
