@@ -37,11 +37,8 @@ from messaging.models import Channel
 from outbound import roles
 from outbound.templatetags.console import PAGE_PERMISSIONS
 from tests.factories import CustomerFactory, MessageFactory
-<<<<<<< HEAD
-from tests.support.sending import send_one_batch
-=======
 from tests.support.records import mark_records_sent
->>>>>>> main
+from tests.support.sending import send_one_batch
 
 pytestmark = pytest.mark.django_db
 MINUTE = timedelta(minutes=1)
