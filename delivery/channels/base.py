@@ -1,6 +1,6 @@
 """The interface of channels: the envelope, and the exceptions for its answers (behaviour 5, "A channel")."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol, runtime_checkable
@@ -75,6 +75,14 @@ class Channel(Protocol):
 Answer = str | BaseException
 # The answers for one copy, by address.
 Answers = Mapping[str, Answer]
+
+
+@runtime_checkable
+class NotingChannel(Channel, Protocol):
+    """A channel that prepares and connects before it sends, and tells when the first byte is about to leave."""
+
+    def send_noting(self, envelope: Envelope, *, begins: Callable[[], object]) -> str:
+        """Send one copy as `send` does, and call `begins` just before it may reach the server."""
 
 
 @runtime_checkable

@@ -6,6 +6,7 @@ before the text was sent, nothing was accepted; after it, only an answer tells (
 
 import re
 import smtplib
+from collections.abc import Callable
 from email.errors import MessageError
 
 from anymail.exceptions import AnymailError
@@ -50,11 +51,18 @@ class Email:
 
     def send(self, envelope: Envelope) -> str:
         """Send one email. Return the provider's id for it, by SMTP the Message-ID."""
+        return self.send_noting(envelope, begins=lambda: None)
+
+    def send_noting(self, envelope: Envelope, *, begins: Callable[[], object]) -> str:
+        """Send one email, and call `begins` once it is built and the connection is open."""
         message = mail_of(envelope)
         if len(unanswered := process.lost_emails.copy()) >= MAX_LOST_IN_A_ROW:
             process.lost_emails.clear()
             raise ChannelDown(f"The mail server does not answer: {unanswered[-1]}")
-        if self.connection is not None:
+        is_used = self.connection is not None
+        self.open_connection()
+        begins()
+        if is_used:
             try:
                 return self.send_once(message)
             except NotBegun:

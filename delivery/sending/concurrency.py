@@ -18,6 +18,9 @@ WINDOW_SIZE = 8
 # milliseconds, which the threads of a busy process wait for each other.
 GROWS_UNTIL, SHRINKS_FROM, SLACK = 2.0, 4.0, 0.004
 SHRINK_FACTOR = 0.75
+# In seconds, about: what a process itself works for one copy. More connections than fit into a usual answer would wait
+# for the process, and its threads for each other.
+WORK_PER_COPY = 0.001
 # In seconds. For how long the best answers are remembered: a server may become slower for good.
 MEMORY = 30.0
 # In seconds. It shrinks at most once in this time, so that the effect shows first.
@@ -34,6 +37,8 @@ class Concurrency:
     name: str = ""
     wanted: int = 1
     answers: int = 0
+    # How long an answer takes, as a moving average.
+    usual: float = 0.0
     # The shortest answer since the last judgement, since `best_since`, and in the MEMORY seconds before.
     shortest: float = math.inf
     best: float = math.inf
@@ -47,7 +52,8 @@ class Concurrency:
     @property
     def target(self) -> int:
         """The number of connections to use now."""
-        return int(min(self.wanted, self.limit, self.accepted))
+        useful = 2 + self.usual / WORK_PER_COPY if self.usual else math.inf
+        return int(min(self.wanted, self.limit, self.accepted, useful))
 
     def record_refusal(self, *, at: float) -> None:
         """Record that the server refused a connection although it answers others: use a quarter fewer."""
@@ -63,17 +69,18 @@ class Concurrency:
         if at - self.accepted_since >= RAISE_INTERVAL and self.accepted <= self.target:
             self.accepted, self.accepted_since = self.accepted + 1, at
         self.answers += 1
+        self.usual += (seconds - self.usual) / WINDOW_SIZE if self.usual else seconds
         self.best, self.shortest = min(self.best, seconds), min(self.shortest, seconds)
         if self.target < WINDOW_SIZE and self.shrunk_at == -math.inf:
             # The first few are too few to judge.
-            self.wanted = self.target + 1
+            self.wanted = max(self.wanted, self.target + 1)
         if self.answers >= WINDOW_SIZE:
             self.judge(self.shortest, best=min(self.best, self.best_before), at=at)
             self.answers, self.shortest = 0, math.inf
 
     def judge(self, shortest: float, *, best: float, at: float) -> None:
         if shortest <= GROWS_UNTIL * best + SLACK:
-            self.wanted = min(self.limit, self.target + WINDOW_SIZE)
+            self.wanted = min(self.limit, max(self.wanted, self.target + WINDOW_SIZE))
         elif shortest > SHRINKS_FROM * best + SLACK and at - self.shrunk_at >= SHRINK_INTERVAL and self.target > 1:
             self.shrunk_at = at
             self.wanted = max(1, int(self.target * SHRINK_FACTOR))

@@ -15,6 +15,7 @@ from delivery.channels import (
     Envelope,
     NoReachableDevice,
     NoSuchMailbox,
+    NotingChannel,
     Rejected,
     SenderRefused,
     Unavailable,
@@ -71,11 +72,8 @@ class OutgoingCopy:
         batch = self.batch
         if not batch.may_begin():
             raise Withheld
-        batch.journal.sending(self.record.pk)
         began = time.perf_counter()
-        answer = (
-            self.send_to_devices(channel) if isinstance(channel, DeviceChannel) else attempt(channel, self.envelope)
-        )
+        answer = self.send_to_devices(channel) if isinstance(channel, DeviceChannel) else self.attempt(channel)
         if not (self.result and self.result.is_half_done):
             note_answer(batch.journal, self.record.pk, answer)
         if isinstance(answer, str):
@@ -87,7 +85,25 @@ class OutgoingCopy:
         self.close_gates(answer)
         raise answer
 
+    def attempt(self, channel: Channel) -> Answer:
+        """Send it. Return the provider's id for it, or the exception that the channel raised."""
+        try:
+            if isinstance(channel, NotingChannel):
+                provider_id = channel.send_noting(self.envelope, begins=self.note_beginning)
+            else:
+                self.note_beginning()
+                provider_id = channel.send(self.envelope)
+            # A server's ids are its own: one that the database cannot store would leave the whole batch unsettled.
+            return replace_unstorable(provider_id)
+        except BaseException as reason:  # noqa: BLE001 - `record_answer` raises again what ends the process
+            return reason
+
+    def note_beginning(self) -> None:
+        """Note in the journal that the copy begins: after a kill it is uncertain, unless an answer is noted too."""
+        self.batch.journal.sending(self.record.pk)
+
     def send_to_devices(self, channel: DeviceChannel) -> Answer:
+        self.note_beginning()
         answers = channel.send_to_each(self.envelope)
         is_last = self.record.attempts > len(sending_outcome.BACK_OFF)
         self.result = push_fanout.fan_out_result(self.record.pk, answers, earlier=self.earlier, is_last=is_last)
@@ -106,15 +122,6 @@ class OutgoingCopy:
         elif not isinstance(answer, Exception):
             # The process is to end.
             self.batch.gate.close(words)
-
-
-def attempt(channel: Channel, envelope: Envelope) -> Answer:
-    """Send one copy. Return the provider's id for it, or the exception that the channel raised."""
-    try:
-        # A server's ids are its own: one that the database cannot store would leave the whole batch unsettled.
-        return replace_unstorable(channel.send(envelope))
-    except BaseException as reason:  # noqa: BLE001 - `record_answer` raises again what ends the process
-        return reason
 
 
 def note_answer(journal: Journal | NoJournal, pk: int, answer: Answer) -> None:

@@ -201,13 +201,14 @@ def test_server_that_goes_away_with_copies_in_flight_is_one_outage(server, setti
 def test_copies_in_flight_keep_to_the_throttle_of_four_workers(server, settings):
     settings.EMAIL_CONNECTIONS = 10
     Pace.objects.create(channel="email", per_second=60)
-    message = to_people(180)
+    message = to_people(300)
     with working(4):
         pass
 
-    assert message.records.counts()["sent"] == 180
-    moments = sorted(email.began for email in server.emails)
-    assert 180 / (moments[-1] - moments[0]) == pytest.approx(60, rel=0.06)
+    assert message.records.counts()["sent"] == 300
+    # Once all are connected: the first copies wait for that, and what they lost is made up for.
+    moments = sorted(email.began for email in server.emails)[60:]
+    assert (len(moments) - 1) / (moments[-1] - moments[0]) == pytest.approx(60, rel=0.06)
     assert server.most_in_flight >= 2
 
 

@@ -51,10 +51,10 @@ def test_jobs_run_at_the_same_time_each_on_a_connection_of_its_thread():
         return "done"
 
     with pool_of(4) as pool:
-        pool.hand_out([Job(work, subject=number) for number in range(8)])
-        found = answers_of(pool, 8)
+        pool.hand_out([Job(work, subject=number) for number in range(4)])
+        found = answers_of(pool, 4)
 
-    assert sorted(job.subject for job in found) == list(range(8))
+    assert sorted(job.subject for job in found) == list(range(4))
     assert {job.answer for job in found} == {"done"}
     assert len(Line.opened) == 4
     assert [len(line.users) for line in Line.opened] == [1] * 4
