@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 # How long one task runs before it makes room for others; the next nudge or sweep continues. Longer than a minute, so
 # that the next sweep comes before it ends.
 TASK_TIME_LIMIT = timedelta(seconds=65)
+# How long a process helps with a backlog at a time. While it lasts, the dispatchers ask again.
+HELP_TIME_LIMIT = timedelta(seconds=5)
 # How long the daily task runs; the next day continues.
 RETENTION_TIME_LIMIT = timedelta(hours=1)
 # In seconds. An unreachable broker is not tried again sooner, so that not every request waits for it.
@@ -70,7 +72,17 @@ def change_kind(change_id: int, **_later: object) -> None:
 @shared_task
 def hand_over_due(**_later: object) -> None:
     """Send due records."""
-    sending_dispatcher.dispatch(clock=timezone.now, until=timezone.now() + TASK_TIME_LIMIT)
+    sending_dispatcher.dispatch(
+        clock=timezone.now, until=timezone.now() + TASK_TIME_LIMIT, ask_for_another=enqueue_help
+    )
+
+
+@shared_task
+def help_hand_over(**_later: object) -> None:
+    """Help to send a backlog for a moment, beside other dispatchers, so that other tasks get their turn."""
+    sending_dispatcher.dispatch(
+        clock=timezone.now, until=timezone.now() + HELP_TIME_LIMIT, ask_for_another=enqueue_help
+    )
 
 
 @shared_task
@@ -123,6 +135,11 @@ def work_off_jobs(**_later: object) -> None:
 def enqueue_dispatch() -> None:
     """Queue the sending of due records. If the broker is down, the minute sweep does it."""
     enqueue_task(hand_over_due)
+
+
+def enqueue_help() -> None:
+    """Queue one more dispatcher, for a worker process that is free."""
+    enqueue_task(help_hand_over)
 
 
 def enqueue_match(message: Message) -> None:

@@ -17,14 +17,13 @@ from datetime import datetime
 from django.conf import settings
 from django.db import connection
 
-from audiences.rules import RuleError
 from delivery import locks, shutdown
 from delivery.matching import recheck
 from delivery.matching.sql import Progress, no_progress
 from delivery.models import ChannelOutage, Pace
 from delivery.sending import batch as sending_batch
+from delivery.sending import connections, settle, throttle
 from delivery.sending import outcome as sending_outcome
-from delivery.sending import settle, throttle
 from delivery.sending.batch import OpenBatch, OpenMessage
 from delivery.sending.claim import Batch, unreachable_records
 from delivery.sending.lane import Lane, open_lane
@@ -44,22 +43,32 @@ DATABASE_RETRY_PAUSE = 0.5
 REFRESH_INTERVAL = 0.25
 # In seconds. How often the records of a message that its window, the cap or a pause held are rechecked.
 RECHECK_INTERVAL = 2.0
+# In seconds. How often another dispatcher is asked for during a backlog.
+ASK_INTERVAL = 0.5
 # In seconds. How long before the slots of a batch are used up the next ones are reserved.
 SLOTS_AHEAD = 0.1
 # In seconds. The longest wait for answers, and for how long they are collected before they are settled.
 WAIT_INTERVAL, SETTLE_INTERVAL = 0.05, 0.1
 
 
-def dispatch(*, clock: Clock, until: datetime, progress: Progress = no_progress) -> int:
+def dispatch(
+    *,
+    clock: Clock,
+    until: datetime,
+    progress: Progress = no_progress,
+    ask_for_another: Callable[[], object] | None = None,
+) -> int:
     """Send due records, a batch of each message in turn, until none is left or `until` has passed.
 
     Because messages take turns, a small one never waits behind a large one, and one that fails does not hold up the
-    others. On SIGTERM the copies being sent are finished and the rest is put back. Return how many were claimed.
+    others. On SIGTERM the copies being sent are finished and the rest is put back. `ask_for_another` is called while
+    more records are due than this process has connections for, and no other dispatcher has been asked for. Return how
+    many records were claimed.
     """
     with shutdown.graceful_shutdown():
         # First, as a sweep may wait behind this task: records that dead workers had not begun are sent too.
-        settle_abandoned_batches(at=clock())
-        dispatcher = Dispatcher(clock=clock, progress=progress)
+        settle.settle_abandoned_batches(at=clock())
+        dispatcher = Dispatcher(clock=clock, progress=progress, ask_for_another=ask_for_another)
         try:
             dispatcher.run(until=until)
         except Exception:
@@ -70,19 +79,19 @@ def dispatch(*, clock: Clock, until: datetime, progress: Progress = no_progress)
     return dispatcher.total
 
 
-def settle_abandoned_batches(*, at: datetime) -> None:
-    """Settle the batches of dead workers. If that fails, log it and go on; the next run tries again."""
-    try:
-        settle.recover_from_journals(at=at)
-    except Exception:
-        log.exception("the batches of dead workers cannot be settled")
-
-
 class Dispatcher:
     """Sends due records over all channels until it is told to stop."""
 
-    def __init__(self, *, clock: Clock, progress: Progress = no_progress) -> None:
-        self.clock, self.progress = clock, progress
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        progress: Progress = no_progress,
+        ask_for_another: Callable[[], object] | None = None,
+    ) -> None:
+        self.clock, self.progress, self.ask_for_another = clock, progress, ask_for_another
+        # When another dispatcher may be asked for, by `time.monotonic`: not for a handful of records.
+        self.ask_from = time.monotonic() + ASK_INTERVAL
         self.total = 0
         # What is skipped from now on: messages that cannot be sent, and channels that take nothing.
         self.resting: set[str | int] = set()
@@ -118,10 +127,18 @@ class Dispatcher:
 
     def step(self) -> None:
         """Check and hand out copies, wait for answers, and settle them."""
+        self.renew_shares()
         self.check_batches()
         self.hand_out()
         self.collect_answers()
         self.settle_answers()
+
+    def renew_shares(self) -> None:
+        """Renew the shares of connections. A channel with more dispatchers than connections is left to the others."""
+        for lane in self.lanes.values():
+            if not lane.renew_share() and lane.name not in self.resting:
+                log.info("channel %s has a dispatcher for each connection already", lane.name)
+                self.resting.add(lane.name)
 
     def recover(self) -> None:
         """Let no copy begin, and go on with a new connection. The locks of the lost one are gone."""
@@ -145,9 +162,7 @@ class Dispatcher:
             self.put_back_unbegun()
             self.settle_answers(is_last=True)
         for lane in self.lanes.values():
-            lane.pool.close(patience=0 if lane.batches else None)
-            for opened in lane.batches:
-                opened.abandon()
+            lane.close()
         for of in self.messages.values():
             of.ends.close()
 
@@ -174,12 +189,23 @@ class Dispatcher:
                 # Nothing of it can be claimed right now. The next refresh shows whether records are due.
                 self.rechecked.pop(message.pk, None)
         self.due = waiting + served
+        self.ask_for_help(waiting)
         if not self.batches and not has_claimed:
             if is_fresh and before:
                 # Other workers hold every due record, or the throttle gives no slot yet.
                 time.sleep(CONTENTION_PAUSE)
             # Whether records are due is read again before this ends.
             self.due, self.refreshed_at = before, -math.inf
+
+    def ask_for_help(self, waiting: list[Message]) -> None:
+        """Ask for another dispatcher if records wait for connections, and not for the throttle."""
+        now = time.monotonic()
+        if self.ask_for_another is None or now < self.ask_from:
+            return
+        self.ask_from = now + ASK_INTERVAL
+        for name in {Name(message.channel) for message in waiting}:
+            if name not in self.limits and connections.may_ask_for_another(name):
+                self.ask_for_another()
 
     def refresh(self) -> None:
         """Read again which messages are due, direct ones first, and which channels take nothing."""
@@ -237,7 +263,7 @@ class Dispatcher:
         if message.send_type != SendType.ONGOING or now - self.rechecked.get(message.pk, -math.inf) < RECHECK_INTERVAL:
             return True
         self.rechecked[message.pk] = now
-        if recheck_message(message, at=self.clock()):
+        if recheck.recheck_message(message, at=self.clock()):
             return True
         self.resting.add(message.pk)
         return False
@@ -263,6 +289,7 @@ class Dispatcher:
         name = Name(message.channel)
         if name not in self.lanes:
             self.lanes[name] = open_lane(name)
+            self.renew_shares()
         return self.lanes[name]
 
     # Handing out
@@ -369,14 +396,3 @@ class Dispatcher:
         if not trouble and not lane.gate.is_closed:
             self.total += len(opened.batch.records)
             self.progress(self.total)
-
-
-def recheck_message(message: Message, *, at: datetime) -> bool:
-    """Recheck records held by the window, the cap or a pause. Return False if the rules are no longer valid."""
-    try:
-        recheck.recheck_held(message, at=at)
-        recheck.recheck_due(message, at=at)
-    except RuleError as wrong:
-        Message.objects.filter(pk=message.pk).update(problem=str(wrong))
-        return False
-    return True

@@ -80,7 +80,7 @@ class OutgoingCopy:
             metrics.observe_duration("hand_over", began, type(channel).__name__.lower())
         if isinstance(answer, str | Rejected):
             return answer
-        if isinstance(answer, ConnectionRefused) and batch.lane.pool.threads > 1:
+        if isinstance(answer, ConnectionRefused) and batch.lane.pool.has_others:
             raise ConnectionEnds(str(answer)) from answer
         self.close_gates(answer)
         raise answer

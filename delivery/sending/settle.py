@@ -129,6 +129,14 @@ def settle_batch(batch: Batch, outcome: Outcome, *, at: datetime) -> None:
         Device.objects.retire(outcome.dead, at=at)
 
 
+def settle_abandoned_batches(*, at: datetime) -> None:
+    """Settle the batches of dead workers. If that fails, log it and go on; the next run tries again."""
+    try:
+        recover_from_journals(at=at)
+    except Exception:
+        log.exception("the batches of dead workers cannot be settled")
+
+
 def recover_from_journals(*, at: datetime) -> int:
     """Settle the batches of this machine's dead workers by their journals. Return how many copies are in doubt."""
     in_doubt = 0

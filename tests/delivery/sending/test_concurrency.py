@@ -2,7 +2,7 @@
 
 from itertools import count
 
-from delivery.sending.concurrency import MEMORY, SLACK, Concurrency
+from delivery.sending.pool import MEMORY, SLACK, Concurrency
 
 
 def answers(found: Concurrency, seconds: float, *, rounds: int, begin: float = 0.0) -> float:

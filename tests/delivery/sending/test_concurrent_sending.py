@@ -15,7 +15,7 @@ from django.utils import timezone
 from audiences.models import Customer
 from delivery import process, shutdown
 from delivery.matching import direct, lifecycle, ongoing
-from delivery.models import ChannelOutage, Pace, Reason, Status
+from delivery.models import ChannelOutage, ConnectionShare, Pace, Reason, Status
 from delivery.sending import dispatcher
 from messaging.models import Message
 from tests.factories import CustomerFactory, MessageFactory, SenderFactory
@@ -216,14 +216,52 @@ def test_sending_threads_and_only_they_send(server, monkeypatch):
     from delivery.channels.email import Email
 
     names = set()
-    send = Email.send
+    send = Email.send_once
 
-    def noting(self, envelope):
+    def noting(self, message):
         names.add(threading.current_thread().name)
-        return send(self, envelope)
+        return send(self, message)
 
-    monkeypatch.setattr(Email, "send", noting)
+    monkeypatch.setattr(Email, "send_once", noting)
     to_people(10)
     send_all()
 
     assert names == {"sending-email"}
+
+
+def test_three_dispatchers_share_the_connections_and_never_exceed_them(server, settings):
+    settings.EMAIL_CONNECTIONS = 6
+    message = to_people(500)
+    with working(3):
+        eventually(lambda: sorted(ConnectionShare.objects.values_list("in_use", flat=True)) == [2, 2, 2])
+
+    assert message.records.counts()["sent"] == 500
+    assert server.most_connections <= 6
+    assert not ConnectionShare.objects.exists()
+
+
+def test_dispatcher_that_has_all_connections_gives_some_back_to_one_that_comes_later(server, settings):
+    settings.EMAIL_CONNECTIONS = 6
+    message = to_people(400)
+    with working():
+        eventually(lambda: server.most_connections == 6)
+        with working():
+            eventually(lambda: sorted(ConnectionShare.objects.values_list("in_use", flat=True)) == [3, 3])
+
+    assert message.records.counts()["sent"] == 400
+    assert server.most_connections <= 6
+
+
+def test_backlog_asks_for_one_more_dispatcher_and_a_few_records_for_none(server, settings):
+    settings.EMAIL_CONNECTIONS = 2
+    asked = []
+    to_people(5)
+    for number in (0, 120):
+        to_people(number)
+        dispatcher.dispatch(
+            clock=timezone.now,
+            until=timezone.now() + timedelta(seconds=60),
+            ask_for_another=lambda number=number: asked.append(number),
+        )
+
+    assert asked == [120]

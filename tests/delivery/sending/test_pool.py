@@ -6,8 +6,7 @@ import time
 import pytest
 
 from audiences.models import Customer
-from delivery.sending.concurrency import Concurrency
-from delivery.sending.pool import DatabaseForbidden, Job, Pool
+from delivery.sending.pool import Concurrency, DatabaseForbidden, Job, Pool
 
 
 class Line:
