@@ -7,7 +7,10 @@ from importlib import import_module
 from benchmarks import peers
 from config.postgres import embedded
 
-NAMES = ("matching", "ping", "email_speed", "memory", "outbound_list", "importing", "throttle", "peer_speed", "growth")
+NAMES = (
+    *("matching", "ping", "email_speed", "latency", "memory", "outbound_list", "importing", "throttle", "peer_speed"),
+    "growth",
+)
 
 
 def main(wanted: list[str]) -> int:
