@@ -9,8 +9,8 @@ from benchmarks import peers
 from config.postgres import embedded
 
 NAMES = (
-    *("matching", "changes", "ping", "email_speed", "memory", "outbound_list", "importing", "throttle", "peer_speed"),
-    *("growth", "webhooks", "priority"),
+    *("matching", "changes", "ping", "email_speed", "latency", "memory", "outbound_list", "importing", "throttle"),
+    *("peer_speed", "growth", "webhooks", "priority"),
 )
 
 

@@ -280,7 +280,13 @@ if FCM_CREDENTIALS and find_spec("firebase_admin") is None:
 FCM_URL = env.str("FCM_URL", default="https://fcm.googleapis.com").rstrip("/")
 PUSH_TIMEOUT = env.int("PUSH_TIMEOUT", default=15)
 
-# How many records a worker process sends between two commits: at most this many are uncertain if it dies.
+# How many connections all worker processes together keep to the mail server or ESP, and to Firebase.
+EMAIL_CONNECTIONS = env.int("EMAIL_CONNECTIONS", default=20)
+PUSH_CONNECTIONS = env.int("PUSH_CONNECTIONS", default=20)
+for name, number in (("EMAIL_CONNECTIONS", EMAIL_CONNECTIONS), ("PUSH_CONNECTIONS", PUSH_CONNECTIONS)):
+    if not 1 <= number <= 1000:
+        raise ImproperlyConfigured(f"{name} must be a number from 1 to 1000: {number}")
+# How many records of one message a worker process claims at once. It has at most so many more in hand than connections.
 IN_FLIGHT = env.int("IN_FLIGHT", default=10)
 # The folder of the workers' journals, shared by the workers of one machine.
 FLIGHTS_DIR = env.str("FLIGHTS_DIR", default=str(DATA_DIR / "in-hand"))
