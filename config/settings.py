@@ -14,7 +14,6 @@ from typing import Any
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
-from kombu import Queue
 
 from config.postgres import embedded
 from config.static_files import digest_of_files
@@ -307,20 +306,6 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_BROKER_CONNECTION_TIMEOUT = 2
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-# A worker serves all queues unless it is started with -Q, and the queue of version 0.2 for one release.
-QUEUES = ("sending", "matching", "bulk", "webhooks")
-CELERY_TASK_DEFAULT_QUEUE = "celery"
-CELERY_TASK_QUEUES = [Queue(name) for name in (*QUEUES, CELERY_TASK_DEFAULT_QUEUE)]
-CELERY_TASK_ROUTES = {
-    f"delivery.tasks.{task}": {"queue": queue}
-    for queue, tasks in {
-        "sending": ("hand_over_due", "forward_answers"),
-        "matching": ("match_ongoing_messages", "match_message", "launch_message", "sweep"),
-        "bulk": ("go_on_importing", "change_kind", "work_off_jobs", "forget_old"),
-        "webhooks": ("tell_subscribers",),
-    }.items()
-    for task in tasks
-}
 # One is for sending, one for webhooks while subscribers take long to answer, and two for everything else.
 CELERY_WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", default=4)
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1

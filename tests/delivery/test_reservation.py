@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from celery import signals
 
-from config.celery import app
+from config.celery import QUEUES, app
 from delivery import process, reservation, tasks
 
 
@@ -102,12 +102,11 @@ def test_only_process_of_a_worker_gives_way_if_records_are_due(monkeypatch):
     assert not turn.may_continue()
 
 
-def test_every_task_has_a_queue_and_workers_serve_them_all_and_the_old_one(settings):
+def test_every_task_has_a_queue_and_workers_serve_them_all_and_the_old_one():
     own = {name for name in app.tasks if name.startswith("delivery.")}
 
-    assert own == set(settings.CELERY_TASK_ROUTES)
-    assert {route["queue"] for route in settings.CELERY_TASK_ROUTES.values()} == set(settings.QUEUES)
-    assert {queue.name for queue in settings.CELERY_TASK_QUEUES} == {*settings.QUEUES, "celery"}
+    assert own == set(app.conf.task_routes)
+    assert {queue.name for queue in app.conf.task_queues} == {*QUEUES, "celery"}
 
 
 @pytest.mark.parametrize(
@@ -123,16 +122,16 @@ def test_only_a_worker_for_all_queues_keeps_a_process_free(queues, places):
     assert (process.place_count if process.places else None) == places
 
 
-def test_tasks_other_than_sending_and_the_sweep_need_a_place(settings, monkeypatch):
+def test_tasks_other_than_sending_and_the_sweep_need_a_place(monkeypatch):
     reservation.reserve(2)
     waiting = []
     takes_key = {"match_message", "launch_message", "go_on_importing", "change_kind"}
     monkeypatch.setattr(reservation, "mark_waiting", lambda task, **_facts: waiting.append(task.split()[0]))
     holder = hold_a_place()
 
-    for name, route in settings.CELERY_TASK_ROUTES.items():
+    for name, route in app.conf.task_routes.items():
         if route["queue"] != "sending" and name != "delivery.tasks.sweep":
             app.tasks[name](*([1] if name.rpartition(".")[2] in takes_key else []))
 
-    assert len(waiting) == len(settings.CELERY_TASK_ROUTES) - 3
+    assert len(waiting) == len(app.conf.task_routes) - 3
     end_process(holder)
