@@ -299,6 +299,8 @@ if not CELERY_BROKER_URL:
     # The transport of config.broker, which config.celery registers.
     CELERY_BROKER_URL = "files://"
     CELERY_BROKER_TRANSPORT_OPTIONS |= {"folder": str(BROKER_DIR), "polling_interval": 0.2}
+# Subscribers of webhooks that a worker sends to at the same time, each one request at a time.
+WEBHOOK_CONNECTIONS = env.int("WEBHOOK_CONNECTIONS", default=100)
 CELERY_TIMEZONE = "UTC"
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_PUBLISH_RETRY = False

@@ -63,7 +63,7 @@ def recheck_records(
 ) -> int:
     """Requeue waiting records that still match and withdraw the others, in slices.
 
-    A push that a device has stays in the queue, because it counts as sent (behaviour 4.18).
+    A push that a device has stays in the queue, because it counts as sent whatever the other devices answer.
     """
     waiting = f"r.message_id = %(message)s::bigint AND r.status = '{Status.WAITING}' AND {among}"
     same_company = "r.company_id = k.id" if message.per_company else "TRUE"

@@ -302,13 +302,20 @@ def console(context, live_server, transactional_db) -> Page:
 
 
 @pytest.mark.long
-def test_axe_finds_nothing_serious_on_any_page(addresses, console, live_server):
+def test_axe_finds_nothing_serious_on_any_page_and_none_breaks_its_policy(
+    addresses, console, live_server, browser_errors
+):
     wrong = []
     for address in addresses:
-        assert console.goto(live_server.url + address).status == 200, address
+        answer = console.goto(live_server.url + address)
+        assert answer.status == 200, address
+        policy = answer.header_value("content-security-policy")
+        assert "script-src 'self' 'unsafe-eval';" in policy + ";"
+        assert "frame-ancestors 'none'" in policy
         wrong += wrong_with(console)
 
     assert not wrong, "\n".join(wrong)
+    assert browser_errors.found == []
 
 
 @pytest.mark.usefixtures("addresses")

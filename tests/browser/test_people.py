@@ -139,3 +139,18 @@ def test_phone_shows_long_values_completely(console, live_server, table):
 
     assert cut_off == []
     fits(page)
+
+
+def test_chosen_file_is_imported_without_a_script_error(console, live_server, tmp_path, settings):
+    settings.MEDIA_ROOT = tmp_path / "media"
+    people = tmp_path / "people.csv"
+    people.write_text("email,name\nada@acme.example,Ada\n")
+    page = console
+    page.goto(live_server.url + reverse("admin:customer_import_file"))
+    # Unfold listens to file fields only once the page has loaded.
+    page.wait_for_load_state("load")
+
+    page.get_by_label("CSV file").set_input_files(people)
+    page.get_by_role("button", name="Upload").click()
+
+    expect(page.get_by_role("heading", name="Columns")).to_be_visible()

@@ -1,11 +1,13 @@
-"""The console's content security policy in a real browser: our pages work under it, and injected code does not."""
+"""The console's content security policy in a real browser: our pages work under it, and injected code does not.
+
+`test_accessibility` opens one page of each kind and checks that none breaks its policy.
+"""
 
 import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 from playwright.sync_api import Page, expect
 
-from tests.browser.test_accessibility import addresses, settled  # noqa: F401 - one of each page, with something on it
 from tests.browser.test_messenger import eventually
 from tests.factories import CustomerFactory, MessageFactory, SenderFactory
 
@@ -37,18 +39,6 @@ def refused(page: Page, live_server, transactional_db, browser_errors) -> list[s
         [{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": live_server.url}]
     )
     return browser_errors.found
-
-
-@pytest.mark.long
-def test_no_page_of_the_console_breaks_its_own_policy(addresses, page, live_server, refused):  # noqa: F811
-    for address in addresses:
-        answer = page.goto(live_server.url + address)
-        settled(page)
-        policy = answer.header_value("content-security-policy")
-        assert "script-src 'self' 'unsafe-eval';" in policy + ";"
-        assert "frame-ancestors 'none'" in policy
-
-    assert refused == []
 
 
 def test_alpine_trix_and_the_preview_work_under_the_policy(page, live_server, refused):

@@ -30,6 +30,7 @@ REWRITTEN_TABLES = {"django_migrations", "django_content_type", "auth_permission
 # Migrations rewrite these columns; the last test reads them.
 REWRITTEN_COLUMNS = {"django_celery_beat_periodictask": {"name"}, "messaging_message": {"problem"}}
 RENAMED_COLUMNS = {
+    "audiences_import": {"nobody": "unmatched"},
     "delivery_alarm": {"words": "description"},
     "delivery_deliveryrecord": {"inbox": "address", "filled": "variables"},
     "messaging_message": {"trouble": "problem"},
@@ -79,11 +80,14 @@ def point_connection_at(database: str) -> None:
     ContentType.objects.clear_cache()
 
 
-def table_before(table: str) -> Table:
+def columns_of(table: str) -> set[str]:
     with connection.cursor() as cursor:
-        description = connection.introspection.get_table_description(cursor, table)
+        return {column.name for column in connection.introspection.get_table_description(cursor, table)}
+
+
+def table_before(table: str) -> Table:
     renamed = RENAMED_COLUMNS.get(table, {})
-    columns = {renamed.get(column.name, column.name) for column in description} - REWRITTEN_COLUMNS.get(table, set())
+    columns = {renamed.get(name, name) for name in columns_of(table)} - REWRITTEN_COLUMNS.get(table, set())
     return Table(frozenset(columns), rows_of(table, columns, renamed=renamed))
 
 
@@ -101,6 +105,12 @@ def test_dump_is_restored_completely(before):
     assert before["audiences_event"].rows.total() == 3_454
     assert before["delivery_deliveryrecord"].rows.total() == 142
     assert before["delivery_conversationpart"].rows.total() == 35
+
+
+def test_upgrade_keeps_every_column(before):
+    lost = {name: table.columns - columns_of(name) for name, table in before.items()}
+
+    assert {name: columns for name, columns in lost.items() if columns} == {}
 
 
 def test_upgrade_keeps_every_row(before):

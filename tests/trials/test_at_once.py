@@ -1,6 +1,5 @@
 """Matchers, launches, pauses and visits at the same moment: no duplicate, no deadlock, no lost record, no long wait."""
 
-import os
 import statistics
 import sys
 import threading
@@ -26,6 +25,7 @@ from messaging import lifecycle as message_lifecycle
 from messaging.models import Channel, Message, State, WrongState
 from tests.factories import AT, CompanyFactory, CustomerFactory, MembershipFactory, MessageFactory
 from tests.support.concurrency import Job, LockWaits, Run, at_once
+from tests.support.machine import slowdown
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("migrated")]
 
@@ -33,8 +33,8 @@ LONGEST_WAIT = 1.0
 
 
 def longest_wait() -> float:
-    """Allow a second, or more if more processes run than there are processors: they delay the holders of locks too."""
-    return LONGEST_WAIT * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    """Return a second, and more on a busy machine, which delays the holders of locks too."""
+    return LONGEST_WAIT * slowdown()
 
 
 LOCKED_OUT_AFTER = 0.15

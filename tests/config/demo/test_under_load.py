@@ -11,6 +11,6 @@ def test_nothing_is_lost_and_no_process_ends():
     with demo_load.demo() as running:
         figures = demo_load.run(running, calls=400, damage_every=0.03)
 
-    assert figures.wrong() == []
+    assert figures.failures() == []
     assert figures.damaged.total() > 20
     assert figures.moved_aside > 10
