@@ -62,7 +62,7 @@ def meaning_of(error: AnymailError) -> Rejected | Unavailable | None:
     if not isinstance(error, AnymailAPIError):
         return None
     if error.status_code is None:
-        down = ChannelDown(f"The provider cannot be reached: {error_text(error)}")
+        down = ConnectionRefused(f"The provider cannot be reached: {error_text(error)}")
         return down if has_not_left(error.__cause__) else None
     if error.status_code in OF_THE_SENDER and says_not_this_sender(error_text(error)):
         return SenderRefused(f"The provider refuses this sender: {error_text(error)}")

@@ -349,8 +349,9 @@ class Dispatcher:
         lanes = [lane for lane in self.lanes.values() if any(not opened.is_complete for opened in lane.batches)]
         fatal: BaseException | None = None
         for lane in lanes:
-            timeout = WAIT_INTERVAL / len(lanes)
-            for job in lane.pool.wait_for_answers(timeout=timeout, at_least=max(1, settings.IN_FLIGHT // 2)):
+            # With few copies in flight the next claim begins before the queue is empty.
+            many = settings.IN_FLIGHT if lane.pool.in_flight > 2 * settings.IN_FLIGHT else settings.IN_FLIGHT // 2
+            for job in lane.pool.wait_for_answers(timeout=WAIT_INTERVAL / len(lanes), at_least=max(1, many)):
                 try:
                     job.subject.batch.record_job(job)
                 except BaseException as error:  # noqa: BLE001 - raised below

@@ -34,6 +34,8 @@ class SlowServer:
     most_connections: int = 0
     refused: int = 0
     most_in_flight: int = 0
+    # Connections lost after the answer to an email, without a word: the client may not have read it.
+    unread: int = 0
     clients: list[asyncio.Transport] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -77,6 +79,7 @@ class Conversation(asyncio.Protocol):
         self.received = b""
         self.in_text = False
         self.email: Email | None = None
+        self.is_unread = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -94,9 +97,11 @@ class Conversation(asyncio.Protocol):
 
     def connection_lost(self, _error: Exception | None) -> None:
         self.server.connections -= 1
+        self.server.unread += self.is_unread
 
     def data_received(self, data: bytes) -> None:
         self.received += data
+        self.is_unread = False
         answers = b""
         while True:
             line, end, rest = self.received.partition(END_OF_TEXT if self.in_text else b"\r\n")
@@ -132,6 +137,7 @@ class Conversation(asyncio.Protocol):
             return
         if b"250 taken" in words and self.email is not None:
             self.email.accepted = time.monotonic()
+            self.is_unread = True
         self.transport.write(words)
 
 
