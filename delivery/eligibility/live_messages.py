@@ -119,7 +119,7 @@ def load_live_messages() -> LiveMessages:
                 else None
             )
         except RuleError:
-            continue  # The hourly round writes the trouble on the message.
+            continue  # The hourly round stores the problem on the message.
         live = Live(
             pk=message.pk,
             version_id=message.version_id,

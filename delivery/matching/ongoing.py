@@ -61,7 +61,7 @@ def match_safely(message: Message, *, at: datetime, progress: sql.Progress = sql
 def match(message: Message, *, at: datetime, progress: sql.Progress = sql.no_progress) -> int:
     """Run one round of an ongoing message, committed in slices. In-app messages are matched by visits only.
 
-    If the rules are no longer valid, the message's `trouble` says so and nothing is matched.
+    If the rules are no longer valid, the message's `problem` says so and nothing is matched.
     """
     if message.channel == Channel.IN_APP or message.send_type != SendType.ONGOING:
         return 0

@@ -20,7 +20,7 @@ class LoginLimits(AxesDatabaseHandler):
     """Lock a login if any of the three limits is reached."""
 
     def get_failures(self, request: HttpRequest, credentials: dict[str, Any] | None = None) -> int:
-        """Return the failed logins of this name from this address, or the limit of this pair if another limit is reached."""
+        """Return the failed logins of this name and address, or the limit of the pair if another limit is reached."""
         failures = int(super().get_failures(request, credentials))
         name, address = get_client_username(request, credentials), request.axes_ip_address  # type: ignore[attr-defined]
         recent = AccessAttempt.objects.filter(attempt_time__gte=get_cool_off_threshold(request))
