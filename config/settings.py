@@ -183,8 +183,9 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 # Axes is first: after too many failed logins the password is not checked.
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
-# Failed logins per user name and IP address, counted in the database, so for all web processes.
+# The limit for one user name from one IP address; outbound.workspace.login_limits has the others.
 AXES_FAILURE_LIMIT = env.int("LOGIN_TRIES", default=10)
+AXES_HANDLER = "outbound.workspace.login_limits.LoginLimits"
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True

@@ -250,16 +250,16 @@ with embedded.database():
     Customer.objects.create(user_id="u1", email="ann@x.example", created_at=now, updated_at=now)
     said, token = [], settings.DATA_DIR / "demo_token"
 
-    def made():
+    def count_users():
         return User.objects.filter(username__in=["demo", "support"]).count()
 
     def fill():
         try:
             call_command("fill_demo")
         except CommandError as refused:
-            said.append([str(refused), made()])
+            said.append([str(refused), count_users()])
         else:
-            said.append(["", made()])
+            said.append(["", count_users()])
 
     fill()
     token.write_text("of another database")
