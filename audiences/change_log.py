@@ -242,11 +242,12 @@ def size_in_bytes() -> int:
 
 
 def truncatable_slots() -> Iterator[int]:
-    """Yield the slots that new transactions do not write to."""
+    """Yield the slots with entries that new transactions do not write to."""
+    filled = ", ".join(f"EXISTS (SELECT FROM {TABLE}_{slot})" for slot in range(SLOTS))
     with connection.cursor() as cursor:
-        cursor.execute("SELECT date_part('hour', now())::int %% %s", [SLOTS])
-        current = cursor.fetchone()[0]
-    yield from (slot for slot in range(SLOTS) if slot != current)
+        cursor.execute(f"SELECT date_part('hour', now())::int % {SLOTS}, {filled}")
+        current, *found = cursor.fetchone()
+    yield from (slot for slot in range(SLOTS) if slot != current and found[slot])
 
 
 def truncate_slot(slot: int, *, below: int | None) -> bool:

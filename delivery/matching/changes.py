@@ -16,6 +16,7 @@ from audiences.compiler import COMPANY_OF_PAIR
 from delivery.eligibility.live_messages import Live
 from delivery.matching import sql
 from delivery.matching.dependencies import Dependencies, probes
+from delivery.matching.forecast import estimate_customer_count
 from delivery.models import MatchState
 
 CANDIDATES, HITS = "matching_candidates", "matching_hits"
@@ -112,9 +113,9 @@ def drop_unquiet_candidates(*, quiet: timedelta) -> int | None:
         return None if first is None else int(first)
 
 
-def is_large_share(found: int, *, of: int) -> bool:
+def is_large_share(found: int) -> bool:
     """Return whether so many of the customers are candidates that judging everyone is quicker."""
-    return found > max(SMALL_NUMBER, of * LARGE_SHARE)
+    return found > SMALL_NUMBER and found > estimate_customer_count() * LARGE_SHARE
 
 
 def store_hits(followed: Sequence[Followed], *, at: datetime) -> list[int]:

@@ -22,7 +22,6 @@ from delivery.eligibility.live_messages import Live
 from delivery.matching import changes, ongoing, sql
 from delivery.matching.changes import Followed
 from delivery.matching.dependencies import dependencies_of
-from delivery.matching.forecast import estimate_customer_count
 from delivery.models import MatchState
 from messaging.models import Channel, Checking, Message
 from messaging.models.message import MessageQuerySet
@@ -119,9 +118,10 @@ def match_by_changes(
     """Match messages for the customers who changed. Return False if everyone must be judged."""
     try:
         result.candidates = changes.store_candidates(followed, at=at)
-        if changes.is_large_share(result.candidates, of=estimate_customer_count()):
+        if changes.is_large_share(result.candidates):
             return False
-        result.made, done = match_candidates(messages, followed, at=at, progress=progress)
+        found = result.candidates
+        result.made, done = match_candidates(messages, followed, found=found, at=at, progress=progress)
     except Exception:
         # The rules of one message may fail for one customer. In full, each message is matched on its own.
         log.exception("messages cannot be matched by changes")
@@ -135,15 +135,15 @@ def match_by_changes(
 
 
 def match_candidates(
-    messages: Mapping[int, Message], followed: Sequence[Followed], *, at: datetime, progress: sql.Progress
+    messages: Mapping[int, Message], followed: Sequence[Followed], *, found: int, at: datetime, progress: sql.Progress
 ) -> tuple[int, list[int]]:
-    """Judge the stored candidates. Return how many records were made, and the messages that are done.
+    """Judge the stored candidates, if any. Return how many records were made, and the messages that are done.
 
     A message that another worker matches, maybe with older data, is not done.
     """
     done = {one.live.pk for one in followed}
     total = 0
-    for pk in changes.store_hits(followed, at=at):
+    for pk in changes.store_hits(followed, at=at) if found else ():
         hits = f"SELECT h.customer_id FROM {changes.HITS} h WHERE h.message_id = {pk}"
         made = ongoing.match_hits(messages[pk], at=at, hits=hits, progress=progress)
         if made is None:
@@ -167,12 +167,10 @@ def run_prompt_round(*, at: datetime) -> int:
         if not mine:
             return 0
         try:
-            if not changes.store_candidates(followed, at=None):
-                made, done = 0, [one.live.pk for one in followed]
-            else:
-                unread = changes.drop_unquiet_candidates(quiet=QUIET)
-                horizon = horizon if unread is None else min(horizon, unread)
-                made, done = match_candidates(messages, followed, at=at, progress=sql.no_progress)
+            found = changes.store_candidates(followed, at=None)
+            unread = changes.drop_unquiet_candidates(quiet=QUIET)
+            horizon = horizon if unread is None else min(horizon, unread)
+            made, done = match_candidates(messages, followed, found=found, at=at, progress=sql.no_progress)
         finally:
             changes.drop_tables()
         MatchState.objects.move_forward(done, horizon=horizon, at=None)

@@ -153,7 +153,7 @@ def test_setting_that_is_off_judges_everyone_and_forgets_what_was_read(at, setti
 def test_large_share_of_changed_customers_makes_a_round_judge_everyone(at, monkeypatch, ada, message):
     rounds.run_round(at=at)
     monkeypatch.setattr(changes, "SMALL_NUMBER", 0)
-    monkeypatch.setattr(rounds, "estimate_customer_count", lambda: 19)
+    monkeypatch.setattr(changes, "estimate_customer_count", lambda: 19)
     Customer.objects.filter(pk=ada.pk).update(name="Eve")
 
     done = rounds.run_round(at=at)
