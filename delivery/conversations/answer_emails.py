@@ -5,7 +5,6 @@ and only that worker settles it. An email is never sent again if it is uncertain
 """
 
 import logging
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from email.utils import formataddr
 
@@ -24,13 +23,13 @@ from delivery.models import AnswerMail, ChannelOutage, Conversation, Conversatio
 from delivery.reply_addresses import ReferentKind, reply_address, return_path
 from delivery.sending import batch, outcome, suppression, throttle
 from delivery.sending.outbox import Outbox
+from delivery.sending.outcome import Clock
 from messaging.content import ContentError
 from messaging.content.plain_text import html_to_text
 from messaging.models import Channel, Sender
 
 log = logging.getLogger(__name__)
 
-Clock = Callable[[], datetime]
 OUTBOX = Outbox(model=AnswerMail, status="status", lease=timedelta(minutes=10), back_off=outcome.BACK_OFF)
 MAX_QUOTE_LENGTH = 600
 RELATED = ("part__teammate", "part__conversation__customer", "part__conversation__record__message__sender")
