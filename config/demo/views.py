@@ -16,7 +16,7 @@ from delivery.inbound.message import InboundEmail
 from delivery.inbound.router import Outcome
 from delivery.reply_addresses import Purpose
 
-MOST_SHOWN = 100
+EMAILS_SHOWN_MAX = 100
 SHOWN_HEADERS = ("From", "To", "Reply-To", "Subject", "Date", "Message-ID", "List-Unsubscribe")
 
 
@@ -25,7 +25,7 @@ def mails(request: HttpRequest) -> HttpResponse:
     """List the newest emails, of all recipients or one."""
     recipient = request.GET.get("to", "")
     found = list(kept.list_newest(folder=kept.FOLDER, recipient=recipient))
-    shown = [(mail, mail.parse()) for mail in islice(found, MOST_SHOWN)]
+    shown = [(mail, mail.parse()) for mail in islice(found, EMAILS_SHOWN_MAX)]
     return render(request, "demo/mails.html", {"shown": shown, "count": len(found), "recipient": recipient})
 
 

@@ -60,7 +60,7 @@ def in_inbox(request: HttpRequest) -> bool:
 
 
 def unread(request: HttpRequest) -> str:
-    """Return the number of conversations that no teammate has read since they were opened, up to MOST_COUNTED."""
+    """Return the number of conversations that no teammate has read since they were opened, up to UNREAD_LIMIT."""
     if not request.user.has_perm("delivery.view_conversation"):
         return ""
     count = Conversation.objects.unseen()[: UNREAD_LIMIT + 1].count()
