@@ -26,7 +26,7 @@ def mails(request: HttpRequest) -> HttpResponse:
     recipient = request.GET.get("to", "")
     found = list(kept.list_newest(folder=kept.FOLDER, recipient=recipient))
     shown = [(mail, mail.parse()) for mail in islice(found, EMAILS_SHOWN_MAX)]
-    return render(request, "demo/mails.html", {"shown": shown, "count": len(found), "recipient": recipient})
+    return render(request, "demo/emails.html", {"shown": shown, "count": len(found), "recipient": recipient})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -50,7 +50,7 @@ def mail(request: HttpRequest, key: str) -> HttpResponse:
         "came": request.GET.get("came", ""),
         "is_in_inbox": request.GET.get("came") == Outcome.REPLY,
     }
-    return render(request, "demo/mail.html", context)
+    return render(request, "demo/email.html", context)
 
 
 def answer(read: EmailMessage, *, words: str, sender: str) -> Outcome:
