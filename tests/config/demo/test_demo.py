@@ -178,7 +178,7 @@ def test_demo_ignores_a_deployment_starts_receives_email_ends_and_continues(clon
         smtp.send_message(mail, to_addrs=["zoe@mail.example"])
     listed = get(f"http://127.0.0.1:{port}/demo/mail/?to=ZOE@")
     assert "Grüße" in listed
-    assert "0 mails" in get(f"http://127.0.0.1:{port}/demo/mail/?to=nobody")
+    assert "0 emails" in get(f"http://127.0.0.1:{port}/demo/mail/?to=nobody")
     shown = get(f"http://127.0.0.1:{port}" + re.search(r'href="(/demo/mail/[^"?]+/)"', listed)[1])
     assert "plainly" in shown
     assert 'sandbox="allow-popups' in shown
