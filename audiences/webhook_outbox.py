@@ -34,7 +34,8 @@ def announce(topic: Topic, *, customer: Customer | None = None, at: datetime, **
 
 
 def announce_ping(subscription: Subscription, *, at: datetime) -> None:
-    """Write a test notification for a subscription, regardless of its topics."""
+    """Write a test notification for a subscription, regardless of its topics, and send it at once."""
+    Subscription.objects.filter(pk=subscription.pk).update(paused_until=None)
     new_notification(subscription.pk, Topic.PING, customer=None, at=at, about={}).save()
     transaction.on_commit(lambda: nudge_dispatcher())
 

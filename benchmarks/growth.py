@@ -2,7 +2,7 @@
 
 `BENCH_GROWTH_SIZES=10000,30000,100000` chooses other numbers of customers. 50 live emails and 50 live in-app messages,
 each for about 1 of 240 customers: 10 have a rule on a custom date, 10 on "last seen". All matches have been recorded
-before a round is timed, so a round finds nobody.
+before a round is timed, so a round finds no new match.
 """
 
 import io

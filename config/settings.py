@@ -183,8 +183,9 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 # Axes is first: after too many failed logins the password is not checked.
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
-# Failed logins per user name and IP address, counted in the database, so for all web processes.
+# The limit for one user name from one IP address; outbound.workspace.login_limits has the others.
 AXES_FAILURE_LIMIT = env.int("LOGIN_TRIES", default=10)
+AXES_HANDLER = "outbound.workspace.login_limits.LoginLimits"
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
@@ -279,7 +280,13 @@ if FCM_CREDENTIALS and find_spec("firebase_admin") is None:
 FCM_URL = env.str("FCM_URL", default="https://fcm.googleapis.com").rstrip("/")
 PUSH_TIMEOUT = env.int("PUSH_TIMEOUT", default=15)
 
-# How many records a worker process sends between two commits: at most this many are uncertain if it dies.
+# How many connections all worker processes together keep to the mail server or ESP, and to Firebase.
+for name in ("EMAIL_CONNECTIONS", "PUSH_CONNECTIONS"):
+    given = env.str(name, default="20")
+    if not re.fullmatch(r"[1-9][0-9]{0,2}|1000", given):
+        raise ImproperlyConfigured(f"{name} must be a whole number from 1 to 1000: {given}")
+    vars()[name] = int(given)
+# How many records of one message a worker process claims at once. It has at most so many more in hand than connections.
 IN_FLIGHT = env.int("IN_FLIGHT", default=10)
 # The folder of the workers' journals, shared by the workers of one machine.
 FLIGHTS_DIR = env.str("FLIGHTS_DIR", default=str(DATA_DIR / "in-hand"))
@@ -293,12 +300,15 @@ if not CELERY_BROKER_URL:
     # The transport of config.broker, which config.celery registers.
     CELERY_BROKER_URL = "files://"
     CELERY_BROKER_TRANSPORT_OPTIONS |= {"folder": str(BROKER_DIR), "polling_interval": 0.2}
+# Subscribers of webhooks that a worker sends to at the same time, each one request at a time.
+WEBHOOK_CONNECTIONS = env.int("WEBHOOK_CONNECTIONS", default=100)
 CELERY_TIMEZONE = "UTC"
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_BROKER_CONNECTION_TIMEOUT = 2
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", default=2)
+# One is for sending, one for webhooks while subscribers take long to answer, and two for everything else.
+CELERY_WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", default=4)
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"

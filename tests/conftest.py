@@ -25,8 +25,7 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
-    with django_db_blocker.unblock():
-        flush.install()
+    flush.install(django_db_blocker)
 
 
 @pytest.fixture
@@ -60,6 +59,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run long tests first, then processes, which mostly wait, and browsers: xdist's workers share the rest last."""
     first = ("long", "processes", "browser")
     items.sort(key=lambda item: next((n for n, name in enumerate(first) if item.get_closest_marker(name)), len(first)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if flush.needs_rows(item):
+        flush.restore_rows()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -57,6 +57,8 @@ class Subscription(models.Model):
     active = models.BooleanField(default=True)
     # Since when deliveries fail; null while they succeed.
     failing_since = models.DateTimeField(null=True, blank=True, editable=False)
+    # After a failure, until when it gets no notification.
+    paused_until = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
 
@@ -117,8 +119,11 @@ class Notification(models.Model):
             )
         ]
         indexes = [
+            # The oldest notification of each subscription that is not settled.
             models.Index(
-                name="notification_due", fields=("due_at", "id"), condition=models.Q(state__in=("waiting", "sending"))
+                name="notification_stream",
+                fields=("subscription", "id"),
+                condition=models.Q(state__in=("waiting", "sending")),
             ),
             models.Index(name="notification_log", fields=("subscription", "-id")),
             models.Index(

@@ -18,7 +18,8 @@ from audiences.api.payloads import Json, unix
 from audiences.intake import Refused
 from audiences.intake.attributes.fields import first_given, read_flag, read_text
 from audiences.models import Notification, NotificationState, Subscription, Topic
-from delivery.webhooks import dispatcher, safe_http
+from delivery.webhooks import safe_http
+from delivery.webhooks.notification import notification_body
 
 PREFIX = re.compile(r"^nsub_(?=\d)")
 
@@ -167,7 +168,7 @@ def subscription_payload(found: Subscription) -> Json:
 def notification_payload(row: Notification) -> Json:
     """Return a notification with the result of its delivery."""
     return {
-        **dispatcher.notification_body(row),
+        **notification_body(row),
         "delivery_status": row.state,
         "response_status": row.response_status,
         "detail": row.detail or None,

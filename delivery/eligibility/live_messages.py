@@ -146,7 +146,7 @@ def load_live_messages() -> LiveMessages:
         try:
             live = compile_message(message, catalogue=catalogue, workspace=workspace)
         except RuleError:
-            continue  # The hourly round writes the trouble on the message.
+            continue  # The hourly round stores the problem on the message.
         (ongoing if is_ongoing else one_off).append(live)
     kinds = {(Scope.CUSTOMER, name): kind for name, kind in catalogue.customer.items()}
     kinds |= {(Scope.COMPANY, name): kind for name, kind in catalogue.company.items()}

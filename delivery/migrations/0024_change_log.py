@@ -8,7 +8,7 @@ from django.db import migrations
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('audiences', '0019_change_log'),
+        ('audiences', '0020_change_log'),
         ('delivery', '0023_plain_task_names'),
     ]
 

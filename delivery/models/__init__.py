@@ -3,6 +3,7 @@
 from delivery.models.alarm import Alarm, ChannelOutage
 from delivery.models.alarm import Kind as AlarmKind
 from delivery.models.answer import AnswerMail
+from delivery.models.connections import ChannelConnections, ConnectionShare
 from delivery.models.conversation import Conversation, ConversationPart, PartType
 from delivery.models.count import Count, CountChange, Tally
 from delivery.models.device_copy import DeviceCopy
@@ -23,7 +24,9 @@ __all__ = [
     "Alarm",
     "AlarmKind",
     "AnswerMail",
+    "ChannelConnections",
     "ChannelOutage",
+    "ConnectionShare",
     "Conversation",
     "ConversationPart",
     "Count",

@@ -1,50 +1,86 @@
-"""Dispatcher of outgoing webhooks (wire 5.13): claim, commit, send, settle one by one.
+"""Dispatcher of outgoing webhooks (wire 5.13): claim, commit, send, settle.
 
 Notifications are written in the transaction of the change (`audiences.webhook_outbox`), so none is lost. Notifications
 of a worker that stopped are sent again, so a subscriber may receive one twice, with the same id.
+
+Each subscription is a stream of its own: at most one request is in flight, the oldest due notification first. One
+worker dispatches at a time; its threads send, without a database connection, so a slow subscriber delays no other.
 """
 
-import hashlib
-import hmac
 import json
 import logging
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Self
 
+from django.conf import settings
 from django.db import OperationalError, connection
-from django.db.models import F, prefetch_related_objects
+from django.db.models import Exists, F, OuterRef, Subquery, prefetch_related_objects
 from django.db.models.functions import Coalesce
 
-from audiences.api import companies, users
-from audiences.api.payloads import APP_ID, Json, event, list_payload, unix
+from audiences.api.payloads import Json
 from audiences.locks import Lock
-from audiences.models import Company, Event, Notification, NotificationState, Subscription
+from audiences.models import Notification, NotificationState, Subscription
 from delivery import shutdown
-from delivery.conversations import payloads
-from delivery.models import Conversation, ConversationPart
 from delivery.sending.outbox import Outbox
+from delivery.sending.outcome import Clock
 from delivery.webhooks import safe_http
+from delivery.webhooks.notification import build_item, notification_body, signed_headers
 
 log = logging.getLogger(__name__)
 
-Clock = Callable[[], datetime]
-
-BATCH_SIZE = 10
 BACK_OFF = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 360, 720, 1440))
 OUTBOX = Outbox(model=Notification, status="state", lease=timedelta(minutes=5), back_off=BACK_OFF)
-PUT_BACK_DELAY = timedelta(minutes=1)
+# How long a subscription whose server failed gets no other notification: they would probably fail too.
+PAUSE_AFTER_FAILURE = timedelta(minutes=1)
 RETENTION = timedelta(days=30)
 STATUS_GONE = 410
+# In seconds. How often a dispatcher that waits for answers looks for new notifications.
+CLAIM_INTERVAL = 0.05
+# How many requests are begun or settled before the dispatcher looks for new notifications of fast subscriptions.
+STEP = 5
+# In seconds. How long the item of an event is kept for other subscriptions.
+ITEMS_KEPT_FOR = 1.0
+# In seconds. A subscription whose last answer took longer, or failed, is slow. Slow ones use at most half of the
+# threads.
+SLOW_FROM = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The outcome of one request: a status code, or the reason why there is none."""
+
+    seconds: float
+    status: int | None = None
+    detail: str = ""
+    is_final: bool = False
+
+    @property
+    def is_success(self) -> bool:
+        return self.status is not None and 200 <= self.status < 300
 
 
 def dispatch(*, clock: Clock, until: datetime) -> int:
     """Send the due notifications until none is left or the time is up; return the number of attempts.
 
-    Only one worker dispatches at a time, so that slow subscribers never occupy all workers.
+    At the end of its time it releases the lock before it waits for the last answers, so that another worker can go on.
     """
-    with single_dispatcher() as is_locked:
-        return send_due_notifications(clock=clock, until=until) if is_locked else 0
+    with Streams(clock=clock, until=until) as streams:
+        while streams.may_begin():
+            with single_dispatcher() as is_locked:
+                if not is_locked:
+                    break
+                streams.send_due()
+            # A worker that was nudged just before the release found the lock taken.
+            if not due_heads(at=clock()):
+                break
+        streams.settle_rest()
+    return streams.attempts
 
 
 @contextmanager
@@ -60,178 +96,169 @@ def single_dispatcher() -> Iterator[bool]:
                 cursor.execute("SELECT pg_advisory_unlock(%s)", [Lock.NOTIFYING])
 
 
-def send_due_notifications(*, clock: Clock, until: datetime) -> int:
-    """Send due notifications in small batches; the rest of a batch for a failing subscription waits a little."""
-    total = 0
-    while clock() < until and not shutdown.is_requested():
-        batch = claim_notifications(at=clock())
-        if not batch:
-            break
-        failing: set[int] = set()
-        for notification in batch:
-            if notification.subscription_id in failing or shutdown.is_requested():
-                # It would probably fail too, or the worker is stopping: no attempt is used up.
-                OUTBOX.put_back(notification, due_at=clock() + PUT_BACK_DELAY)
-                continue
-            total += 1
-            if not send_notification(notification, clock=clock):
-                failing.add(notification.subscription_id)
-    return total
-
-
-def claim_notifications(*, at: datetime) -> list[Notification]:
-    """Claim a batch of due notifications, in the order of their events, and commit before anything is sent."""
-    taken = OUTBOX.claim(Notification.objects.due(at), at=at, limit=BATCH_SIZE)
-    prefetch_related_objects(taken, "subscription")
-    return taken
-
-
-def send_notification(notification: Notification, *, clock: Clock) -> bool:
-    """Send one notification and settle it; return whether the subscriber accepted it."""
-    at = clock()
-    if notification.payload is None:
-        try:
-            notification.payload = build_item(notification)
-        except OperationalError:
-            raise  # The database is unavailable; the lease expires, and it is tried again.
-        except Exception:
-            # An unforeseen error must not block the queue, and the subscriber did not cause it.
-            log.exception("the payload of notification %s cannot be built", notification.pk)
-            reason = "The payload could not be built."
-            OUTBOX.settle(notification, status=NotificationState.FAILED, settled_at=at, detail=reason)
-            return True
-    if notification.first_sent_at is None:
-        notification.first_sent_at = at
-    Notification.objects.filter(pk=notification.pk).update(
-        payload=notification.payload, first_sent_at=notification.first_sent_at
+def due_heads(*, at: datetime) -> dict[int, int]:
+    """Return the oldest due notification of each subscription that has no request in flight and is not paused."""
+    waiting = Notification.objects.due(at).filter(subscription=OuterRef("pk")).order_by("pk").values("pk")
+    in_flight = Notification.objects.filter(
+        subscription=OuterRef("pk"), state=NotificationState.SENDING, leased_until__gte=at
     )
-    body = json.dumps(notification_body(notification)).encode()
-    subscription = notification.subscription
-    status, detail, is_final = None, "", False
-    try:
-        status = safe_http.post(subscription.url, body, headers=signed_headers(body, secret=subscription.secret))
-    except safe_http.NotAllowed as wrong:
-        detail, is_final = str(wrong), True
-    except safe_http.Unreachable as wrong:
-        detail = str(wrong)
-    if status is not None and 200 <= status < 300:
-        OUTBOX.settle(
-            notification, status=NotificationState.DELIVERED, settled_at=clock(), response_status=status, detail=""
+    free = Subscription.objects.filter(~Exists(in_flight), active=True).exclude(paused_until__gt=at)
+    heads = free.annotate(head=Subquery(waiting[:1])).values_list("pk", "head")
+    return {subscription: head for subscription, head in heads if head is not None}
+
+
+@dataclass
+class Streams:
+    """The requests in flight, one for each subscription, and the threads that send them."""
+
+    clock: Clock
+    until: datetime
+    attempts: int = 0
+    in_flight: dict[Future[Answer], Notification] = field(default_factory=dict)
+    # Subscriptions by the pace of their last answer.
+    slow: set[int] = field(default_factory=set)
+    # Items of payloads, and since when they are kept, by `time.monotonic`.
+    items: dict[tuple[object, ...], Json] = field(default_factory=dict)
+    items_since: float = 0.0
+    threads: ThreadPoolExecutor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.threads = ThreadPoolExecutor(settings.WEBHOOK_CONNECTIONS, thread_name_prefix="webhook")
+        failing = Subscription.objects.filter(active=True, failing_since__isnull=False)
+        self.slow.update(failing.values_list("pk", flat=True))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.threads.shutdown()
+
+    def may_begin(self) -> bool:
+        return self.clock() < self.until and not shutdown.is_requested()
+
+    def send_due(self) -> None:
+        """Send until nothing is due or in flight, or the time is up."""
+        while self.may_begin():
+            claimed = self.claim()
+            self.begin(claimed)
+            if self.in_flight:
+                self.settle_answers(timeout=0 if claimed else CLAIM_INTERVAL)
+            elif not claimed:
+                return
+
+    def settle_rest(self) -> None:
+        while self.in_flight:
+            self.settle_answers(timeout=None)
+
+    def claim(self) -> list[Notification]:
+        """Claim the next notifications of free subscriptions, those of fast ones first, if there are free threads."""
+        heads = sorted(due_heads(at=self.clock()).items(), key=lambda item: item[1])
+        slow_free = settings.WEBHOOK_CONNECTIONS // 2 - sum(
+            one.subscription_id in self.slow for one in self.in_flight.values()
         )
-        Subscription.objects.filter(pk=subscription.pk, failing_since__isnull=False).update(failing_since=None)
+        slow = [head for subscription, head in heads if subscription in self.slow][: max(slow_free, 0)]
+        fast = [head for subscription, head in heads if subscription not in self.slow]
+        chosen = [*fast, *slow][: min(STEP, settings.WEBHOOK_CONNECTIONS - len(self.in_flight))]
+        if not chosen:
+            return []
+        at = self.clock()
+        taken = OUTBOX.claim(Notification.objects.due(at).filter(pk__in=chosen), at=at, limit=len(chosen))
+        prefetch_related_objects(taken, "subscription")
+        return taken
+
+    def begin(self, claimed: list[Notification]) -> None:
+        """Store the payloads of claimed notifications and hand their requests to threads."""
+        at = self.clock()
+        self.attempts += len(claimed)
+        built = [notification for notification in claimed if self.has_payload(notification, at=at)]
+        for notification in built:
+            notification.first_sent_at = notification.first_sent_at or at
+        Notification.objects.bulk_update(built, ["payload", "first_sent_at"])
+        for notification in built:
+            body = json.dumps(notification_body(notification)).encode()
+            subscription = notification.subscription
+            headers = signed_headers(body, secret=subscription.secret)
+            self.in_flight[self.threads.submit(post_notification, subscription.url, body, headers)] = notification
+
+    def has_payload(self, notification: Notification, *, at: datetime) -> bool:
+        """Build the payload before the first attempt; fail the notification if that is not possible."""
+        if notification.payload is None:
+            try:
+                notification.payload = self.build_item(notification)
+            except OperationalError:
+                raise  # The database is unavailable; the lease expires, and it is tried again.
+            except Exception:
+                # An unforeseen error must not block the queue, and the subscriber did not cause it.
+                log.exception("the payload of notification %s cannot be built", notification.pk)
+                reason = "The payload could not be built."
+                OUTBOX.settle(notification, status=NotificationState.FAILED, settled_at=at, detail=reason)
+                return False
         return True
-    if status is not None:
-        detail = f"HTTP status {status}."
-    mark_failed(notification, at=clock(), status=status, detail=detail, is_final=is_final or status == STATUS_GONE)
-    return False
+
+    def build_item(self, notification: Notification) -> Json:
+        """Return the item, built once for all subscriptions that are notified of an event at about the same time."""
+        now = time.monotonic()
+        if now - self.items_since > ITEMS_KEPT_FOR:
+            self.items, self.items_since = {}, now
+        about = json.dumps(notification.about, sort_keys=True)
+        key = (notification.topic, notification.customer_id, notification.created_at, about)
+        if key not in self.items:
+            self.items[key] = build_item(notification)
+        return self.items[key]
+
+    def settle_answers(self, *, timeout: float | None) -> None:
+        """Settle the requests that were answered, as soon as there is one."""
+        done, _ = wait(self.in_flight, timeout=timeout, return_when=FIRST_COMPLETED)
+        for future in sorted(done, key=lambda one: self.in_flight[one].subscription_id in self.slow)[:STEP]:
+            notification, answer = self.in_flight.pop(future), future.result()
+            slow = not answer.is_success or answer.seconds >= SLOW_FROM
+            (self.slow.add if slow else self.slow.discard)(notification.subscription_id)
+            settle_answer(notification, answer, at=self.clock())
 
 
-def mark_failed(notification: Notification, *, at: datetime, status: int | None, detail: str, is_final: bool) -> None:
-    """Schedule another attempt or give up; a subscription that answers 410 (gone) is deactivated."""
+def post_notification(url: str, body: bytes, headers: dict[str, str]) -> Answer:
+    """Send one request; runs in a thread, without a database connection."""
+    began = time.monotonic()
+    try:
+        status = safe_http.post(url, body, headers=headers)
+    except safe_http.NotAllowed as wrong:
+        return Answer(time.monotonic() - began, detail=str(wrong), is_final=True)
+    except safe_http.Unreachable as wrong:
+        return Answer(time.monotonic() - began, detail=str(wrong))
+    except Exception as wrong:
+        # An unforeseen error must not end the dispatcher of all subscribers.
+        log.exception("a webhook request failed")
+        return Answer(time.monotonic() - began, detail=f"{type(wrong).__name__}: {wrong}")
+    return Answer(time.monotonic() - began, status, is_final=status == STATUS_GONE)
+
+
+def settle_answer(notification: Notification, answer: Answer, *, at: datetime) -> None:
+    """Record the outcome, and pause the subscription after a failure; one that answers 410 (gone) is deactivated."""
     subscriptions = Subscription.objects.filter(pk=notification.subscription_id)
-    subscriptions.update(failing_since=Coalesce(F("failing_since"), at))
-    if status == STATUS_GONE:
+    facts = {"response_status": answer.status, "detail": answer.detail}
+    if answer.is_success:
+        OUTBOX.settle(notification, status=NotificationState.DELIVERED, settled_at=at, **facts)
+        if notification.subscription.failing_since is not None:
+            subscriptions.update(failing_since=None, paused_until=None)
+        return
+    facts["detail"] = answer.detail or f"HTTP status {answer.status}."
+    if answer.is_final or not OUTBOX.retry(notification, at=at, **facts):
+        OUTBOX.settle(notification, status=NotificationState.FAILED, settled_at=at, **facts)
+    subscriptions.update(failing_since=Coalesce(F("failing_since"), at), paused_until=at + PAUSE_AFTER_FAILURE)
+    if answer.status == STATUS_GONE:
         subscriptions.update(active=False, updated_at=at)
-    answer = {"response_status": status, "detail": detail}
-    if is_final or not OUTBOX.retry(notification, at=at, **answer):
-        OUTBOX.settle(notification, status=NotificationState.FAILED, settled_at=at, **answer)
 
 
 def send_again(notification: Notification, *, at: datetime) -> bool:
     """Queue a notification for immediate sending; return False while a worker is sending it."""
     rows = Notification.objects.filter(pk=notification.pk).exclude(state=NotificationState.SENDING)
-    return bool(rows.update(state=NotificationState.WAITING, due_at=at, settled_at=None))
+    if not rows.update(state=NotificationState.WAITING, due_at=at, settled_at=None):
+        return False
+    Subscription.objects.filter(pk=notification.subscription_id).update(paused_until=None)
+    return True
 
 
 def delete_old_notifications(*, at: datetime) -> int:
     return Notification.objects.filter(settled_at__lt=at - RETENTION).delete()[0]
-
-
-def signed_headers(body: bytes, *, secret: str) -> dict[str, str]:
-    """Return headers signed with the subscription's secret, by SHA-1 for compatible subscribers and by SHA-256."""
-    return {
-        "Content-Type": "application/json; charset=utf-8",
-        "User-Agent": "Outbound",
-        "X-Hub-Signature": f"sha1={hmac.new(secret.encode(), body, hashlib.sha1).hexdigest()}",
-        "X-Hub-Signature-256": f"sha256={hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}",
-    }
-
-
-def notification_body(notification: Notification) -> Json:
-    """Return the body of a request; only the number of attempts changes between attempts."""
-    return {
-        "type": "notification_event",
-        "id": f"notif_{notification.pk}",
-        "topic": notification.topic,
-        "app_id": APP_ID,
-        "data": {"type": "notification_event_data", "item": notification.payload},
-        "delivery_attempts": notification.attempts,
-        "first_sent_at": unix(notification.first_sent_at),
-        "created_at": unix(notification.created_at),
-    }
-
-
-def build_item(notification: Notification) -> Json:
-    """Return the current state of the notification's object."""
-    kinds = notification.topic.split(".")
-    return ITEMS["tag" if "tag" in kinds else kinds[0]](notification)
-
-
-def conversation_item(notification: Notification) -> Json:
-    """Return the conversation with the part that was added."""
-    about = notification.about
-    found = Conversation.objects.get(pk=about["conversation"])
-    parts = [
-        payloads.part(part, of=found, plain=False)
-        for part in ConversationPart.objects.filter(conversation=found, pk=about.get("part"))
-    ]
-    return {
-        **payloads.conversation(found),
-        "user": customer_item(notification),
-        "conversation_parts": {**list_payload("conversation_part", parts), "total_count": len(parts)},
-    }
-
-
-def customer_item(notification: Notification) -> Json:
-    assert notification.customer is not None  # noqa: S101 - every topic but ping and company has one
-    return users.user_payloads([notification.customer])[0]
-
-
-def tag_item(notification: Notification) -> Json:
-    tag = {"type": "tag", **notification.about["tag"]}
-    return {
-        "type": "user_tag",
-        "created_at": unix(notification.created_at),
-        "tag": tag,
-        "user": customer_item(notification),
-    }
-
-
-def company_item(notification: Notification) -> Json:
-    return companies.company_payloads([Company.objects.get(pk=notification.about["company"])])[0]
-
-
-def event_item(notification: Notification) -> Json:
-    about = notification.about
-    assert notification.customer is not None  # noqa: S101 - every event has one
-    found = Event.objects.get(
-        customer=notification.customer,
-        name=about["event"],
-        happened_at=datetime.fromtimestamp(about["happened_at"], tz=UTC),
-    )
-    return event(found, customer=notification.customer)
-
-
-def ping_item(_notification: Notification) -> Json:
-    return {"type": "ping", "message": "Outbound can reach this address."}
-
-
-ITEMS: dict[str, Callable[[Notification], Json]] = {
-    "conversation": conversation_item,
-    "user": customer_item,
-    "contact": customer_item,
-    "tag": tag_item,
-    "company": company_item,
-    "event": event_item,
-    "ping": ping_item,
-}

@@ -23,7 +23,7 @@ from outbound.console.lookups import teammate_name
 from outbound.console.wording import STATE_TONES, Names, counted
 from outbound.messages.records import status_chip
 
-MOST_MESSAGES = 300
+MESSAGES_EXPLAINED_MAX = 300
 PAGES = (("<path:object_id>/why/", "why"),)
 # Running messages first: staff ask about these most.
 STATE_ORDER = (State.LIVE, State.SAMPLED, State.PAUSED, State.SCHEDULED, State.DRAFT, State.SENT, State.STOPPED)
@@ -73,7 +73,7 @@ def message_or_404(given: str) -> Message | None:
 
 def message_choices(message: Message | None) -> list[tuple[str, list[Message]]]:
     """Return the messages to choose from, grouped by state. `message` is always among them."""
-    rows = list(Message.objects.to_audiences().order_by("-pk")[:MOST_MESSAGES])
+    rows = list(Message.objects.to_audiences().order_by("-pk")[:MESSAGES_EXPLAINED_MAX])
     if message and message not in rows:
         rows.append(message)
     return [(state.label, group) for state in STATE_ORDER if (group := [row for row in rows if row.state == state])]

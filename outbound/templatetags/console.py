@@ -23,8 +23,8 @@ TABLE_NAMES: dict[str, str] = {
     "periodic tasks": "Schedule",
     "integrations": "Integration",
     "subscriptions": "Webhooks",
-    "paces": "Pace",
-    "log entries": "Log",
+    "paces": "Throttle",
+    "log entries": "Audit log",
 }
 # Staff's nouns for one row and for several, if they differ from the model's name.
 NOUNS: dict[str, tuple[str, str]] = {

@@ -155,7 +155,7 @@ def test_new_message_must_be_read_before_closing(open_inbox, browser_errors):
     threads.reply_by_customer(thread, body="Got it", at=timezone.now())
     expect(page.locator("#thread-parts")).to_contain_text("Got it")
     unanswered: list[Route] = []
-    page.route("**/news/**", unanswered.append)
+    page.route("**/news/**", lambda route: unanswered.append(route))
     # The page asks again only after the answer to the request before.
     eventually(lambda: unanswered, page)
     threads.reply_by_customer(thread, body="No, another one", at=timezone.now())

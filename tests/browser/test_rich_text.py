@@ -145,7 +145,8 @@ def test_typing_after_a_pasted_paragraph_starts_a_new_block(open_editor, live_se
 
 
 @pytest.mark.parametrize("kind", KEPT)
-def test_content_opened_and_saved_unchanged_is_stored_as_it_was(console, live_server, kind):
+def test_content_opened_and_saved_unchanged_is_stored_as_it_was(console, live_server, settings, kind):
+    settings.PUBLIC_URL = live_server.url
     message = MessageFactory(body=KEPT[kind], live=True)
     body = message.version.body
     page = console

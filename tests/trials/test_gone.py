@@ -52,6 +52,9 @@ def test_killed_process_is_noticed_within_seconds_and_reported_once(
         return answer["ok"] and bool(answer["beat"]["at"] and answer["sweep"]["at"])
 
     eventually(ran, within=60, while_running=tuple(running.values()))
+    # On a busy machine the start takes longer than the limit, which raises an alarm of its own.
+    Alarm.objects.all().delete()
+    catcher.caught.clear()
     running.pop(killed).kill()
 
     eventually(lambda: unwell() == [what], within=30, while_running=tuple(running.values()))

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -21,7 +22,8 @@ from delivery.customers import merge
 from delivery.matching import ongoing
 from delivery.tracking import links
 from delivery.webhooks import dispatcher
-from delivery.webhooks.dispatcher import BACK_OFF, ITEMS
+from delivery.webhooks.dispatcher import BACK_OFF
+from delivery.webhooks.notification import ITEMS
 from tests.factories import CustomerFactory, MessageFactory, TagFactory
 
 pytestmark = pytest.mark.django_db
@@ -35,6 +37,11 @@ class Subscriber(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Hears)
         self.heard: list[tuple[dict[str, str], bytes]] = []
+        # Clear it to let requests hang.
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+        self.counting = threading.Lock()
+        self.now = self.most_at_once = 0
 
     @property
     def url(self) -> str:
@@ -51,6 +58,12 @@ class Hears(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.heard.append((dict(self.headers), body))
+        with self.server.counting:
+            self.server.now += 1
+            self.server.most_at_once = max(self.server.now, self.server.most_at_once)
+        self.server.may_answer.wait(30)
+        with self.server.counting:
+            self.server.now -= 1
         self.send_response(self.server.status)
         self.send_header("Location", "http://127.0.0.1:1/elsewhere")
         self.end_headers()
@@ -64,15 +77,41 @@ def this_machine_is_allowed(settings) -> None:
     settings.WEBHOOKS_TO_PRIVATE_ADDRESSES = True
 
 
-@pytest.fixture
-def subscriber() -> Iterator[Subscriber]:
+@contextmanager
+def serve() -> Iterator[Subscriber]:
     server = Subscriber()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield server
+    finally:
+        server.may_answer.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture
+def subscriber() -> Iterator[Subscriber]:
+    with serve() as server:
+        yield server
+
+
+@pytest.fixture
+def hanging() -> Iterator[Subscriber]:
+    """A server that answers only when it is allowed to."""
+    with serve() as server:
+        server.may_answer.clear()
+        yield server
+
+
+def subscribe(server: Subscriber, at, *, number: int = 1) -> list[Subscription]:
+    return [
+        Subscription.objects.create(
+            url=server.url, topics=["user.created"], secret="s3cret", created_at=at, updated_at=at
+        )
+        for _ in range(number)
+    ]
 
 
 @pytest.fixture
@@ -266,7 +305,7 @@ def test_status_410_deactivates_the_subscription(subscriber, subscription, at):
 
 def test_expired_lease_is_sent_again(subscriber, subscription, at):
     intake.identify({"user_id": "u1"}, at=at)
-    assert len(dispatcher.claim_notifications(at=at)) == 1
+    assert len(dispatcher.OUTBOX.claim(Notification.objects.due(at), at=at, limit=1)) == 1
 
     assert dispatch_at(at + dispatcher.OUTBOX.lease) == 0
     assert dispatch_at(at + dispatcher.OUTBOX.lease + timedelta(seconds=1)) == 1
@@ -347,3 +386,140 @@ def test_payload_error_fails_only_its_own_notification(subscriber, subscription,
     assert given_up.detail == "The payload could not be built."
     subscription.refresh_from_db()
     assert subscription.failing_since is None
+
+
+class Waiting:
+    """A dispatcher that was begun, and is asked step by step."""
+
+    def __init__(self, at) -> None:
+        self.streams = dispatcher.Streams(clock=lambda: at, until=at + timedelta(seconds=1))
+
+    def begin(self) -> None:
+        self.streams.begin(self.streams.claim())
+
+    def settle(self) -> None:
+        self.streams.settle_answers(timeout=5)
+
+    def in_flight(self) -> list[int]:
+        return [one.subscription_id for one in self.streams.in_flight.values()]
+
+
+def test_subscriber_that_hangs_delays_no_other(subscriber, hanging, at):
+    (slow,), _ = subscribe(hanging, at), subscribe(subscriber, at)
+    for name in ("u1", "u2", "u3"):
+        intake.identify({"user_id": name}, at=at)
+    waiting = Waiting(at)
+
+    with waiting.streams:
+        for _ in range(3):
+            waiting.begin()
+            waiting.settle()
+        waiting.begin()
+        assert waiting.in_flight() == [slow.pk]
+        hanging.may_answer.set()
+        waiting.streams.settle_rest()
+
+    assert [told["data"]["item"]["user_id"] for told in subscriber.notifications] == ["u1", "u2", "u3"]
+    assert len(hanging.heard) == 1
+
+
+def test_each_subscription_has_one_request_in_flight_and_its_notifications_in_order(subscriber, hanging, at):
+    subscribe(hanging, at)
+    for number in range(5):
+        intake.identify({"user_id": f"u{number}"}, at=at)
+    threading.Timer(0.3, hanging.may_answer.set).start()
+
+    assert dispatch_at(at) == 5
+
+    assert [told["data"]["item"]["user_id"] for told in hanging.notifications] == [f"u{number}" for number in range(5)]
+    assert hanging.most_at_once == 1
+
+
+def test_notification_written_while_another_subscriber_hangs_is_sent_at_once(subscriber, hanging, at):
+    subscribe(hanging, at)
+    intake.identify({"user_id": "u1"}, at=at)
+    waiting = Waiting(at)
+
+    with waiting.streams:
+        waiting.begin()
+        subscribe(subscriber, at)
+        intake.identify({"user_id": "u2"}, at=at)
+        waiting.begin()
+        waiting.settle()
+        hanging.may_answer.set()
+        waiting.streams.settle_rest()
+
+    assert [told["data"]["item"]["user_id"] for told in subscriber.notifications] == ["u2"]
+
+
+def test_slow_subscribers_use_at_most_half_of_the_threads(settings, subscriber, hanging, at):
+    settings.WEBHOOK_CONNECTIONS = 4
+    subscribe(hanging, at, number=5)
+    Subscription.objects.update(failing_since=at)
+    (fast,) = subscribe(subscriber, at)
+    intake.identify({"user_id": "u1"}, at=at)
+    waiting = Waiting(at)
+
+    with waiting.streams:
+        waiting.begin()
+        assert len(waiting.in_flight()) == 3
+        assert fast.pk in waiting.in_flight()
+        waiting.begin()
+        assert len(waiting.in_flight()) == 3
+        waiting.settle()
+        assert len(waiting.in_flight()) == 2
+        hanging.may_answer.set()
+        waiting.streams.send_due()
+
+    assert len(hanging.heard) == 5
+
+
+def test_subscription_in_flight_at_another_worker_is_left_alone(subscriber, subscription, at):
+    for name in ("u1", "u2"):
+        intake.identify({"user_id": name}, at=at)
+    (taken,) = dispatcher.OUTBOX.claim(Notification.objects.due(at), at=at, limit=1)
+
+    assert dispatch_at(at) == 0
+    dispatcher.OUTBOX.settle(taken, status="delivered", settled_at=at)
+    assert dispatch_at(at) == 1
+    assert [told["data"]["item"]["user_id"] for told in subscriber.notifications] == ["u2"]
+
+
+def test_sending_thread_uses_no_database_connection(subscriber, subscription, at, monkeypatch):
+    used: list[bool] = []
+
+    def post(*_request: object, **_headers: object) -> int:
+        used.append(connection.connection is not None)
+        return 200
+
+    monkeypatch.setattr(dispatcher.safe_http, "post", post)
+    intake.identify({"user_id": "u1"}, at=at)
+
+    assert dispatch_at(at) == 1
+    assert used == [False]
+
+
+def test_unforeseen_error_of_a_request_is_retried_and_stops_no_other(subscriber, subscription, at, monkeypatch):
+    def post(*_request: object, **_headers: object) -> int:
+        raise ZeroDivisionError("not foreseen")
+
+    monkeypatch.setattr(dispatcher.safe_http, "post", post)
+    intake.identify({"user_id": "u1"}, at=at)
+
+    dispatch_at(at)
+
+    row = Notification.objects.get()
+    assert (row.state, row.detail) == ("waiting", "ZeroDivisionError: not foreseen")
+
+
+def test_paused_subscription_is_sent_to_at_once_on_request(subscriber, subscription, at):
+    subscriber.status = 500
+    intake.identify({"user_id": "u1"}, at=at)
+    dispatch_at(at)
+    subscriber.status = 200
+
+    assert dispatcher.send_again(Notification.objects.get(), at=at)
+    assert dispatch_at(at) == 1
+    Subscription.objects.update(paused_until=at + timedelta(minutes=1))
+    webhook_outbox.announce_ping(subscription, at=at)
+    assert dispatch_at(at) == 1

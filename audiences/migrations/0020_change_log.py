@@ -28,7 +28,7 @@ CREATE INDEX audiences_change_xid ON audiences_change USING brin (xid) WITH (pag
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('audiences', '0018_import_unmatched'),
+        ('audiences', '0019_webhook_streams'),
     ]
 
     operations = [
