@@ -25,7 +25,7 @@ from audiences.models import Customer, Integration, Workspace
 from benchmarks import population
 from benchmarks.matching import live_message
 from benchmarks.measure import Row, measure_alternately, ratio_row
-from config import change_thread
+from delivery import change_thread
 from delivery.matching import date_indexes, rounds
 from delivery.models import MatchState
 from messaging.models import Checking, Message

@@ -48,7 +48,7 @@ def reserve_process(instance: Any, **_options: object) -> None:
 @signals.worker_ready.connect
 def start_change_thread(**_options: object) -> None:
     """Match what has just changed, in every worker. Its pool may be busy with long tasks."""
-    from config import change_thread
+    from delivery import change_thread
 
     change_thread.start_thread()
 

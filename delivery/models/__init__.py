@@ -13,9 +13,8 @@ from delivery.models.launch_progress import LaunchProgress
 from delivery.models.match_state import MatchState, MissedMatch
 from delivery.models.pace import Pace
 from delivery.models.record import GOT_IT, IN_AN_INBOX, UNDONE, DeliveryRecord, Reason, Status
-from delivery.models.refused import Refusal, RefusedVisitors
 from delivery.models.upgrade import Upgrade
-from delivery.models.visitor import Visitor
+from delivery.models.visitor import Refusal, RefusedVisitors, Visitor
 
 __all__ = [
     "GOT_IT",

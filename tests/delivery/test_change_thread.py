@@ -8,7 +8,7 @@ import pytest
 from django.utils import timezone
 
 from audiences.models import Customer
-from config import change_thread
+from delivery import change_thread
 from delivery import tasks
 from delivery.matching import rounds
 from messaging.models import Checking

@@ -8,6 +8,9 @@ from typing import Any
 from django.db import connection
 from django.utils import timezone
 
+from delivery import tasks
+from delivery.matching import rounds
+
 log = logging.getLogger(__name__)
 ended = threading.Event()
 
@@ -33,9 +36,6 @@ def watch(*, until: threading.Event = ended) -> None:
 
 def match_changes() -> timedelta:
     """Run a prompt round if one is due. Return when to look again."""
-    from delivery import tasks
-    from delivery.matching import rounds
-
     is_due = rounds.prompt_round_is_due()
     if is_due and rounds.run_prompt_round(at=timezone.now()):
         tasks.enqueue_dispatch()
