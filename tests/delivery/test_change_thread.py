@@ -8,8 +8,7 @@ import pytest
 from django.utils import timezone
 
 from audiences.models import Customer
-from delivery import change_thread
-from delivery import tasks
+from delivery import change_thread, tasks
 from delivery.matching import rounds
 from messaging.models import Checking
 from tests.factories import CustomerFactory, MessageFactory, rule
