@@ -23,7 +23,7 @@ QUEUES: dict[str, tuple[str, ...]] = {
 }
 OLD_QUEUE = "celery"
 app.conf.task_default_queue = OLD_QUEUE
-app.conf.task_queues = [Queue(name) for name in (*QUEUES, OLD_QUEUE)]
+app.conf.task_queues = [Queue(name, routing_key=name) for name in (*QUEUES, OLD_QUEUE)]
 app.conf.task_routes = {f"delivery.tasks.{task}": {"queue": queue} for queue, tasks in QUEUES.items() for task in tasks}
 
 
