@@ -17,8 +17,9 @@ def today() -> str:
     return datetime.now(UTC).date().isoformat()
 
 
+@cache
 def commit() -> str:
-    """Return the commit; "+" is added if a program differs from it."""
+    """Return the commit at the first call; "+" is added if a program differs from it."""
     name = git("rev-parse", "--short", "HEAD")
     return f"{name}+" if git("status", "--porcelain", "--", "*.py", "*.lock") else name
 

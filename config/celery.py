@@ -16,7 +16,7 @@ app.autodiscover_tasks(["delivery"])
 
 # A worker serves all queues unless it is started with -Q, and the queue of version 0.2 for one release.
 QUEUES: dict[str, tuple[str, ...]] = {
-    "sending": ("hand_over_due", "forward_answers"),
+    "sending": ("hand_over_due", "help_hand_over", "forward_answers"),
     "matching": ("match_ongoing_messages", "match_message", "launch_message", "sweep"),
     "bulk": ("go_on_importing", "change_kind", "work_off_jobs", "forget_old"),
     "webhooks": ("tell_subscribers",),
@@ -43,6 +43,14 @@ def reserve_process(instance: Any, **_options: object) -> None:
 
     if set(QUEUES) <= set(instance.app.amqp.queues.consume_from):
         reservation.reserve(instance.concurrency)
+
+
+@signals.worker_ready.connect
+def start_change_thread(**_options: object) -> None:
+    """Match what has just changed, in every worker. Its pool may be busy with long tasks."""
+    from config import change_thread
+
+    change_thread.start_thread()
 
 
 @signals.worker_shutting_down.connect

@@ -10,14 +10,19 @@ from typing import Any
 
 
 class ThreadState(threading.local):
-    """Channels and journal of one thread. Two threads on one connection would mix up their emails."""
+    """Channels of one thread. Two threads on one connection would mix up their emails."""
 
     def __init__(self) -> None:
         self.channels: dict[str, Any] = {}
-        self.journal: Any = None
 
 
 thread = ThreadState()
+# Journals of batches that were settled, for the next batches (sending.journal).
+free_journals: list[Any] = []
+# The errors of the last emails in a row that got no answer (channels.email).
+lost_emails: list[str] = []
+# The logins to Firebase, by credentials (channels.firebase).
+firebase_apps: dict[str, Any] = {}
 # Live messages, compiled, by database (eligibility.live_messages).
 live_messages: dict[str, Any] = {}
 # Compiled copies by version and tracking, the oldest first (rendering).
@@ -38,18 +43,23 @@ broker_retry_at = 0.0
 
 
 def close_channels() -> None:
-    """Close the channels and remove the journal of this thread."""
+    """Close the channels and remove the journals that no batch uses."""
     while thread.channels:
         thread.channels.popitem()[1].close()
-    journal, thread.journal = thread.journal, None
-    if journal is not None:
-        journal.close()
+    while free_journals:
+        free_journals.pop().close()
+    while firebase_apps:
+        # The library is imported only if there is one.
+        import firebase_admin
+
+        firebase_admin.delete_app(firebase_apps.popitem()[1])
 
 
 def reset() -> None:
     """Start again as a new process does."""
     global broker_retry_at, places, place_count, waiting_marks
     close_channels()
+    lost_emails.clear()
     live_messages.clear()
     renderings.clear()
     versions_with_stored_links.clear()

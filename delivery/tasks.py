@@ -16,7 +16,7 @@ from delivery import metrics, process, reservation
 from delivery.conversations import answer_emails, threads
 from delivery.maintenance import attribute_kinds, retention
 from delivery.maintenance import sweep as maintenance_sweep
-from delivery.matching import launch_job, ongoing
+from delivery.matching import date_indexes, launch_job, ongoing, rounds
 from delivery.monitoring import health
 from delivery.sending import dispatcher as sending_dispatcher
 from delivery.webhooks import dispatcher
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 TASK_TIME_LIMIT = timedelta(seconds=65)
 # How long an import runs before it looks for tasks that wait.
 SHORT_STEP = timedelta(seconds=1)
+# How long a process helps with a backlog at a time. While it lasts, the dispatchers ask again.
+HELP_TIME_LIMIT = timedelta(seconds=5)
 # How long the daily task runs; the next day continues.
 RETENTION_TIME_LIMIT = timedelta(hours=1)
 # In seconds. An unreachable broker is not tried again sooner, so that not every request waits for it.
@@ -60,8 +62,9 @@ def in_turn(run: Callable[P, None]) -> Callable[P, None]:
 @in_turn
 def match_ongoing_messages(**_later: object) -> None:
     """Match every live ongoing email and push, then send. Every hour."""
-    ongoing.match_ongoing(at=timezone.now())
+    rounds.match_ongoing(at=timezone.now())
     enqueue_dispatch()
+    date_indexes.update_indexes()
 
 
 @shared_task
@@ -108,7 +111,17 @@ def change_kind(change_id: int, **_later: object) -> None:
 @shared_task
 def hand_over_due(**_later: object) -> None:
     """Send due records."""
-    sending_dispatcher.dispatch(clock=timezone.now, until=timezone.now() + TASK_TIME_LIMIT)
+    sending_dispatcher.dispatch(
+        clock=timezone.now, until=timezone.now() + TASK_TIME_LIMIT, ask_for_another=enqueue_help
+    )
+
+
+@shared_task
+def help_hand_over(**_later: object) -> None:
+    """Help to send a backlog for a moment, beside other dispatchers, so that other tasks get their turn."""
+    sending_dispatcher.dispatch(
+        clock=timezone.now, until=timezone.now() + HELP_TIME_LIMIT, ask_for_another=enqueue_help
+    )
 
 
 @shared_task
@@ -173,6 +186,11 @@ def turn(limit: timedelta = TASK_TIME_LIMIT) -> reservation.Turn:
 def enqueue_dispatch() -> None:
     """Queue the sending of due records. If the broker is down, the minute sweep does it."""
     enqueue_task(hand_over_due)
+
+
+def enqueue_help() -> None:
+    """Queue one more dispatcher, for a worker process that is free."""
+    enqueue_task(help_hand_over)
 
 
 def enqueue_match(message: Message) -> None:

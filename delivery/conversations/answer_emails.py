@@ -6,7 +6,6 @@ emails at a time, without a database connection.
 """
 
 import logging
-from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -30,13 +29,13 @@ from delivery.models import AnswerMail, ChannelOutage, Conversation, Conversatio
 from delivery.reply_addresses import ReferentKind, reply_address, return_path
 from delivery.sending import outcome, suppression, throttle
 from delivery.sending.outbox import Outbox
+from delivery.sending.outcome import Clock
 from messaging.content import ContentError
 from messaging.content.plain_text import html_to_text
 from messaging.models import Channel, Sender
 
 log = logging.getLogger(__name__)
 
-Clock = Callable[[], datetime]
 OUTBOX = Outbox(model=AnswerMail, status="status", lease=timedelta(minutes=10), back_off=outcome.BACK_OFF)
 # How many emails a worker sends at the same time.
 CONNECTIONS = 4

@@ -10,7 +10,7 @@ worker dispatches at a time; its threads send, without a database connection, so
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,12 +28,11 @@ from audiences.locks import Lock
 from audiences.models import Notification, NotificationState, Subscription
 from delivery import shutdown
 from delivery.sending.outbox import Outbox
+from delivery.sending.outcome import Clock
 from delivery.webhooks import safe_http
 from delivery.webhooks.notification import build_item, notification_body, signed_headers
 
 log = logging.getLogger(__name__)
-
-Clock = Callable[[], datetime]
 
 BACK_OFF = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 360, 720, 1440))
 OUTBOX = Outbox(model=Notification, status="state", lease=timedelta(minutes=5), back_off=BACK_OFF)

@@ -161,5 +161,5 @@ def test_tasks_other_than_sending_and_the_sweep_need_a_place(monkeypatch):
         if route["queue"] != "sending" and name != "delivery.tasks.sweep":
             app.tasks[name](*([1] if name.rpartition(".")[2] in takes_key else []))
 
-    assert len(waiting) == len(app.conf.task_routes) - 3
+    assert len(waiting) == len(app.conf.task_routes) - 4
     end_process(holder)

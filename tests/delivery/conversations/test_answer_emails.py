@@ -21,6 +21,7 @@ from delivery.visits import visit
 from messaging.models import Channel
 from tests.delivery.channels.conftest import server  # noqa: F401 - a fixture
 from tests.factories import CustomerFactory, MessageFactory, SenderFactory
+from tests.support.sending import send_one_batch
 from tests.support.smtp_server import Act, Server
 
 pytestmark = pytest.mark.django_db
@@ -314,7 +315,7 @@ def test_answer_to_a_message_uses_its_sender_and_subject(post, grace, at):
     message = MessageFactory(subject="Welcome", live=True, at=at)
     ongoing.match(message, at=at)
     record = DeliveryRecord.objects.get(customer=customer)
-    batch.send_batch(message, clock=lambda: at)
+    send_one_batch(message, clock=lambda: at)
     record.refresh_from_db()
     (thread,) = threads.open_conversations([record], at=at)
     threads.reply_by_teammate(thread, teammate=grace, body="Hi", at=at)
