@@ -9,7 +9,7 @@ python = .venv/bin/python
 # The demo's packages only, unless the development packages are already installed: a sync would remove those.
 demo_packages = $(if $(wildcard .venv/.dev),.venv/.dev,.venv/.demo)
 
-.PHONY: help demo test lint audit bench tour lock
+.PHONY: help demo test lint audit bench trial tour lock
 
 help:
 	@echo "make demo   the demo with sample data at http://127.0.0.1:$(PORT) (set PORT= to change the port)"

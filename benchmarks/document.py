@@ -47,7 +47,7 @@ def chart_data(results: list[Result]) -> list[tuple[str, Series, dict[str, str]]
         "y_label": "emails per second",
     }
     duration = {
-        "title": "Duration of an hourly round that finds nobody",
+        "title": "Duration of an hourly round without new matches",
         "x_label": "customers",
         "y_label": "seconds",
     }

@@ -61,7 +61,7 @@ class Channel(virtual.Channel):
         if not listed:
             listed.extend(self.names(queue))
         while listed:
-            if message := self.take(listed.popleft()):
+            if message := self.take_message(listed.popleft()):
                 return message
         raise Empty
 
@@ -78,7 +78,7 @@ class Channel(virtual.Channel):
             return []
         return sorted(name for name in names if name.partition(".")[2] == f"{queue}.msg" and name not in self.immovable)
 
-    def take(self, name: str) -> dict[str, Any] | None:
+    def take_message(self, name: str) -> dict[str, Any] | None:
         """Return the file's message. None if another worker was first, or if the file is damaged."""
         path = self.folder / name
         try:

@@ -183,8 +183,9 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 # Axes is first: after too many failed logins the password is not checked.
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
-# Failed logins per user name and IP address, counted in the database, so for all web processes.
+# The limit for one user name from one IP address; outbound.workspace.login_limits has the others.
 AXES_FAILURE_LIMIT = env.int("LOGIN_TRIES", default=10)
+AXES_HANDLER = "outbound.workspace.login_limits.LoginLimits"
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_RESET_ON_SUCCESS = True
@@ -306,13 +307,17 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_BROKER_CONNECTION_TIMEOUT = 2
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", default=2)
+# One is for sending, one for webhooks while subscribers take long to answer, and two for everything else.
+CELERY_WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", default=4)
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
 # Store the time of each run at once, not every few minutes: the alarm for a missing beat reads it.
 CELERY_BEAT_SYNC_EVERY = 1
+
+# Whether hourly rounds judge only customers who changed; if off, every round judges everyone.
+CHANGE_DRIVEN_MATCHING = env.bool("CHANGE_DRIVEN_MATCHING", default=True)
 
 # Seconds without beat, without a sweep, and with due records that are not sent, before an alarm and a 503 of /healthz;
 # seconds between two checks; seconds without the problem before an alarm ends.

@@ -33,6 +33,11 @@ versions_with_stored_links: set[int] = set()
 stop_signals: list[int] = []
 # One byte that a process shares with its forks: a Celery worker tells its pool to stop (shutdown).
 shared_stop_flag = mmap.mmap(-1, 1)
+# The places for tasks other than sending, and the moments at which tasks asked for one, both shared with the forks;
+# None outside a worker that serves all queues (reservation).
+places: Any = None
+place_count = 0
+waiting_marks: Any = None
 # Until then, by `time.monotonic`, no task is queued, as the broker could not be reached (tasks).
 broker_retry_at = 0.0
 
@@ -52,7 +57,7 @@ def close_channels() -> None:
 
 def reset() -> None:
     """Start again as a new process does."""
-    global broker_retry_at
+    global broker_retry_at, places, place_count, waiting_marks
     close_channels()
     lost_emails.clear()
     live_messages.clear()
@@ -60,4 +65,5 @@ def reset() -> None:
     versions_with_stored_links.clear()
     stop_signals.clear()
     shared_stop_flag[0] = 0
+    places, place_count, waiting_marks = None, 0, None
     broker_retry_at = 0.0

@@ -106,9 +106,9 @@ def change_audience(message: Message, *, rules: object, by: User | None, at: dat
         if message.audience is None:
             raise Locked("A direct message has no audience.")
         if message.is_locked and message.send_type == SendType.ONE_OFF:
-            raise Locked("This one-off has been live. Whom it goes to can no longer be changed.")
+            raise Locked("This one-off has been live. Its audience can no longer be changed.")
         if message.is_locked and message.state != State.PAUSED:
-            raise Locked("Pause this message to change whom it goes to.")
+            raise Locked("Pause this message to change its audience.")
         message.audience.rules = rules
         message.audience.save()
         if message.is_locked and message.version:

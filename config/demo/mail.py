@@ -17,7 +17,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / ".data" / "mail"
 # A file name has at most 255 bytes, including the time and a number.
-MOST_OF_A_RECIPIENT = 200
+RECIPIENT_LENGTH_MAX = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class Mail:
 
 def save_email(content: bytes, *, recipient: str, folder: Path, at_ns: int, number: int) -> None:
     """Save an email, completely or not at all."""
-    name = f"{at_ns:020}.{number:06},{quote(recipient, safe='@')[:MOST_OF_A_RECIPIENT]}.eml"
+    name = f"{at_ns:020}.{number:06},{quote(recipient, safe='@')[:RECIPIENT_LENGTH_MAX]}.eml"
     unfinished = folder / f"{name}.part"
     unfinished.write_bytes(content)
     unfinished.rename(folder / name)

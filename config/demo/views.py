@@ -16,7 +16,7 @@ from delivery.inbound.message import InboundEmail
 from delivery.inbound.router import Outcome
 from delivery.reply_addresses import Purpose
 
-MOST_SHOWN = 100
+EMAILS_SHOWN_MAX = 100
 SHOWN_HEADERS = ("From", "To", "Reply-To", "Subject", "Date", "Message-ID", "List-Unsubscribe")
 
 
@@ -25,8 +25,8 @@ def mails(request: HttpRequest) -> HttpResponse:
     """List the newest emails, of all recipients or one."""
     recipient = request.GET.get("to", "")
     found = list(kept.list_newest(folder=kept.FOLDER, recipient=recipient))
-    shown = [(mail, mail.parse()) for mail in islice(found, MOST_SHOWN)]
-    return render(request, "demo/mails.html", {"shown": shown, "count": len(found), "recipient": recipient})
+    shown = [(mail, mail.parse()) for mail in islice(found, EMAILS_SHOWN_MAX)]
+    return render(request, "demo/emails.html", {"shown": shown, "count": len(found), "recipient": recipient})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -50,7 +50,7 @@ def mail(request: HttpRequest, key: str) -> HttpResponse:
         "came": request.GET.get("came", ""),
         "is_in_inbox": request.GET.get("came") == Outcome.REPLY,
     }
-    return render(request, "demo/mail.html", context)
+    return render(request, "demo/email.html", context)
 
 
 def answer(read: EmailMessage, *, words: str, sender: str) -> Outcome:

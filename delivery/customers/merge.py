@@ -104,7 +104,7 @@ def log_in(
     ways = lookups(Customer.objects.all(), identity, source=source)
     found = [row for rows in ways.values() if (row := rows.first())]
     if found and found[0].pk != lead.pk:
-        # `identify_here` locks the user: both rows must be locked before, in the order of their keys.
+        # `identify_in_transaction` locks the user: both rows must be locked before, in the order of their keys.
         if identity.email:
             lock_email(identity.email)
         Customer.objects.filter(pk__in=(lead.pk, found[0].pk)).lock()

@@ -49,13 +49,15 @@ def request_launch(message: Message, *, at: datetime, sample: int | None = None,
         raise NotReady(problems)
     among = Message.objects.filter(pk=message.pk, state__in=LAUNCHABLE_STATES, launching_at=None)
     changed: dict[str, object] = {"launching_at": at, "launching_sample": sample}
-    # A scheduled message keeps the count of its review, and its trouble until it is solved.
+    # A scheduled message keeps the count of its review, and its problem until it is solved.
     if reviewed is not None:
         changed["reviewed_count"] = reviewed
     if message.state != State.SCHEDULED:
         changed["problem"] = ""
     if not among.update(**changed):
         raise WrongState(f"“{message}” is already being launched, or is live.")
+    # A worker that was killed leaves its progress behind.
+    LaunchProgress.objects.filter(message=message).delete()
     message.launching_at, message.launching_sample = at, sample
 
 
@@ -78,6 +80,7 @@ def cancel_launch(message: Message, *, at: datetime) -> None:
     found = Message.objects.filter(pk=message.pk, launching_at__isnull=False)
     if not found.update(launching_at=None, launching_sample=None):
         raise WrongState(f"“{message}” can no longer be cancelled. Stop it once it is live.")
+    LaunchProgress.objects.filter(message=message).delete()
     message.launching_at = None
     if message.state == State.SCHEDULED and message.scheduled_for and message.scheduled_for <= at:
         message_lifecycle.unschedule(message)
@@ -92,11 +95,14 @@ def launch_progress(message: Message) -> LaunchProgress | None:
 def progress_reporter(message: Message) -> Iterator[Callable[[int, int], None]]:
     """Yield a function to call between slices: it stops a cancelled launch and stores the progress.
 
-    The progress goes over a second connection, as others see nothing of the launch before its commit.
+    The progress goes over a second connection, as others see nothing of the launch before its commit. If the server
+    refuses it, the launch goes on without progress.
     """
     second = connection.copy()
+    is_stored = True
 
     def report(made: int, found: int) -> None:
+        nonlocal is_stored
         with connection.cursor() as cursor:
             key = [Lock.CALLING_OFF, message.pk % 2**31]
             # Released at once: it only shows whether a cancellation holds the lock.
@@ -106,8 +112,14 @@ def progress_reporter(message: Message) -> Iterator[Callable[[int, int], None]]:
             )
             if not cursor.fetchone()[0]:
                 raise LaunchCancelled
-        with second.cursor() as cursor:
-            cursor.execute(STORE_PROGRESS, [message.pk, made, found])
+        if not is_stored:
+            return
+        try:
+            with second.cursor() as cursor:
+                cursor.execute(STORE_PROGRESS, [message.pk, made, found])
+        except (OperationalError, InterfaceError):
+            is_stored = False
+            log.warning("the launch of message %s goes on without progress", message.pk, exc_info=True)
 
     try:
         yield report
@@ -141,7 +153,7 @@ def check_drift(message: Message, *, at: datetime) -> None:
 def launch(message_id: int, *, at: datetime) -> bool:
     """Carry out a requested launch. Return False if another worker does, or none is requested.
 
-    If the message cannot go live, its state stays and its `trouble` says why.
+    If the message cannot go live, its state stays and its `problem` says why.
     """
     message = Message.objects.filter(pk=message_id, launching_at__isnull=False).first()
     if message is None:

@@ -10,6 +10,7 @@ from delivery.models.device_copy import DeviceCopy
 from delivery.models.heartbeat import Heartbeat
 from delivery.models.hit import Hit, Link, VisitorKind
 from delivery.models.launch_progress import LaunchProgress
+from delivery.models.match_state import MatchState, MissedMatch
 from delivery.models.pace import Pace
 from delivery.models.record import GOT_IT, IN_AN_INBOX, UNDONE, DeliveryRecord, Reason, Status
 from delivery.models.refused import Refusal, RefusedVisitors
@@ -36,6 +37,8 @@ __all__ = [
     "Hit",
     "LaunchProgress",
     "Link",
+    "MatchState",
+    "MissedMatch",
     "Pace",
     "PartType",
     "Reason",

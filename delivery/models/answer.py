@@ -41,4 +41,4 @@ class AnswerMail(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"Mail of {self.part}"
+        return f"Email of {self.part}"

@@ -9,12 +9,16 @@ import re
 import socket
 import ssl
 import threading
+from concurrent.futures import Future
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from django.conf import settings
 
-CONNECT_TIMEOUT, RESPONSE_TIMEOUT = 5.0, 10.0
+# In seconds. The last one is for the whole request, from the DNS lookup to the status line.
+DNS_TIMEOUT, CONNECT_TIMEOUT, RESPONSE_TIMEOUT, REQUEST_TIMEOUT = 5.0, 5.0, 10.0, 15.0
 MAX_URL_LENGTH = 2000
 NAT64 = IPv6Network("64:ff9b::/96")
 # Ranges that some versions of Python call global: IETF protocol assignments, 6to4 relays, segment routing, site-local
@@ -77,7 +81,9 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
 def resolve_host(host: str, port: int) -> str:
     """Return the first address of a host; raise NotAllowed if any of its addresses is private."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = look_up_host(host, port).result(timeout=DNS_TIMEOUT)
+    except TimeoutError as wrong:
+        raise Unreachable(f"The name server did not answer for {host} within {DNS_TIMEOUT:g} seconds.") from wrong
     except (OSError, UnicodeError) as wrong:
         raise Unreachable(f"The host {host} cannot be resolved.") from wrong
     addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
@@ -86,27 +92,62 @@ def resolve_host(host: str, port: int) -> str:
     return addresses[0]
 
 
-class Connection(http.client.HTTPConnection):
-    """A connection to the address that was checked, without another DNS lookup."""
+def look_up_host(host: str, port: int) -> Future[list[Any]]:
+    """Start a DNS lookup in a thread, because getaddrinfo has no timeout.
 
-    def __init__(self, parts: SplitResult, address: str) -> None:
+    The thread of a lookup that takes too long ends when the system's resolver gives up.
+    """
+    answer: Future[list[Any]] = Future()
+
+    def look_up() -> None:
+        try:
+            answer.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as wrong:
+            answer.set_exception(wrong)
+
+    threading.Thread(target=look_up, name="webhook-dns", daemon=True).start()
+    return answer
+
+
+@cache
+def tls_context() -> ssl.SSLContext:
+    """Return the context of all requests. To read the certificates of all authorities for each would be slow."""
+    return ssl.create_default_context()
+
+
+class Connection(http.client.HTTPConnection):
+    """A connection to an address that was checked, without another DNS lookup."""
+
+    def __init__(self, parts: SplitResult) -> None:
         super().__init__(str(parts.hostname), parts.port or PORTS[parts.scheme], timeout=RESPONSE_TIMEOUT)
-        self.address = address
         self.is_secure = parts.scheme == "https"
         self.default_port = PORTS[parts.scheme]
+        self.is_aborted = False
 
     def connect(self) -> None:
-        """Connect; with https, verify the server's certificate for the host name."""
-        self.sock = socket.create_connection((self.address, self.port), CONNECT_TIMEOUT)
+        """Resolve the host and connect; with https, verify the server's certificate for the host name."""
+        address = resolve_host(self.host, self.port)
+        self.use_socket(socket.create_connection((address, self.port), CONNECT_TIMEOUT))
         self.sock.settimeout(RESPONSE_TIMEOUT)
         if self.is_secure:
-            self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)
+            # The handshake comes after the socket is known here, so that it can be aborted.
+            encrypted = tls_context().wrap_socket(self.sock, server_hostname=self.host, do_handshake_on_connect=False)
+            self.use_socket(encrypted)
+            encrypted.do_handshake()
+
+    def use_socket(self, sock: socket.socket) -> None:
+        """Set the socket. An abort either finds it, or has set the flag before."""
+        self.sock = sock
+        if self.is_aborted:
+            raise TimeoutError
 
     def abort(self) -> None:
-        """Shut the connection down, from another thread."""
-        if self.sock is not None:
+        """Shut the connection down, from another thread. It can no longer be opened."""
+        self.is_aborted = True
+        if (sock := self.sock) is not None:
             try:
-                self.sock.shutdown(socket.SHUT_RDWR)
+                # Not SSLSocket.shutdown, which removes the encryption while the other thread may be writing.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
             except OSError:
                 return  # It is closed already.
 
@@ -114,16 +155,17 @@ class Connection(http.client.HTTPConnection):
 def post(url: str, body: bytes, *, headers: dict[str, str]) -> int:
     """Send a POST request and return the status code; raise NotAllowed or Unreachable if there is no answer."""
     parts = check_url(url)
-    host, port = str(parts.hostname), parts.port or PORTS[parts.scheme]
-    connection = Connection(parts, resolve_host(host, port))
+    connection = Connection(parts)
     path = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
     # A server that answers one byte at a time never reaches the socket's own timeout.
-    deadline = threading.Timer(CONNECT_TIMEOUT + RESPONSE_TIMEOUT, connection.abort)
+    deadline = threading.Timer(REQUEST_TIMEOUT, connection.abort)
     deadline.start()
     try:
         connection.request("POST", path, body=body, headers=headers)
         return connection.getresponse().status
     except (OSError, http.client.HTTPException) as wrong:
+        if connection.is_aborted:
+            raise Unreachable(f"The server did not answer within {REQUEST_TIMEOUT:g} seconds.") from wrong
         raise Unreachable(str(wrong) or type(wrong).__name__) from wrong
     finally:
         deadline.cancel()

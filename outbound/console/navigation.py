@@ -1,6 +1,7 @@
 """The sidebar: its items, each with the permission that shows it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from django.http import HttpRequest
@@ -43,123 +44,76 @@ def in_catalogues(request: HttpRequest) -> bool:
     return any(request.path.startswith(reverse(f"admin:{table}_changelist")) for table in tables)
 
 
-def item(title: str, icon: str, page: str, *, permission: str, query: str = "", **more: Any) -> dict[str, Any]:
-    link = reverse_lazy(page)
-    return {
-        "title": title,
-        "icon": icon,
-        "link": (lambda _request: f"{link}{query}") if query else link,
-        "permission": has_any_permission(permission),
-        **more,
-    }
-
-
 def in_inbox(request: HttpRequest) -> bool:
     """Whether the inbox or a conversation is open."""
     return request.path.startswith(reverse(INBOX))
 
 
 def unread(request: HttpRequest) -> str:
-    """Return the number of conversations that no teammate has read since they were opened, up to MOST_COUNTED."""
+    """Return the number of conversations that no teammate has read since they were opened, up to UNREAD_LIMIT."""
     if not request.user.has_perm("delivery.view_conversation"):
         return ""
     count = Conversation.objects.unseen()[: UNREAD_LIMIT + 1].count()
     return f"{UNREAD_LIMIT}+" if count > UNREAD_LIMIT else f"{count or ''}"
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A link to the list of a model ("app.model"), shown to teammates who may view it."""
+
+    title: str
+    icon: str
+    model: str
+    query: str = ""
+    # Whether this entry is marked as open; None if its list and the pages below it are.
+    active: Callable[[HttpRequest], bool] | None = None
+
+    def as_item(self) -> dict[str, Any]:
+        """Return the entry as Unfold reads it."""
+        app, model = self.model.split(".")
+        link = reverse_lazy(f"admin:{app}_{model}_changelist")
+        return {
+            "title": self.title,
+            "icon": self.icon,
+            "link": (lambda _request: f"{link}{self.query}") if self.query else link,
+            "permission": has_any_permission(f"{app}.view_{model}"),
+            **({"active": self.active} if self.active else {}),
+        }
+
+
+INBOX_ENTRY = Entry("Inbox", "inbox", "delivery.conversation", active=in_inbox)
+SECTIONS: dict[str, tuple[Entry, ...]] = {
+    "Outbound": (
+        Entry("All", "send", "messaging.message", active=tab("")),
+        Entry("Ongoing", "autorenew", "messaging.message", "?send_type__exact=ongoing", tab("ongoing")),
+        Entry("One-off", "campaign", "messaging.message", "?send_type__exact=one_off", tab("one_off")),
+        Entry("Delivery records", "receipt_long", "delivery.deliveryrecord"),
+    ),
+    "Customers": (
+        Entry("People", "group", "audiences.customer"),
+        Entry("Companies", "apartment", "audiences.company"),
+        Entry("Segments", "filter_alt", "audiences.audience"),
+        Entry("Tags", "sell", "audiences.tag"),
+        Entry("Attributes", "list_alt", "audiences.customattribute", active=in_catalogues),
+    ),
+    "Settings": (
+        Entry("Workspace", "tune", "audiences.workspace"),
+        Entry("Throttle", "speed", "delivery.pace"),
+        Entry("Senders", "badge", "messaging.sender"),
+        Entry("Staff", "manage_accounts", "auth.user"),
+        Entry("Roles", "shield_person", "auth.group"),
+        Entry("Audit log", "history", "admin.logentry"),
+        Entry("Schedule", "schedule", "django_celery_beat.periodictask"),
+        Entry("Integration", "integration_instructions", "audiences.integration", active=in_integration),
+    ),
+}
+
+
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
-    message, customer = "messaging.view_message", "audiences.view_customer"
-    return [
-        {
-            "items": [
-                item(
-                    "Inbox",
-                    "inbox",
-                    INBOX,
-                    permission="delivery.view_conversation",
-                    active=in_inbox,
-                    counted="inbox",
-                    count=unread(request),
-                ),
-            ],
-        },
-        {
-            "title": "Outbound",
-            "items": [
-                item("All", "send", OUTBOUND, permission=message, active=tab("")),
-                item(
-                    "Ongoing",
-                    "autorenew",
-                    OUTBOUND,
-                    permission=message,
-                    query="?send_type__exact=ongoing",
-                    active=tab("ongoing"),
-                ),
-                item(
-                    "One-off",
-                    "campaign",
-                    OUTBOUND,
-                    permission=message,
-                    query="?send_type__exact=one_off",
-                    active=tab("one_off"),
-                ),
-                item(
-                    "Delivery records",
-                    "receipt_long",
-                    "admin:delivery_deliveryrecord_changelist",
-                    permission="delivery.view_deliveryrecord",
-                ),
-            ],
-        },
-        {
-            "title": "Customers",
-            "separator": True,
-            "items": [
-                item("People", "group", "admin:audiences_customer_changelist", permission=customer),
-                item(
-                    "Companies", "apartment", "admin:audiences_company_changelist", permission="audiences.view_company"
-                ),
-                item(
-                    "Segments",
-                    "filter_alt",
-                    "admin:audiences_audience_changelist",
-                    permission="audiences.view_audience",
-                ),
-                item("Tags", "sell", "admin:audiences_tag_changelist", permission="audiences.view_tag"),
-                item(
-                    "Attributes",
-                    "list_alt",
-                    "admin:audiences_customattribute_changelist",
-                    permission="audiences.view_customattribute",
-                    active=in_catalogues,
-                ),
-            ],
-        },
-        {
-            "title": "Settings",
-            "separator": True,
-            "items": [
-                item(
-                    "Workspace", "tune", "admin:audiences_workspace_changelist", permission="audiences.view_workspace"
-                ),
-                item("Pace", "speed", "admin:delivery_pace_changelist", permission="delivery.view_pace"),
-                item("Senders", "badge", "admin:messaging_sender_changelist", permission="messaging.view_sender"),
-                item("Staff", "manage_accounts", "admin:auth_user_changelist", permission="auth.view_user"),
-                item("Roles", "shield_person", "admin:auth_group_changelist", permission="auth.view_group"),
-                item("Log", "history", "admin:admin_logentry_changelist", permission="admin.view_logentry"),
-                item(
-                    "Schedule",
-                    "schedule",
-                    "admin:django_celery_beat_periodictask_changelist",
-                    permission="django_celery_beat.view_periodictask",
-                ),
-                item(
-                    "Integration",
-                    "integration_instructions",
-                    "admin:audiences_integration_changelist",
-                    permission="audiences.view_integration",
-                    active=in_integration,
-                ),
-            ],
-        },
+    """Return the sections of the sidebar as Unfold reads them."""
+    inbox = {**INBOX_ENTRY.as_item(), "counted": "inbox", "count": unread(request)}
+    sections = [
+        {"title": title, "separator": title != "Outbound", "items": [entry.as_item() for entry in entries]}
+        for title, entries in SECTIONS.items()
     ]
+    return [{"items": [inbox]}, *sections]

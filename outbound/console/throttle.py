@@ -10,13 +10,8 @@ from django.http import HttpRequest
 WINDOW = 15 * 60
 
 
-def attempts(what: str, who: str, *, at: datetime) -> int:
-    """Return the number of attempts in the current 15-minute window."""
-    return int(cache.get(cache_key(what, who, at=at), 0))
-
-
 def count_attempt(what: str, who: str, *, at: datetime) -> int:
-    """Count one attempt and return the new total."""
+    """Count one attempt and return the total of the current 15-minute window."""
     name = cache_key(what, who, at=at)
     cache.add(name, 0, timeout=2 * WINDOW)
     try:

@@ -22,7 +22,7 @@ from outbound.console.search import MAX_CHARACTERS, MAX_WORDS, TOO_LONG, is_too_
 
 PER_PAGE = 30
 # Counts stop here and are shown as “999+”.
-MOST_COUNTED = 999
+CONVERSATIONS_COUNTED_MAX = 999
 EXCERPT_LENGTH = 120
 # The index splits words: “a-b” is two of them.
 MAX_INDEXED_WORDS = 2 * MAX_WORDS
@@ -157,13 +157,13 @@ def empty_text(asked: ListQuery) -> str:
 
 
 def count_label(rows: Rows) -> str:
-    count = rows.order_by()[: MOST_COUNTED + 1].count()
-    return f"{MOST_COUNTED}+" if count > MOST_COUNTED else f"{count}"
+    count = rows.order_by()[: CONVERSATIONS_COUNTED_MAX + 1].count()
+    return f"{CONVERSATIONS_COUNTED_MAX}+" if count > CONVERSATIONS_COUNTED_MAX else f"{count}"
 
 
 def unread_count() -> int:
     """Count the open conversations that no teammate has read since the last message, up to a limit."""
-    return Conversation.objects.unseen()[: MOST_COUNTED + 1].count()
+    return Conversation.objects.unseen()[: CONVERSATIONS_COUNTED_MAX + 1].count()
 
 
 def newest_first(rows: Rows) -> list[Conversation]:

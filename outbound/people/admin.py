@@ -27,7 +27,7 @@ from outbound.console.wording import counted
 from outbound.messages import recipients
 from outbound.people import bulk_actions, csv_import, profile, why
 
-MOST_SEGMENTS = 500
+SEGMENTS_OFFERED_MAX = 500
 EMAIL_OBSTACLES: tuple[tuple[str, str, str], ...] = (
     ("archived_at", "Archived", "plain"),
     ("has_hard_bounced", "Bounced", "bad"),
@@ -49,7 +49,7 @@ class InSegment(DropdownFilter):
     parameter_name = "segment"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
-        segments = Audience.objects.segments().order_by("name").values_list("pk", "name")[:MOST_SEGMENTS]
+        segments = Audience.objects.segments().order_by("name").values_list("pk", "name")[:SEGMENTS_OFFERED_MAX]
         return [(str(pk), name) for pk, name in segments]
 
     def queryset(self, request: HttpRequest, queryset: Any) -> Any:
@@ -92,7 +92,7 @@ class RulesInAddress(AudienceFields):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        del self.fields["window"], self.fields["window_zone"]
+        del self.fields["window"], self.fields["window_zone"], self.fields["checking"]
 
 
 def estimated(request: HttpRequest, shown: int) -> str:

@@ -32,7 +32,7 @@ from outbound.people.export import export
 
 PAGES = (("picked/<slug:verb>/", "picked"),)
 RULES = "rules"
-MOST_TICKED = 1000
+CUSTOMERS_TICKED_MAX = 1000
 SEARCHED = ("name", "email", "user_id")
 # Filters of the list, and the attribute of the rule that means the same.
 FILTER_ATTRIBUTES: dict[str, str] = {"role__exact": "role", "tags__id__exact": "tag", "segment": "segment"}
@@ -51,7 +51,9 @@ class PickingPages(ConsoleAdmin):
             )
         if verb not in ACTIONS:
             raise Http404(f"There is no action “{verb}” for people.")
-        ticked = [int(key) for key in request.POST.getlist("pk")[:MOST_TICKED] if key.isdecimal() and len(key) < 19]
+        ticked = [
+            int(key) for key in request.POST.getlist("pk")[:CUSTOMERS_TICKED_MAX] if key.isdecimal() and len(key) < 19
+        ]
         with longer_statements():
             try:
                 rows = Customer.objects.filter(pk__in=ticked) if ticked else self.filtered_customers(request)
@@ -80,7 +82,7 @@ class PickingPages(ConsoleAdmin):
 
 
 def ticked_ids(ticked: Any) -> list[int]:
-    return list(ticked.order_by("pk").values_list("pk", flat=True)[:MOST_TICKED])
+    return list(ticked.order_by("pk").values_list("pk", flat=True)[:CUSTOMERS_TICKED_MAX])
 
 
 def people_url() -> str:

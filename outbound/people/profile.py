@@ -35,11 +35,11 @@ from outbound.console.timeouts import longer_statements
 from outbound.messages.records import status_chip
 from outbound.people import send_message as send_message_page
 
-MOST_RECORDS = 20
-MOST_EVENTS = 50
-MOST_TAGS = 500
-MOST_CONVERSATIONS = 10
-MOST_DEVICES = 30
+RECORDS_SHOWN_MAX = 20
+EVENTS_SHOWN_MAX = 50
+TAGS_OFFERED_MAX = 500
+CONVERSATIONS_SHOWN_MAX = 10
+DEVICES_SHOWN_MAX = 30
 EXCERPT_LENGTH = 160
 # Staff type this word to confirm an erasure.
 CONFIRM_ERASE = "erase"
@@ -139,10 +139,12 @@ class ProfilePages(ConsoleAdmin):
             can_change=can_change,
             may_answer_requests=request.user.has_perm(roles.ANSWER_REQUESTS),
             sure=CONFIRM_ERASE,
-            all_tags=Tag.objects.order_by("name").values_list("name", flat=True)[:MOST_TAGS] if can_change else [],
-            events=customer.event_summaries.order_by("-last_at")[:MOST_EVENTS],
+            all_tags=Tag.objects.order_by("name").values_list("name", flat=True)[:TAGS_OFFERED_MAX]
+            if can_change
+            else [],
+            events=customer.event_summaries.order_by("-last_at")[:EVENTS_SHOWN_MAX],
             timeline=timeline(customer),
-            records=[as_row(record) for record in records[:MOST_RECORDS]],
+            records=[as_row(record) for record in records[:RECORDS_SHOWN_MAX]],
             records_count=records.count(),
             conversations=conversations(customer),
             log=self.history_of(customer),
@@ -308,7 +310,7 @@ def field_values(row: Any, table: tuple[tuple[str, str], ...]) -> list[tuple[str
 def devices(customer: Customer) -> list[tuple[str, str]]:
     """Describe the devices for push notifications, active ones first."""
     found = []
-    for device in customer.devices.order_by(F("retired_at").asc(nulls_first=True), "-pk")[:MOST_DEVICES]:
+    for device in customer.devices.order_by(F("retired_at").asc(nulls_first=True), "-pk")[:DEVICES_SHOWN_MAX]:
         state, at = (
             ("Inactive", device.retired_at) if device.retired_at else ("Receives push notifications", device.created_at)
         )
@@ -359,7 +361,7 @@ def timeline(customer: Customer) -> list[dict[str, Any]]:
             "at": event.happened_at,
             "facts": ", ".join(f"{key}: {display_metadata(value)}" for key, value in sorted(event.metadata.items())),
         }
-        for event in customer.events.order_by("-happened_at", "-pk")[:MOST_EVENTS]
+        for event in customer.events.order_by("-happened_at", "-pk")[:EVENTS_SHOWN_MAX]
     ]
 
 
@@ -373,4 +375,4 @@ def display_metadata(value: Any) -> str:
 def conversations(customer: Customer) -> list[Conversation]:
     rows = Conversation.objects.of_customer(customer)
     rows = rows.select_related("record__message").prefetch_related("parts__teammate")
-    return list(rows.order_by("-updated_at")[:MOST_CONVERSATIONS])
+    return list(rows.order_by("-updated_at")[:CONVERSATIONS_SHOWN_MAX])

@@ -16,14 +16,14 @@ from delivery.eligibility import explain
 from delivery.eligibility.explain import Case, EvaluatedNode, Explanation, Verdict
 from delivery.models import DeliveryRecord, Reason
 from messaging import delivery_window
-from messaging.models import Channel, Message, SendType, State
+from messaging.models import Channel, Checking, Message, SendType, State
 from outbound.console.admin import ConsoleAdmin
 from outbound.console.formatting import chip
 from outbound.console.lookups import teammate_name
 from outbound.console.wording import STATE_TONES, Names, counted
 from outbound.messages.records import status_chip
 
-MOST_MESSAGES = 300
+MESSAGES_EXPLAINED_MAX = 300
 PAGES = (("<path:object_id>/why/", "why"),)
 # Running messages first: staff ask about these most.
 STATE_ORDER = (State.LIVE, State.SAMPLED, State.PAUSED, State.SCHEDULED, State.DRAFT, State.SENT, State.STOPPED)
@@ -73,7 +73,7 @@ def message_or_404(given: str) -> Message | None:
 
 def message_choices(message: Message | None) -> list[tuple[str, list[Message]]]:
     """Return the messages to choose from, grouped by state. `message` is always among them."""
-    rows = list(Message.objects.to_audiences().order_by("-pk")[:MOST_MESSAGES])
+    rows = list(Message.objects.to_audiences().order_by("-pk")[:MESSAGES_EXPLAINED_MAX])
     if message and message not in rows:
         rows.append(message)
     return [(state.label, group) for state in STATE_ORDER if (group := [row for row in rows if row.state == state])]
@@ -324,4 +324,7 @@ def check_times(explained: Explanation) -> str:
         return "At each visit. The hourly check is switched off in the schedule."
     due = explained.next_round
     when = "due now" if due <= explained.at else f"at about {timezone.localtime(due):%H:%M}"
-    return f"Every hour and at each visit. The next hourly check is {when}."
+    often = "Every hour"
+    if message.checking == Checking.AT_ONCE:
+        often = "As soon as something changes, every hour"
+    return f"{often} and at each visit. The next hourly check is {when}."

@@ -23,8 +23,8 @@ TABLE_NAMES: dict[str, str] = {
     "periodic tasks": "Schedule",
     "integrations": "Integration",
     "subscriptions": "Webhooks",
-    "paces": "Pace",
-    "log entries": "Log",
+    "paces": "Throttle",
+    "log entries": "Audit log",
 }
 # Staff's nouns for one row and for several, if they differ from the model's name.
 NOUNS: dict[str, tuple[str, str]] = {
@@ -47,6 +47,7 @@ PAGE_PERMISSIONS: dict[AlarmKind, str] = {
     AlarmKind.ANSWERS: "delivery.view_conversation",
     AlarmKind.WEBHOOKS: "audiences.view_subscription",
     AlarmKind.REFUSED: "audiences.view_integration",
+    AlarmKind.MISSED: "messaging.view_message",
 }
 
 

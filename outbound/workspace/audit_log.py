@@ -71,7 +71,7 @@ class LogAdmin(ReadOnlyAdmin):
     actions = None
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        return super().changelist_view(request, {**(extra_context or {}), "title": "Log"})
+        return super().changelist_view(request, {**(extra_context or {}), "title": "Audit log"})
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None

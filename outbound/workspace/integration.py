@@ -22,7 +22,7 @@ from outbound.console.change_message import ChangeLogAdmin, change_text
 
 PAGE = "admin:audiences_integration_changelist"
 CHANGE_WORKSPACE = "audiences.change_workspace"
-MOST_ORIGINS = 100
+ALLOWED_ORIGINS_MAX = 100
 FOR_VISITORS = "{}"
 # Code for a server that computes a user_hash.
 EXAMPLES: tuple[tuple[str, str], ...] = (
@@ -163,8 +163,8 @@ class IntegrationAdmin(ChangeLogAdmin):
         origin = form.cleaned_data["origin"]
         with locked_workspace() as workspace:
             if origin not in registered_origins(workspace):
-                if len(workspace.allowed_origins) >= MOST_ORIGINS:
-                    form.add_error("origin", f"There are already {MOST_ORIGINS} websites. Remove one first.")
+                if len(workspace.allowed_origins) >= ALLOWED_ORIGINS_MAX:
+                    form.add_error("origin", f"There are already {ALLOWED_ORIGINS_MAX} websites. Remove one first.")
                     return self.render_page(request, origin_form=form, status=400)
                 workspace.allowed_origins = [*workspace.allowed_origins, origin]
                 self.note(request, workspace, f"Allowed the messenger on {origin}")

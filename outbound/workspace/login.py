@@ -8,7 +8,6 @@ import threading
 from datetime import timedelta
 from typing import Any
 
-from axes.handlers.proxy import AxesProxyHandler
 from django import forms
 from django.conf import settings
 from django.contrib import messages
@@ -18,7 +17,6 @@ from django.contrib.auth.forms import PasswordResetForm, SetPasswordForm
 from django.contrib.auth.models import User
 from django.contrib.auth.tokens import default_token_generator
 from django.core import mail, signing
-from django.core.exceptions import ValidationError
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.template import loader
@@ -36,11 +34,8 @@ from outbound.console import throttle
 
 INVITED_FOR = timedelta(days=7)
 SALT = "outbound.invitation"
-# Limits per 15 minutes: for one name from all IP addresses, and for one IP address, which a whole office may share. The
-# limit for one name from one IP address is lower (LOGIN_TRIES), so that strangers lock out only themselves.
-FAILED_LOGINS_BY_NAME, FAILED_LOGINS_BY_ADDRESS = 50, 50
+# Limits per 15 minutes: for one name from all IP addresses, and for one IP address, which a whole office may share.
 RESETS_BY_NAME, RESETS_BY_ADDRESS = 3, 20
-TOO_MANY_ATTEMPTS = "Too many attempts. Try again in 15 minutes."
 
 
 class Invitations:
@@ -89,34 +84,11 @@ def send_invitation(user: User, *, by: str) -> None:
 
 
 class LoginForm(AuthenticationForm):
-    """The login form. It limits failed logins per name and per IP address."""
+    """The login form. `login_limits` limits failed logins."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.fields["username"].label = "Email or username"
-
-    def clean(self) -> dict[str, Any]:
-        """Check the password, unless there were too many failed logins."""
-        at, limits, is_locked = timezone.now(), [], False
-        if self.request is not None:
-            name = str(self.cleaned_data.get("username", ""))
-            limits = [
-                ("login-name", name, FAILED_LOGINS_BY_NAME),
-                ("login-address", throttle.address_of(self.request), FAILED_LOGINS_BY_ADDRESS),
-            ]
-        if any(throttle.attempts(what, who, at=at) >= most for what, who, most in limits):
-            raise ValidationError(TOO_MANY_ATTEMPTS, code="too_often")
-        if self.request is not None:
-            # Checked first: the failed attempt that causes the lock counts as an attempt too.
-            is_locked = not AxesProxyHandler.is_allowed(self.request, {"username": name})
-        try:
-            return super().clean()
-        except ValidationError:
-            # A locked visitor's password was not checked, so the attempt does not count against others.
-            if not is_locked:
-                for what, who, _ in limits:
-                    throttle.count_attempt(what, who, at=at)
-            raise
 
 
 class ForgottenForm(PasswordResetForm):
@@ -215,7 +187,7 @@ class AcceptInvitationView(ChoosePasswordView):
 
 
 def locked_out(request: HttpRequest, _answer: HttpResponse | None = None, _given: Any = None) -> HttpResponse:
-    """Show that this name is locked for this IP address, without revealing whether the account exists."""
+    """Show that the login is locked, without revealing whether the account exists."""
     wait = settings.AXES_COOLOFF_TIME
     context = {**site.each_context(request), "title": "Try again later", "minutes": int(wait.total_seconds() // 60)}
     answer = render(request, "registration/locked_out.html", context, status=429)

@@ -1,4 +1,4 @@
-"""The throttle of each channel, “Pace” in the console: messages per second, and a daily limit during a warm-up."""
+"""The throttle of each channel: messages per second, and a daily limit during a warm-up."""
 
 from typing import Any
 
@@ -128,7 +128,7 @@ class PaceAdmin(ChangeLogAdmin):
         return super().has_add_permission(request) and Pace.objects.count() < len(THROTTLED_CHANNELS)
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        title = {"title": "Pace"}
+        title = {"title": "Throttle"}
         answer: HttpResponse = super().changelist_view(request, {**(extra_context or {}), **title})
         return answer
 

@@ -38,13 +38,13 @@ def publish(connection: Connection, *numbers: int) -> None:
         tasks.match_message.apply_async([number], connection=connection)
 
 
-def read(connection: Connection) -> list[int]:
+def read_numbers(connection: Connection) -> list[int]:
     """Receive every message; return the numbers with which they were published."""
     channel = connection.default_channel
     found = []
     while True:
         try:
-            message = channel.Message(channel._get("celery"), channel=channel)
+            message = channel.Message(channel._get("matching"), channel=channel)
         except Empty:
             return found
         found.append(message.decode()[0][0])
@@ -97,25 +97,25 @@ def test_messages_come_once_in_their_order(connection, folder):
     publish(connection, *range(30))
 
     with connect(folder) as another:
-        assert read(another) == list(range(30))
-    assert read(connection) == []
+        assert read_numbers(another) == list(range(30))
+    assert read_numbers(connection) == []
     assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
 def test_damaged_file_is_moved_aside_and_logged(connection, folder, caplog, content):
-    (folder / "9_x.celery.msg").write_bytes(content(a_message(connection, folder)))
+    (folder / "9_x.matching.msg").write_bytes(content(a_message(connection, folder)))
     publish(connection, 1)
 
-    assert read(connection) == [1]
-    assert [path.name[:14] for path in (folder / "damaged").iterdir()] == ["9_x.celery.msg"]
-    assert "9_x.celery.msg is damaged" in caplog.text
+    assert read_numbers(connection) == [1]
+    assert [path.name[:16] for path in (folder / "damaged").iterdir()] == ["9_x.matching.msg"]
+    assert "9_x.matching.msg is damaged" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "broken link", "link"])
 def test_name_that_is_not_a_file_is_moved_aside(connection, folder, caplog, kind):
     publish(connection, 1)
-    path = folder / ("9_" + "x" * 200 + ".celery.msg")
+    path = folder / ("9_" + "x" * 200 + ".matching.msg")
     if kind == "folder":
         path.mkdir()
         (path / "inside").touch()
@@ -124,7 +124,7 @@ def test_name_that_is_not_a_file_is_moved_aside(connection, folder, caplog, kind
     else:
         path.symlink_to(folder / "nowhere" if kind == "broken link" else "/dev/zero")
 
-    assert read(connection) == [1]
+    assert read_numbers(connection) == [1]
     assert not path.is_symlink()
     assert not path.exists()
     assert "is damaged" in caplog.text
@@ -132,13 +132,13 @@ def test_name_that_is_not_a_file_is_moved_aside(connection, folder, caplog, kind
 
 def test_file_without_permission_is_moved_aside(connection, folder, caplog, monkeypatch):
     publish(connection, 1)
-    path = folder / "9_x.celery.msg"
+    path = folder / "9_x.matching.msg"
     path.touch(mode=0o000)
     if os.getuid() == 0:  # Root can read everything.
         usual = broker.read_regular_file
         monkeypatch.setattr(broker, "read_regular_file", lambda asked: denied() if asked == path else usual(asked))
 
-    assert read(connection) == [1]
+    assert read_numbers(connection) == [1]
     assert not path.exists()
     assert "PermissionError" in caplog.text
 
@@ -148,9 +148,9 @@ def test_file_that_cannot_be_opened_for_want_of_descriptors_is_read_later(connec
 
     with monkeypatch.context() as patch:
         patch.setattr(broker, "read_regular_file", lambda _: too_many())
-        assert read(connection) == []
+        assert read_numbers(connection) == []
 
-    assert read(connection) == [1]
+    assert read_numbers(connection) == [1]
     assert not caplog.records
 
 
@@ -164,21 +164,21 @@ def denied() -> bytes:
 
 def test_file_that_vanishes_is_passed_over(connection, folder, caplog):
     publish(connection, 1, 2, 3)
-    listed = connection.default_channel.names("celery")
-    connection.default_channel.listed["celery"] = broker.deque(listed)
+    listed = connection.default_channel.names("matching")
+    connection.default_channel.listed["matching"] = broker.deque(listed)
     (folder / listed[1]).unlink()
 
-    assert read(connection) == [1, 3]
+    assert read_numbers(connection) == [1, 3]
     assert not caplog.records
 
 
 def test_damaged_file_that_cannot_be_moved_is_logged_once(connection, folder, caplog):
     publish(connection, 1)
     (folder / "damaged").touch()
-    (folder / "9_x.celery.msg").touch()
+    (folder / "9_x.matching.msg").touch()
 
-    assert read(connection) == [1]
-    assert read(connection) == []
+    assert read_numbers(connection) == [1]
+    assert read_numbers(connection) == []
     assert caplog.text.count("cannot be moved") == 1
 
 
@@ -188,9 +188,9 @@ def test_folder_that_is_removed_is_made_again(connection, folder):
         path.unlink()
     folder.rmdir()
 
-    assert read(connection) == []
+    assert read_numbers(connection) == []
     publish(connection, 2)
-    assert read(connection) == [2]
+    assert read_numbers(connection) == [2]
 
 
 def test_unreadable_folder_is_logged_once_and_ends_no_worker(connection, folder, caplog):
@@ -198,16 +198,16 @@ def test_unreadable_folder_is_logged_once_and_ends_no_worker(connection, folder,
     folder.rename(folder.with_suffix(".away"))
     folder.touch()
 
-    assert [read(connection) for _ in range(3)] == [[], [], []]
+    assert [read_numbers(connection) for _ in range(3)] == [[], [], []]
     assert caplog.text.count("folder cannot be read") == 1
     folder.unlink()
     folder.with_suffix(".away").rename(folder)
-    assert read(connection) == [1]
+    assert read_numbers(connection) == [1]
 
 
 def test_message_that_cannot_be_written_leaves_nothing(connection, folder, monkeypatch):
     publish(connection, 1)
-    assert read(connection) == [1]
+    assert read_numbers(connection) == [1]
     monkeypatch.setattr(Path, "rename", lambda *_: denied())
 
     with pytest.raises(PermissionError):
@@ -223,12 +223,12 @@ def test_many_writers_and_readers_lose_nothing_and_take_nothing_twice(folder, ca
         with connect(folder) as connection:
             publish(connection, *range(first, first + each))
 
-    def take() -> None:
+    def take_messages() -> None:
         with connect(folder) as connection:
             while not stop.is_set():
-                taken.extend(read(connection))
+                taken.extend(read_numbers(connection))
 
-    readers = [threading.Thread(target=take) for _ in range(3)]
+    readers = [threading.Thread(target=take_messages) for _ in range(3)]
     writers = [threading.Thread(target=write, args=(number * each,)) for number in range(4)]
     for thread in (*readers, *writers):
         thread.start()
@@ -246,9 +246,9 @@ def test_many_writers_and_readers_lose_nothing_and_take_nothing_twice(folder, ca
 
 
 def test_queue_is_counted_and_emptied(connection):
-    queue = Queue("celery")(connection.default_channel)
+    queue = Queue("matching")(connection.default_channel)
     publish(connection, 1, 2, 3)
 
     assert queue.queue_declare().message_count == 3
     assert queue.purge() == 3
-    assert read(connection) == []
+    assert read_numbers(connection) == []

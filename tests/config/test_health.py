@@ -163,7 +163,7 @@ def measured(settings, tmp_path, monkeypatch):
     settings.METRICS_TOKEN, settings.METRICS_DIR = "of-prometheus", str(tmp_path)
 
 
-def read(client) -> dict[str, float]:
+def read_metrics(client) -> dict[str, float]:
     answer = client.get("/metrics", headers={"authorization": "Bearer of-prometheus"})
     assert answer.status_code == 200
     lines = [line for line in answer.content.decode().splitlines() if line and not line.startswith("#")]
@@ -174,12 +174,12 @@ def test_metrics_have_counts_and_durations(client, measured, monkeypatch, now):
     monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, Taker)
     CustomerFactory(email="ann@x.example")
     message = MessageFactory(live=True, at=now)
-    before = read(client)
+    before = read_metrics(client)
 
     ongoing.match(message, at=now)
-    waiting = read(client)
+    waiting = read_metrics(client)
     dispatcher.dispatch(clock=timezone.now, until=timezone.now() + timedelta(seconds=5))
-    done = read(client)
+    done = read_metrics(client)
 
     for each in ("matched", "waiting"):
         assert waiting[f'outbound_records{{channel="email",what="{each}"}}'] == 1

@@ -93,9 +93,9 @@ def visit(at_once):
     """Log a customer in or let them visit: `visit("ann")` returns the texts of the in-app messages shown."""
 
     def visit(user_id: str, **settings: object) -> list[str]:
-        return [as_words(message["body"]) for message in shown(user_id, **settings)]
+        return [as_words(message["body"]) for message in shown_messages(user_id, **settings)]
 
-    def shown(user_id: str, **settings: object) -> list[dict[str, object]]:
+    def shown_messages(user_id: str, **settings: object) -> list[dict[str, object]]:
         return ping(user_id, **settings)["messages"]
 
     def ping(user_id: str, **settings: object) -> dict[str, object]:
@@ -116,7 +116,7 @@ def visit(at_once):
             marked = browser.post(f"/messenger/messages/{message['id']}/dismissed", {}, format="json")
             assert marked.status_code == 200, marked.json()
 
-    visit.shown, visit.dismiss = shown, dismiss
+    visit.shown_messages, visit.dismiss = shown_messages, dismiss
     return visit
 
 

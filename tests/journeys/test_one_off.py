@@ -53,7 +53,7 @@ def test_feature_is_announced_in_the_app_at_each_customers_next_visit(staff, ser
     )
     server.user("new")
 
-    (shown,) = visit.shown("ann")
+    (shown,) = visit.shown_messages("ann")
     assert (shown["format"], shown["body"]) == ("announcement", "<p>Reports you can share</p>")
     clock.passes(days=5)
     assert visit("bob") == ["Reports you can share"]

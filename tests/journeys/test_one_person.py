@@ -29,7 +29,7 @@ def test_message_from_the_profile_is_an_in_app_chat_by_default(staff, server, vi
     said = staff.writes_to("ann", body="<p>Hi Ann, can I help?</p>")
 
     assert "will see the message as soon as they are in your app" in said
-    (shown,) = visit.shown("ann")
+    (shown,) = visit.shown_messages("ann")
     assert (shown["format"], shown["body"]) == ("chat", "<p>Hi Ann, can I help?</p>")
     assert shown["from"]["name"] == "Ada"
     assert visit("bob") == []
@@ -42,7 +42,7 @@ def test_message_from_the_profile_can_be_an_in_app_announcement(staff, server, v
 
     staff.writes_to("ann", way="announcement", body="<p>You are in our beta</p>")
 
-    (shown,) = visit.shown("ann")
+    (shown,) = visit.shown_messages("ann")
     assert (shown["format"], shown["body"]) == ("announcement", "<p>You are in our beta</p>")
 
 
@@ -90,7 +90,7 @@ def test_teammate_writes_to_a_customer_from_a_phone(staff, server, visit):
 
     sent = from_a_phone(staff, server, "ann", "inapp").json()
 
-    (shown,) = visit.shown("ann")
+    (shown,) = visit.shown_messages("ann")
     assert (shown["format"], shown["body"]) == ("chat", "<p>Are you there?</p>")
     (conversation,) = server.conversations("ann").json()["conversations"]
     assert conversation["conversation_message"]["id"] == sent["id"]

@@ -158,9 +158,9 @@ def test_in_app_message_is_listed_until_it_is_opened_or_dismissed(staff, server,
     server.user("ann")
     staff.sets_live(channel="in_app", body="<p>Hello</p>", window=[{"weekday": 0, "from": "10:00", "to": "10:30"}])
 
-    first = visit.shown("ann")
+    first = visit.shown_messages("ann")
     clock.passes(hours=1)
-    second = visit.shown("ann")
+    second = visit.shown_messages("ann")
 
     assert len(first) == 1
     assert second == first
@@ -177,7 +177,7 @@ def test_last_seen_rule_uses_the_value_from_before_the_login(staff, visit, clock
     staff.sets_live(channel="in_app", format=form, body="<p>Welcome back</p>", rules=AWAY)
     staff.sets_live(channel="in_app", body="<p>Nice to see you often</p>", rules=often)
 
-    (shown,) = visit.shown("ann")
+    (shown,) = visit.shown_messages("ann")
     assert (shown["body"], shown["format"]) == ("<p>Welcome back</p>", form)
 
     # By the next visit the login has updated it.

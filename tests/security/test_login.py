@@ -4,12 +4,15 @@ from datetime import timedelta
 
 import pytest
 import time_machine
+from axes.models import AccessAttempt
 from django.contrib.auth.models import User
 from django.core.cache import cache
+from django.db.models import Sum
 from django.test import Client, RequestFactory
 from django.utils import timezone
 
 from outbound.console import throttle
+from outbound.workspace import login_limits
 
 pytestmark = pytest.mark.django_db
 
@@ -69,25 +72,65 @@ def test_attempts_during_a_lockout_lock_out_no_other_address():
 def test_last_attempt_before_the_lockout_counts_like_others(settings, limit):
     settings.AXES_FAILURE_LIMIT = limit
 
-    # A frozen clock, because the count restarts every 15 minutes.
-    with time_machine.travel(timezone.now(), tick=False):
-        for number in range(5):
-            guess(limit + 1, address=f"203.0.113.{number}")
+    for number in range(5):
+        guess(limit + 1, address=f"203.0.113.{number}")
 
-        assert throttle.attempts("login-name", "grace", at=timezone.now()) == 5 * limit
+    assert AccessAttempt.objects.filter(username="grace").aggregate(sum=Sum("failures_since_start"))["sum"] == 5 * limit
+
+
+def test_failed_logins_from_many_addresses_lock_out_the_name(settings, monkeypatch):
+    monkeypatch.setattr(login_limits, "FAILED_LOGINS_BY_NAME", 6)
+    User.objects.create_user("ada", "ada@acme.example", PASSWORD, is_staff=True)
+
+    assert [guess(1, address=f"203.0.113.{number}")[0] for number in range(6)] == [200] * 5 + [429]
+
+    assert knock(PASSWORD).status_code == 429
+    assert knock(PASSWORD, name="ada").status_code == 302
+    with time_machine.travel(timezone.now() + timedelta(minutes=16)):
+        assert knock(PASSWORD).status_code == 302
+
+
+def test_failed_logins_with_many_names_lock_out_the_address(monkeypatch):
+    monkeypatch.setattr(login_limits, "FAILED_LOGINS_BY_ADDRESS", 6)
+
+    assert [guess(1, name=f"name-{number}")[0] for number in range(6)] == [200] * 5 + [429]
+
+    assert knock(PASSWORD).status_code == 429
+    assert knock(PASSWORD, address="203.0.113.9").status_code == 302
+    with time_machine.travel(timezone.now() + timedelta(minutes=16)):
+        assert knock(PASSWORD).status_code == 302
+
+
+def test_successful_login_resets_no_failed_login_with_another_name(monkeypatch):
+    monkeypatch.setattr(login_limits, "FAILED_LOGINS_BY_ADDRESS", 6)
+    guess(3, name="ada")
+    guess(2)
+
+    assert knock(PASSWORD).status_code == 302
+
+    assert guess(3, name="ben") == [200, 200, 429]
+
+
+def test_failed_logins_without_a_known_address_count_by_name_only(monkeypatch):
+    monkeypatch.setattr(login_limits, "FAILED_LOGINS_BY_ADDRESS", 2)
+    guess(3, name="ada", address="")
+
+    assert knock(PASSWORD, address="").status_code == 302
 
 
 def test_unknown_user_name_is_treated_the_same():
     assert guess(5, name="nobody") == guess(5)
 
 
-def test_many_visitors_do_not_reset_failed_logins():
-    for _ in range(3):
-        throttle.count_attempt("login-name", "grace", at=timezone.now())
-    for number in range(1000):
-        cache.set(f"messenger-rate-{number}", 1, timeout=20)
+def test_many_visitors_do_not_reset_the_count_of_password_resets():
+    # A frozen clock, because the count restarts every 15 minutes.
+    with time_machine.travel(timezone.now(), tick=False):
+        for _ in range(3):
+            throttle.count_attempt("reset-name", "grace", at=timezone.now())
+        for number in range(1000):
+            cache.set(f"messenger-rate-{number}", 1, timeout=20)
 
-    assert throttle.attempts("login-name", "grace", at=timezone.now()) == 3
+        assert throttle.count_attempt("reset-name", "grace", at=timezone.now()) == 4
 
 
 def test_successful_login_resets_the_count():

@@ -109,7 +109,7 @@ class Firebase:
                 assert self.path == "/v1/projects/acme/messages:send", self.path
                 push = json.loads(sent)["message"]
                 firebase.bearers.add(self.headers["Authorization"])
-                firebase.answer(self, firebase.take(push))
+                firebase.answer(self, firebase.answer_to(push))
 
             def log_message(self, *_args: Any) -> None:
                 """Say nothing."""
@@ -145,7 +145,7 @@ class Firebase:
         """Return the answer for one device."""
         self.answers[token] = list(answers)
 
-    def take(self, push: dict[str, Any]) -> Answer:
+    def answer_to(self, push: dict[str, Any]) -> Answer:
         with self.lock:
             self.pushes.append(push)
             self.now_in_hand += 1

@@ -178,7 +178,7 @@ def test_demo_ignores_a_deployment_starts_receives_email_ends_and_continues(clon
         smtp.send_message(mail, to_addrs=["zoe@mail.example"])
     listed = get(f"http://127.0.0.1:{port}/demo/mail/?to=ZOE@")
     assert "Grüße" in listed
-    assert "0 mails" in get(f"http://127.0.0.1:{port}/demo/mail/?to=nobody")
+    assert "0 emails" in get(f"http://127.0.0.1:{port}/demo/mail/?to=nobody")
     shown = get(f"http://127.0.0.1:{port}" + re.search(r'href="(/demo/mail/[^"?]+/)"', listed)[1])
     assert "plainly" in shown
     assert 'sandbox="allow-popups' in shown
@@ -250,16 +250,16 @@ with embedded.database():
     Customer.objects.create(user_id="u1", email="ann@x.example", created_at=now, updated_at=now)
     said, token = [], settings.DATA_DIR / "demo_token"
 
-    def made():
+    def count_users():
         return User.objects.filter(username__in=["demo", "support"]).count()
 
     def fill():
         try:
             call_command("fill_demo")
         except CommandError as refused:
-            said.append([str(refused), made()])
+            said.append([str(refused), count_users()])
         else:
-            said.append(["", made()])
+            said.append(["", count_users()])
 
     fill()
     token.write_text("of another database")

@@ -88,4 +88,4 @@ def test_email_with_another_reply_address_has_no_reply_form(address):
     page = Client().get(f"/demo/mail/{mail.key}/").content.decode()
 
     assert "<textarea" not in page
-    assert "not one whose mail comes back here" in page
+    assert "does not receive emails to its reply address" in page

@@ -17,7 +17,7 @@ from delivery.channels import Envelope, Unavailable
 from delivery.customers import merge
 from delivery.eligibility.explain import Verdict, explain
 from delivery.maintenance import sweep
-from delivery.matching import direct, launch, lifecycle, ongoing
+from delivery.matching import direct, launch, lifecycle, ongoing, rounds
 from delivery.models import DeliveryRecord, Reason, Status
 from delivery.monitoring import invariants
 from delivery.sending import batch, dispatcher, uncertain
@@ -106,7 +106,7 @@ WAYS_TO_LEAVE = {"left": leave, "archived": archive}
 
 def work(at: datetime) -> list[str]:
     """Run the periodic work: the hourly round, sending, a visit, the sweep. Return the texts of the visit."""
-    ongoing.match_ongoing(at=at)
+    rounds.match_ongoing(at=at)
     dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
     shown = [message.body for message in customer_visit.visit(Customer.objects.get(user_id="ann"), at=at).shown]
     sweep.sweep(at=at)
@@ -474,7 +474,7 @@ def test_a_visit_that_says_the_customer_left_shows_nothing_about_that_company(at
 
     visit = customer_visit.visit_identified(lambda: (intake.identify(facts, at=at), None), at=at)
 
-    assert (visit.shown, state(message)) == ([], SETTLED["one_off"])
+    assert (visit.shown_messages, state(message)) == ([], SETTLED["one_off"])
 
 
 # Why

@@ -188,7 +188,7 @@ def test_without_a_cap_no_record_waits(at, cap):
     assert [state(sends(at))[0] for _ in range(4)] == [Status.SENT] * 4
 
 
-def shown(customer: Customer, at) -> int:
+def shown_count(customer: Customer, at) -> int:
     return visit.visit(customer, at=at).matched
 
 
@@ -197,9 +197,9 @@ def test_in_app_messages_count_and_wait_for_a_visit_when_there_is_room(at):
     for _ in range(2):
         MessageFactory(in_app=True, live=True, at=at)
 
-    assert shown(customer, at) == 1
-    assert shown(customer, at + DAY) == 0
-    assert shown(customer, at + 7 * DAY) == 1
+    assert shown_count(customer, at) == 1
+    assert shown_count(customer, at + DAY) == 0
+    assert shown_count(customer, at + 7 * DAY) == 1
     assert state(sends(at + 8 * DAY)) == (Status.WAITING, Reason.CAP)
 
 
@@ -210,12 +210,12 @@ def test_in_app_one_off_waits_for_room_and_gives_up_after_a_week(at, cap):
     alone = MessageFactory(in_app=True, to_customer=customer, live=True, at=at)
     direct.insert_direct_record(customer, alone, at=at)
 
-    assert shown(customer, at + DAY) == 1
+    assert shown_count(customer, at + DAY) == 1
     assert state(alone)[0] == Status.SENT
     assert (state(first), state(second)) == ((Status.WAITING, Reason.VISIT),) * 2
-    assert shown(customer, at + 7 * DAY) == 1
+    assert shown_count(customer, at + 7 * DAY) == 1
     assert (state(first)[0], state(second)) == (Status.SENT, (Status.WAITING, Reason.VISIT))
-    shown(customer, at + 8 * DAY)
+    shown_count(customer, at + 8 * DAY)
     assert state(second) == (Status.SKIPPED, Reason.CAP)
 
 
@@ -227,7 +227,7 @@ def test_capped_records_do_not_hold_up_others(at, cap):
     large = MessageFactory(in_app=True, one_off=True, live=True, at=at, body="<p>{{ company.name }}</p>")
     small = MessageFactory(in_app=True, one_off=True, live=True, at=at)
 
-    assert shown(customer, at) == 1
+    assert shown_count(customer, at) == 1
 
     assert state(small)[0] == Status.SENT
     assert {record.status for record in large.records.all()} == {Status.WAITING}
@@ -243,7 +243,7 @@ def test_room_that_one_leaves_for_having_too_many_copies_is_the_next_ones(at, ca
         MessageFactory(in_app=True, one_off=True, live=True, at=at, **how) for how in (two, two, {})
     )
 
-    assert shown(customer, at) == 3
+    assert shown_count(customer, at) == 3
 
     assert {record.status for record in first.records.all()} == {Status.SENT}
     assert {record.status for record in second.records.all()} == {Status.WAITING}
@@ -260,7 +260,7 @@ def test_visits_at_once_show_no_more_than_there_is_room_for(at, cap):
 
     def look(_: int) -> int:
         try:
-            return shown(Customer.objects.get(pk=customer.pk), at)
+            return shown_count(Customer.objects.get(pk=customer.pk), at)
         finally:
             connection.close()
 

@@ -230,7 +230,7 @@ SECRET = "Basic cHJvdmlkZXI6c2VjcmV0"
 def test_raw_email_from_a_provider_is_parsed_like_one_from_a_pipe(looked_up, monkeypatch, charset, place):
     posted = {"FromFull": {}, "RawEmail": attacks(charset)[place].decode("latin-1"), "MessageID": "a2"}
 
-    def read():
+    def read_letter():
         letter = received_email(
             monkeypatch,
             lambda: Client(headers={"Authorization": SECRET}).post(
@@ -239,7 +239,7 @@ def test_raw_email_from_a_provider_is_parsed_like_one_from_a_pipe(looked_up, mon
         )
         return letter.reply_content, letter.attachments, letter.header("Subject")
 
-    within_seconds(read)
+    within_seconds(read_letter)
 
     assert looked_up == []
 
@@ -255,7 +255,7 @@ def test_headers_of_an_email_parsed_by_the_provider_are_not_decoded_again(looked
         "Attachments": [{"Name": word, "ContentType": f"image/png; charset={charset}", "Content": "eA=="}],
     }
 
-    def read():
+    def read_letter():
         letter = received_email(
             monkeypatch,
             lambda: Client(headers={"Authorization": SECRET}).post(
@@ -264,7 +264,7 @@ def test_headers_of_an_email_parsed_by_the_provider_are_not_decoded_again(looked
         )
         return letter.reply_content[0], letter.message_id, len(letter.attachments), letter.header("Subject")[:3]
 
-    assert within_seconds(read)[:3] == ("Hi", "<1@x>", 1)
+    assert within_seconds(read_letter)[:3] == ("Hi", "<1@x>", 1)
     assert looked_up == []
 
 

@@ -73,7 +73,7 @@ def test_text_is_parsed_within_seconds(what):
 def test_headers_are_parsed_within_seconds(name, again):
     source = f"{name}: {again * (LONG_HEADER // len(again))}\nDate: now\n\nHello".encode()
 
-    def read() -> list[object]:
+    def read_letter() -> list[object]:
         letter = InboundEmail.parse(source)
         return [
             letter.message_id,
@@ -84,7 +84,7 @@ def test_headers_are_parsed_within_seconds(name, again):
             letter.reply_content,
         ]
 
-    within_seconds(read)
+    within_seconds(read_letter)
 
 
 @pytest.mark.parametrize(

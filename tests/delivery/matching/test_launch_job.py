@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
+from django.db.backends.postgresql.base import DatabaseWrapper
 from django.utils import timezone
 
 from audiences.locks import Lock
@@ -13,11 +14,12 @@ from delivery import locks
 from delivery.maintenance import attribute_kinds, sweep
 from delivery.matching import launch, launch_job
 from delivery.matching import sql as matching_sql
-from delivery.models import DeliveryRecord, VisitorKind
+from delivery.models import DeliveryRecord, LaunchProgress, VisitorKind
 from delivery.tracking import hits
 from messaging import lifecycle
 from messaging.models import Message, State, WrongState
 from tests.factories import AT, CustomAttributeFactory, CustomerFactory, MessageFactory, rule
+from tests.support.servers import free_port
 
 
 class Worker:
@@ -186,6 +188,35 @@ def test_progress_of_a_launch_is_visible_while_a_worker_carries_it_out(asked_for
 
     assert launch_job.launch_progress(asked_for) is None
     assert DeliveryRecord.objects.count() == 5
+
+
+def test_launch_whose_second_connection_is_refused_goes_on_without_progress(asked_for, monkeypatch, caplog):
+    def copy_connection():
+        second = DatabaseWrapper({**connection.settings_dict, "PORT": str(free_port())}, connection.alias)
+        opened.append(second)
+        return second
+
+    opened: list[DatabaseWrapper] = []
+    monkeypatch.setattr(connection, "copy", copy_connection)
+    monkeypatch.setattr(matching_sql, "SLICE", 2)
+
+    assert launch_job.launch(asked_for.pk, at=timezone.now())
+
+    asked_for.refresh_from_db()
+    assert (asked_for.state, DeliveryRecord.objects.count()) == (State.LIVE, 5)
+    assert len(opened) == 1
+    assert caplog.text.count("goes on without progress") == 1
+
+
+def test_request_and_cancellation_delete_the_progress_of_a_killed_worker(asked_for):
+    LaunchProgress.objects.create(message=asked_for, made=3, total=5)
+
+    launch_job.cancel_launch(asked_for, at=timezone.now())
+    assert launch_job.launch_progress(asked_for) is None
+
+    LaunchProgress.objects.create(message=asked_for, made=3, total=5)
+    launch_job.request_launch(asked_for, at=timezone.now())
+    assert launch_job.launch_progress(asked_for) is None
 
 
 def test_the_page_shows_the_progress_and_a_cancel_button(admin_client, asked_for, monkeypatch):

@@ -26,6 +26,7 @@ from delivery.models import (
     ChannelOutage,
     DeliveryRecord,
     Heartbeat,
+    MissedMatch,
     Pace,
     Reason,
     Refusal,
@@ -111,6 +112,11 @@ def visitors_refused(at) -> None:
         RefusedVisitors.add(at.date(), Refusal.ADDRESS_FORM)
 
 
+def customer_missed(at) -> None:
+    message = MessageFactory(live=True, at=at, title="Welcome")
+    MissedMatch.objects.create(message=message, customer_id=42, found_at=at - MINUTE)
+
+
 HAPPENS = {
     AlarmKind.BEAT: (late_beat, "The scheduler (celery beat) has not run since"),
     AlarmKind.SWEEP: (late_sweep, "The minute sweep has not finished since 4 May 2026, 09:56."),
@@ -125,6 +131,7 @@ HAPPENS = {
         "20 visitors were refused on 4 May 2026 and do not see the messenger: 20 with an email address that is not in"
         " lower case",
     ),
+    AlarmKind.MISSED: (customer_missed, "“Welcome” missed customer 42."),
 }
 
 

@@ -41,12 +41,12 @@ def by(db) -> User:
 
 
 @pytest.fixture
-def take(by):
-    def take(text: str | bytes, kind: ImportKind = ImportKind.CUSTOMERS) -> Import:
+def upload(by):
+    def upload(text: str | bytes, kind: ImportKind = ImportKind.CUSTOMERS) -> Import:
         data = text.encode() if isinstance(text, str) else text
         return csv_import.store_upload(io.BytesIO(data), name="people.csv", kind=kind, by=by, at=AT)
 
-    return take
+    return upload
 
 
 def go(job: Import, state: ImportState, *, tag=None) -> Import:
@@ -57,12 +57,12 @@ def go(job: Import, state: ImportState, *, tag=None) -> Import:
 
 
 @pytest.fixture
-def load(take):
+def load(upload):
     """Return a function that checks and writes a file."""
 
     def load(text: str, kind: ImportKind = ImportKind.CUSTOMERS, *, targets=None, tag=None) -> Import:
         """Return a function that checks and writes a file."""
-        job = take(text, kind)
+        job = upload(text, kind)
         job.targets = targets or job.targets
         job.save()
         go(job, ImportState.CHECKING)
@@ -90,13 +90,13 @@ def test_known_columns_create_customers(load):
     assert (job.state, *counts(job)) == (ImportState.DONE, 1, 0, 0, 0)
 
 
-def test_check_predicts_the_result_and_writes_nothing(take):
+def test_check_predicts_the_result_and_writes_nothing(upload):
     CustomerFactory(user_id=None, email="new@acme.example", name="New")
     CustomerFactory(user_id=None, email="same@acme.example", name="Same")
     before = list(Customer.objects.values())
 
     job = go(
-        take("email,name\na@acme.example,A\nnew@acme.example,Newer\nsame@acme.example,Same\nbad,B\n"),
+        upload("email,name\na@acme.example,A\nnew@acme.example,Newer\nsame@acme.example,Same\nbad,B\n"),
         ImportState.CHECKING,
     )
 
@@ -106,11 +106,11 @@ def test_check_predicts_the_result_and_writes_nothing(take):
     assert counts(written) == (1, 1, 1, 1)
 
 
-def test_error_has_line_column_and_reason(take):
+def test_error_has_line_column_and_reason(upload):
     CustomAttributeFactory(name="seats", kind="number")
 
     job = go(
-        take(
+        upload(
             'email,Signed up,seats\nada@acme.example,31/05/2026,1\nnobody,,\n,2026-05-01,2\n"b@acme.example\n",,many\n'
         ),
         ImportState.CHECKING,
@@ -215,10 +215,10 @@ def test_later_lines_see_changes_of_earlier_lines(load):
         "7,,A,1\n8,,A,1\n7,,,2\n8,,,1\n7,,A,2\n",
     ],
 )
-def test_check_predicts_repeated_customers(take, monkeypatch, size, lines):
+def test_check_predicts_repeated_customers(upload, monkeypatch, size, lines):
     monkeypatch.setattr(flow, "SLICE_SIZE", size)
     CustomAttributeFactory(name="seats", kind="number")
-    job = take("user_id,email,name,seats\n" + lines)
+    job = upload("user_id,email,name,seats\n" + lines)
 
     said = counts(go(job, ImportState.CHECKING))
     assert not Customer.objects.exists()
@@ -228,9 +228,9 @@ def test_check_predicts_repeated_customers(take, monkeypatch, size, lines):
     assert said[0] == Customer.objects.count()
 
 
-def test_interrupted_check_starts_again(take, monkeypatch):
+def test_interrupted_check_starts_again(upload, monkeypatch):
     monkeypatch.setattr(flow, "SLICE_SIZE", 1)
-    job = take("user_id\n7\n8\n")
+    job = upload("user_id\n7\n8\n")
     csv_import.start_import(job, ImportState.CHECKING, targets=job.targets, tag=None, at=LATER)
     clock = iter([LATER, LATER, FOREVER])
     csv_import.continue_import(job.pk, clock=lambda: next(clock), until=LATER + timedelta(seconds=1))
@@ -289,10 +289,10 @@ def test_repeated_import_changes_nothing(load):
     assert counts(load(text)) == (0, 0, 3, 0)
 
 
-def test_check_predicts_companies_and_tags_and_creates_none(take):
+def test_check_predicts_companies_and_tags_and_creates_none(upload):
     CustomerFactory(user_id="1", name="Ada")
     CustomerFactory(user_id="2", name="Bob")
-    job = take("user_id,name,company,tags\n1,Ada,Acme,\n2,Bob,,\n3,Cyd,Acme,VIP\n3,Cyd,Acme,VIP\n")
+    job = upload("user_id,name,company,tags\n1,Ada,Acme,\n2,Bob,,\n3,Cyd,Acme,VIP\n3,Cyd,Acme,VIP\n")
 
     said = counts(go(job, ImportState.CHECKING))
     assert (Company.objects.count(), Tag.objects.count()) == (0, 0)
@@ -300,8 +300,8 @@ def test_check_predicts_companies_and_tags_and_creates_none(take):
     assert counts(go(job, ImportState.WRITING)) == said == (1, 1, 2, 0)
 
 
-def test_too_many_or_too_long_tags_are_a_line_error(take):
-    job = go(take(f"user_id,tags\n1,{';'.join(f't{n}' for n in range(51))}\n2,{'x' * 201}\n"), ImportState.CHECKING)
+def test_too_many_or_too_long_tags_are_a_line_error(upload):
+    job = go(upload(f"user_id,tags\n1,{';'.join(f't{n}' for n in range(51))}\n2,{'x' * 201}\n"), ImportState.CHECKING)
 
     assert [(problem.line, problem.column) for problem in csv_import.problems_of(job)] == [(2, "tags"), (3, "tags")]
 
@@ -332,8 +332,8 @@ def test_archived_customer_is_restored_by_an_import(load):
     assert Customer.objects.get().archived_at is None
 
 
-def test_new_attributes_are_created_when_the_file_is_written(take):
-    job = take("user_id,Team size\n1,12\n")
+def test_new_attributes_are_created_when_the_file_is_written(upload):
+    job = upload("user_id,Team size\n1,12\n")
     job.targets = ["user_id", "new.number.Team size"]
     go(job, ImportState.CHECKING)
     assert not CustomAttribute.objects.exists()
@@ -363,8 +363,8 @@ def test_every_customer_in_the_file_is_tagged(load):
         (["email"], "Choose a field for each column"),
     ],
 )
-def test_invalid_columns_are_refused(take, targets, reason):
-    job = take("email,name\na@acme.example,A\n")
+def test_invalid_columns_are_refused(upload, targets, reason):
+    job = upload("email,name\na@acme.example,A\n")
 
     with pytest.raises(Refused, match=reason):
         csv_import.start_import(job, ImportState.CHECKING, targets=targets, tag=None, at=LATER)
@@ -374,28 +374,30 @@ def test_invalid_columns_are_refused(take, targets, reason):
     ("data", "reason"),
     [(b"", "empty"), (b"email\n", "no data below"), (b"PK\x03\x04rest", "spreadsheet")],
 )
-def test_file_that_is_not_csv_is_refused_and_not_stored(take, data, reason):
+def test_file_that_is_not_csv_is_refused_and_not_stored(upload, data, reason):
     with pytest.raises(Refused, match=reason):
-        take(data)
+        upload(data)
 
     assert not Import.objects.exists()
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_encodings_and_delimiters_of_spreadsheets_are_read(take, encoding, delimiter):
-    job = go(take(f"email{delimiter}name\r\nada@acme.example{delimiter}Zoë\r\n".encode(encoding)), ImportState.CHECKING)
+def test_encodings_and_delimiters_of_spreadsheets_are_read(upload, encoding, delimiter):
+    job = go(
+        upload(f"email{delimiter}name\r\nada@acme.example{delimiter}Zoë\r\n".encode(encoding)), ImportState.CHECKING
+    )
     go(job, ImportState.WRITING)
 
     assert Customer.objects.get().name == "Zoë"
 
 
-def test_import_continues_where_it_stopped(take, monkeypatch):
+def test_import_continues_where_it_stopped(upload, monkeypatch):
     from audiences.intake.csv_import import job as import_job
 
     monkeypatch.setattr(import_job, "SLICE_SIZE", 3)
     monkeypatch.setattr(source, "CHUNK_SIZE", 17)
-    job = take("user_id,name\n" + "".join(f'{n},"Na\nme {n}"\n' for n in range(10)))
+    job = upload("user_id,name\n" + "".join(f'{n},"Na\nme {n}"\n' for n in range(10)))
     assert ImportChunk.objects.count() > 5
     go(job, ImportState.CHECKING)
     csv_import.start_import(job, ImportState.WRITING, targets=job.targets, tag=None, at=LATER)
@@ -409,13 +411,13 @@ def test_import_continues_where_it_stopped(take, monkeypatch):
     assert not ImportChunk.objects.exists()
 
 
-def test_large_file_is_stored_in_chunks(take):
+def test_large_file_is_stored_in_chunks(upload):
     line = b"someone@acme.example,Somebody\n"
-    take(b"email,name\n" + line * 1000)
+    upload(b"email,name\n" + line * 1000)
     big = b"email,name\n" + line * 700_000
 
     tracemalloc.start()
-    job = take(big)
+    job = upload(big)
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
@@ -424,8 +426,8 @@ def test_large_file_is_stored_in_chunks(take):
     assert held < 5_000_000
 
 
-def test_cancelled_import_keeps_changes_and_deletes_the_file(take):
-    job = go(take("user_id\n1\n"), ImportState.CHECKING)
+def test_cancelled_import_keeps_changes_and_deletes_the_file(upload):
+    job = go(upload("user_id\n1\n"), ImportState.CHECKING)
     csv_import.cancel_import(job, at=LATER)
 
     assert (job.state, Customer.objects.count(), ImportChunk.objects.count()) == (ImportState.CANCELLED, 0, 0)
@@ -485,17 +487,17 @@ def test_character_that_cannot_be_stored_is_a_line_error(load):
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
-def test_utf_16_is_read_without_a_byte_order_mark(take, encoding):
-    go(go(take("email,name\nada@acme.example,Zoë\n".encode(encoding)), ImportState.CHECKING), ImportState.WRITING)
+def test_utf_16_is_read_without_a_byte_order_mark(upload, encoding):
+    go(go(upload("email,name\nada@acme.example,Zoë\n".encode(encoding)), ImportState.CHECKING), ImportState.WRITING)
 
     assert Customer.objects.get().name == "Zoë"
 
 
-def test_image_is_refused(take):
+def test_image_is_refused(upload):
     with pytest.raises(Refused, match="not a CSV file"):
-        take(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+        upload(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
     with pytest.raises(Refused, match="not a CSV file"):
-        take(b"\x7fELF\2\1\1\0\0\0")
+        upload(b"\x7fELF\2\1\1\0\0\0")
 
 
 @pytest.mark.parametrize("after", [1, 20_000])
@@ -512,8 +514,8 @@ def test_unclosed_quote_costs_only_its_line(load, after):
     ("line", "times"), [('a","', 8_000), ('a","' * 1000, 1_500), ('"', 8_001), (f'a,"{"x" * 60},"', 8_000), ("", 0)]
 )
 @pytest.mark.parametrize("end", ["", '"' + "x" * 200_000])
-def test_lines_with_unclosed_quotes_are_read_a_few_times_at_most(take, monkeypatch, line, times, end):
-    job = take("email,name\na@acme.example,Ann\n" + f"{line}\n" * times + end)
+def test_lines_with_unclosed_quotes_are_read_a_few_times_at_most(upload, monkeypatch, line, times, end):
+    job = upload("email,name\na@acme.example,Ann\n" + f"{line}\n" * times + end)
     read: list[int] = []
     reader = csv.reader
 
@@ -554,9 +556,9 @@ def test_quote_inside_a_cell_is_an_error_that_names_the_lines(load):
     assert Customer.objects.get().name == "Dan"
 
 
-def test_file_without_column_names_is_refused(take):
+def test_file_without_column_names_is_refused(upload):
     with pytest.raises(Refused, match="first line contains an email address"):
-        take("ann@acme.example,Ann\nbob@acme.example,Bob\n")
+        upload("ann@acme.example,Ann\nbob@acme.example,Bob\n")
 
 
 def test_invalid_first_address_in_a_list_is_an_error(load):
@@ -582,11 +584,11 @@ def test_trailing_separators_are_ignored(load):
     assert Customer.objects.get().name == "Ada"
 
 
-def test_endless_line_is_not_held_in_memory(take):
+def test_endless_line_is_not_held_in_memory(upload):
     big = b"email,name\n" + b"x" * 30_000_000
-    take(b"email\nx\n")
+    upload(b"email\nx\n")
 
-    job = take(big)
+    job = upload(big)
     csv_import.start_import(job, ImportState.CHECKING, targets=job.targets, tag=None, at=LATER)
     tracemalloc.start()
     csv_import.continue_import(job.pk, clock=lambda: LATER, until=FOREVER)
@@ -599,9 +601,9 @@ def test_endless_line_is_not_held_in_memory(take):
     assert most < 25_000_000
 
 
-def test_erasure_deletes_the_errors_that_quote_the_customer(take):
+def test_erasure_deletes_the_errors_that_quote_the_customer(upload):
     ann = CustomerFactory(user_id="7", email="ann@acme.example", name="Ann")
-    job = go(take("user_id,signed_up_at\n7,Ann@acme.example\n8,anna\n"), ImportState.CHECKING)
+    job = go(upload("user_id,signed_up_at\n7,Ann@acme.example\n8,anna\n"), ImportState.CHECKING)
 
     erase.erase(ann, at=LATER)
 
@@ -612,8 +614,8 @@ def test_erasure_deletes_the_errors_that_quote_the_customer(take):
 
 
 @pytest.mark.parametrize(("days", "left"), [(7, ImportState.CHECKED), (8, ImportState.CANCELLED)])
-def test_abandoned_file_is_deleted_after_a_week(take, days, left):
-    job = go(take("user_id\n1\n"), ImportState.CHECKING)
+def test_abandoned_file_is_deleted_after_a_week(upload, days, left):
+    job = go(upload("user_id\n1\n"), ImportState.CHECKING)
 
     csv_import.delete_old_files(at=LATER + timedelta(days=days))
 
@@ -621,9 +623,9 @@ def test_abandoned_file_is_deleted_after_a_week(take, days, left):
     assert (job.state, job.chunks.exists(), bool(job.sample)) == (left, *[left == ImportState.CHECKED] * 2)
 
 
-def test_errors_are_deleted_after_a_month_except_of_running_imports(take, load):
+def test_errors_are_deleted_after_a_month_except_of_running_imports(upload, load):
     done = load("email\nann\nada@acme.example\n")
-    waits = take("email\nann\n")
+    waits = upload("email\nann\n")
     csv_import.start_import(waits, ImportState.CHECKING, targets=waits.targets, tag=None, at=LATER)
 
     csv_import.delete_old_files(at=LATER + timedelta(days=30))

@@ -224,20 +224,6 @@ def test_password_reset_emails_are_limited(client):
     assert len(mail.outbox) == login.RESETS_BY_NAME
 
 
-def test_too_many_wrong_passwords_lock_the_login(client):
-    User.objects.create_user("grace", "grace@acme.example", PASSWORD, is_staff=True)
-
-    def log_in(password: str, name: str = "grace"):
-        return client.post("/admin/login/", {"username": name, "password": password})
-
-    for _ in range(login.FAILED_LOGINS_BY_NAME):
-        wrong = log_in("guess").content.decode()
-    assert "Please enter the correct" in wrong
-    assert "Too many attempts" in log_in(PASSWORD).content.decode()
-    with time_machine.travel(timezone.now() + timedelta(minutes=16)):
-        assert log_in(PASSWORD).status_code == 302
-
-
 def test_weak_password_is_refused(console, client, django_capture_on_commit_callbacks):
     grace = invited(console, django_capture_on_commit_callbacks)
 

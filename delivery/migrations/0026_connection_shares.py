@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('delivery', '0023_plain_task_names'),
+        ('delivery', '0025_match_state'),
     ]
 
     operations = [
