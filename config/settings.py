@@ -288,7 +288,8 @@ connections = {
 for name, given in connections.items():
     if not re.fullmatch(r"[1-9][0-9]{0,2}|1000", given):
         raise ImproperlyConfigured(f"{name} must be a whole number from 1 to 1000: {given}")
-EMAIL_CONNECTIONS, PUSH_CONNECTIONS = int(connections["EMAIL_CONNECTIONS"]), int(connections["PUSH_CONNECTIONS"])
+EMAIL_CONNECTIONS = int(connections["EMAIL_CONNECTIONS"])
+PUSH_CONNECTIONS = int(connections["PUSH_CONNECTIONS"])
 # How many records of one message a worker process claims at once. It has at most so many more in hand than connections.
 IN_FLIGHT = env.int("IN_FLIGHT", default=10)
 # The folder of the workers' journals, shared by the workers of one machine.
