@@ -43,14 +43,24 @@ class View:
 CURRENT_VIEW = View()
 
 
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """A compiled rule, also one of a segment: its attribute, operator and parsed value."""
+
+    attribute: Attribute
+    operator: Operator
+    value: Any
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """A compiled tree: a boolean SQL expression, its parameters by name, and the joins it needs."""
+    """A compiled tree: a boolean SQL expression, its parameters by name, the joins it needs, and its rules."""
 
     sql: str
     params: dict[str, Any]
     joins: str
     sees_company: bool
+    leaves: tuple[Leaf, ...]
 
     @property
     def match_expression(self) -> str:
@@ -87,6 +97,7 @@ class Compiler:
     summaries: dict[str, tuple[str, str]] = field(default_factory=dict)
     sees_company: bool = False
     asks_role: bool = False
+    leaves: list[Leaf] = field(default_factory=list)
 
     def compile(self, tree: Group) -> Condition:
         """Compile a tree. It matches only users unless the tree or a segment in it has a role rule (behaviour 4.4)."""
@@ -97,7 +108,9 @@ class Compiler:
             f" LEFT JOIN audiences_eventsummary {alias} ON {alias}.customer_id = c.id AND {alias}.name = {name}"
             for name, alias in self.summaries.values()
         )
-        return Condition(sql=sql, params=self.params, joins=joins, sees_company=self.sees_company)
+        return Condition(
+            sql=sql, params=self.params, joins=joins, sees_company=self.sees_company, leaves=tuple(self.leaves)
+        )
 
     def compile_group(self, group: Group) -> str:
         """Compile a group to a boolean expression in parentheses."""
@@ -117,6 +130,7 @@ class Compiler:
         if (attribute.kind, rule.operator) not in COMPILE:
             raise RuleError(f"“{attribute.label}” is {KIND_NAMES[attribute.kind]} now, so this rule no longer fits it.")
         value = read_value(rule.value, kind=attribute.kind, operator=rule.operator, label=attribute.label)
+        self.leaves.append(Leaf(attribute, rule.operator, value))
         if attribute.about is About.COMPANY:
             self.sees_company = True
         if attribute.kind is Kind.ROLE:

@@ -32,6 +32,10 @@ class Lock(IntEnum):
     CALLING_OFF = 7_210_012
     # Two workers that carry out one change of an attribute's kind (key: the change).
     KIND_CHANGE = 7_210_013
+    # Two workers that create the indexes on dates of rules. The second one leaves it to the first.
+    DATE_INDEXES = 7_210_014
+    # Two processes that match what has just changed. The second one leaves it to the first.
+    PROMPT_ROUND = 7_210_015
     # Two workers that fold changes into the kept counts.
     COUNTS = 7_210_020
     # Two requests that note refused names. The second one notes nothing.

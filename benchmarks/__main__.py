@@ -2,12 +2,16 @@
 
 import os
 import sys
+import tempfile
 from importlib import import_module
 
 from benchmarks import peers
 from config.postgres import embedded
 
-NAMES = ("matching", "ping", "email_speed", "memory", "outbound_list", "importing", "throttle", "peer_speed", "growth")
+NAMES = (
+    *("matching", "changes", "ping", "email_speed", "latency", "memory", "outbound_list", "importing", "throttle"),
+    *("peer_speed", "growth", "webhooks", "priority"),
+)
 
 
 def main(wanted: list[str]) -> int:
@@ -21,7 +25,8 @@ def main(wanted: list[str]) -> int:
         return 2
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     os.environ.pop("DATABASE_URL", None)  # Benchmarks empty their database, so they use the embedded one only.
-    with embedded.database("bench"):
+    with embedded.database("bench"), tempfile.TemporaryDirectory(prefix="bench-broker-") as broker:
+        os.environ |= {"BROKER_DIR": broker, "CELERY_BROKER_URL": ""}
         import django
         from django.core.management import call_command
 

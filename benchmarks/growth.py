@@ -25,7 +25,7 @@ from audiences.models import Integration, Tag, Workspace
 from benchmarks import document, importing, matching, ping, population
 from benchmarks.measure import Point, Row, ratio_row
 from benchmarks.ping import Asked
-from delivery.matching import forecast, ongoing
+from delivery.matching import forecast, ongoing, rounds
 from messaging import lifecycle
 from messaging.models import Message
 from outbound.composer import confirm
@@ -76,7 +76,7 @@ def operations(size: int) -> Iterator[tuple[str, Callable[[], float]]]:
     for number in range(MESSAGES):
         matching.live_message(rules(number))
         matching.live_message(rules(number), channel="in_app", format="chat")
-    ongoing.match_ongoing(at=timezone.now())
+    rounds.match_ongoing(at=timezone.now())
     yield ROUND, seconds_of_round
     yield from requests(size)
     yield from pages(size)
@@ -112,7 +112,7 @@ def seconds_of_first_match(message: Message) -> float:
 
 
 def seconds_of_round() -> float:
-    return seconds_of(lambda: ongoing.match_ongoing(at=timezone.now()))
+    return seconds_of(lambda: rounds.match_ongoing(at=timezone.now()))
 
 
 def requests(size: int) -> Iterator[tuple[str, Callable[[], float]]]:

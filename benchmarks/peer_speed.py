@@ -211,11 +211,17 @@ def sink(delay: int) -> Iterator[int]:
 
 def emails_taken(port: int) -> int:
     """Return the number of emails that the mail server has accepted."""
+    return mail_server_counts(port)[0]
+
+
+def mail_server_counts(port: int) -> tuple[int, int]:
+    """Return the numbers of emails that the mail server has accepted, and has begun and not answered."""
     with socket.create_connection(("127.0.0.1", port)) as talk, talk.makefile("rwb") as lines:
         lines.readline()
         lines.write(b"STAT\r\n")
         lines.flush()
-        return int(lines.readline().split()[1])
+        _, taken, unanswered = lines.readline().split()
+        return int(taken), int(unanswered)
 
 
 @contextmanager

@@ -45,7 +45,7 @@ TABLES = (
     "audiences_workspace audiences_customattribute audiences_tag audiences_company audiences_customer"
     " audiences_membership audiences_customertag audiences_companytag audiences_eventsummary audiences_event"
     " delivery_deliveryrecord delivery_count delivery_countchange delivery_tally"
-    " delivery_conversation delivery_conversationpart messaging_message"
+    " delivery_conversation delivery_conversationpart delivery_matchstate audiences_change messaging_message"
     " messaging_messageversion messaging_sender audiences_audience"
 )
 

@@ -83,7 +83,7 @@ def after_pauses() -> Row:
             lifecycle.pause(message)
             returned = sink.taken
             time.sleep(0.5)
-            late.append((sink.taken - returned) / (WORKERS * settings.IN_FLIGHT))
+            late.append((sink.taken - returned) / settings.EMAIL_CONNECTIONS)
             message_lifecycle.resume(Message.objects.get(pk=message.pk), at=timezone.now())
             message.refresh_from_db()
         over.set()
@@ -93,7 +93,7 @@ def after_pauses() -> Row:
         "handed over after a pause returned / may be in flight",
         late,
         at_most=1.0,
-        note=f"at most {max(late) * WORKERS * settings.IN_FLIGHT:.0f} mails, {PAUSES} pauses, {WORKERS} workers",
+        note=f"at most {max(late) * settings.EMAIL_CONNECTIONS:.0f} mails, {PAUSES} pauses, {WORKERS} workers",
     )
 
 

@@ -281,7 +281,7 @@ def run() -> int:
             "BROKER_DIR": str(folder / "broker"),
             "FLIGHTS_DIR": str(folder / "in-hand"),
             "WORKER_CONCURRENCY": "1",
-            "IN_FLIGHT": str(LIMIT),
+            "EMAIL_CONNECTIONS": str(LIMIT),
         }
         (folder / "broker").mkdir()
         server = embedded.SERVERS["bench"]
@@ -308,7 +308,7 @@ def report(troubles: list[Trouble], found: dict[str, int], *, took: float) -> No
     result = [f"| {what} | {number:,} |" for what, number in found.items()]
     text = (
         "# Trial\n\n`make trial` writes this page: the results of a real worker while everything around it fails.\n\n"
-        f"{EMAILS:,} emails, {KILLS} kills, seed {SEED}, IN_FLIGHT {LIMIT}; {took:.0f} seconds.\n\n"
+        f"{EMAILS:,} emails, {KILLS} kills, seed {SEED}, {LIMIT} connections; {took:.0f} seconds.\n\n"
         "| result | emails |\n|---|---:|\n" + "\n".join(result) + "\n\n" + "\n".join(table) + "\n\n"
         "*Lost*: recorded as sent but not accepted by the mail server, or recorded as failed but accepted.\n"
         "*Repeated*: accepted more than once. *Uncertain*: the result cannot be known, so only staff send\n"
@@ -318,7 +318,7 @@ def report(troubles: list[Trouble], found: dict[str, int], *, took: float) -> No
     print(text)
     DOCS.mkdir(exist_ok=True)
     (DOCS / "trial.md").write_text(text)
-    facts = {"seed": SEED, "emails": EMAILS, "kills": KILLS, "in_flight": LIMIT, "seconds": round(took, 1)}
+    facts = {"seed": SEED, "emails": EMAILS, "kills": KILLS, "connections": LIMIT, "seconds": round(took, 1)}
     as_json = {**facts, "found": found, "troubles": [asdict(each) for each in troubles]}
     (DOCS / "trial.json").write_text(json.dumps(as_json, indent=1) + "\n")
 

@@ -1,8 +1,10 @@
 """The Celery application: `celery -A config worker` and `celery -A config beat`, each a process of its own."""
 
 import os
+from typing import Any
 
 from celery import Celery, signals
+from kombu import Queue
 from kombu.transport import TRANSPORT_ALIASES
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
@@ -12,6 +14,18 @@ app = Celery("outbound")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["delivery"])
 
+# A worker serves all queues unless it is started with -Q, and the queue of version 0.2 for one release.
+QUEUES: dict[str, tuple[str, ...]] = {
+    "sending": ("hand_over_due", "help_hand_over", "forward_answers"),
+    "matching": ("match_ongoing_messages", "match_message", "launch_message", "sweep"),
+    "bulk": ("go_on_importing", "change_kind", "work_off_jobs", "forget_old"),
+    "webhooks": ("tell_subscribers",),
+}
+OLD_QUEUE = "celery"
+app.conf.task_default_queue = OLD_QUEUE
+app.conf.task_queues = [Queue(name) for name in (*QUEUES, OLD_QUEUE)]
+app.conf.task_routes = {f"delivery.tasks.{task}": {"queue": queue} for queue, tasks in QUEUES.items() for task in tasks}
+
 
 @signals.worker_ready.connect
 @signals.beat_init.connect
@@ -20,6 +34,23 @@ def start_alarm_thread(**_options: object) -> None:
     from config import alarm_thread
 
     alarm_thread.start_thread()
+
+
+@signals.celeryd_after_setup.connect
+def reserve_process(instance: Any, **_options: object) -> None:
+    """Keep a process free for sending, in a worker that serves the other queues too."""
+    from delivery import reservation
+
+    if set(QUEUES) <= set(instance.app.amqp.queues.consume_from):
+        reservation.reserve(instance.concurrency)
+
+
+@signals.worker_ready.connect
+def start_change_thread(**_options: object) -> None:
+    """Match what has just changed, in every worker. Its pool may be busy with long tasks."""
+    from config import change_thread
+
+    change_thread.start_thread()
 
 
 @signals.worker_shutting_down.connect

@@ -280,7 +280,13 @@ if FCM_CREDENTIALS and find_spec("firebase_admin") is None:
 FCM_URL = env.str("FCM_URL", default="https://fcm.googleapis.com").rstrip("/")
 PUSH_TIMEOUT = env.int("PUSH_TIMEOUT", default=15)
 
-# How many records a worker process sends between two commits: at most this many are uncertain if it dies.
+# How many connections all worker processes together keep to the mail server or ESP, and to Firebase.
+for name in ("EMAIL_CONNECTIONS", "PUSH_CONNECTIONS"):
+    given = env.str(name, default="20")
+    if not re.fullmatch(r"[1-9][0-9]{0,2}|1000", given):
+        raise ImproperlyConfigured(f"{name} must be a whole number from 1 to 1000: {given}")
+    vars()[name] = int(given)
+# How many records of one message a worker process claims at once. It has at most so many more in hand than connections.
 IN_FLIGHT = env.int("IN_FLIGHT", default=10)
 # The folder of the workers' journals, shared by the workers of one machine.
 FLIGHTS_DIR = env.str("FLIGHTS_DIR", default=str(DATA_DIR / "in-hand"))
@@ -301,13 +307,17 @@ CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_BROKER_CONNECTION_TIMEOUT = 2
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", default=2)
+# One is for sending, one for webhooks while subscribers take long to answer, and two for everything else.
+CELERY_WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", default=4)
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
 CELERY_BEAT_MAX_LOOP_INTERVAL = 5
 # Store the time of each run at once, not every few minutes: the alarm for a missing beat reads it.
 CELERY_BEAT_SYNC_EVERY = 1
+
+# Whether hourly rounds judge only customers who changed; if off, every round judges everyone.
+CHANGE_DRIVEN_MATCHING = env.bool("CHANGE_DRIVEN_MATCHING", default=True)
 
 # Seconds without beat, without a sweep, and with due records that are not sent, before an alarm and a 503 of /healthz;
 # seconds between two checks; seconds without the problem before an alarm ends.

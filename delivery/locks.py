@@ -58,6 +58,19 @@ def round_lock(message: Message) -> Iterator[bool]:
 
 
 @contextmanager
+def prompt_round_lock() -> Iterator[bool]:
+    """Hold the lock of a prompt round during the block. Yield False if another process runs one."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s)", [Lock.PROMPT_ROUND])
+        mine = bool(cursor.fetchone()[0])
+        try:
+            yield mine
+        finally:
+            if mine:
+                cursor.execute("SELECT pg_advisory_unlock(%s)", [Lock.PROMPT_ROUND])
+
+
+@contextmanager
 def batch_lock(message: Message) -> Iterator[bool]:
     """Hold the shared lock of a batch. Yield False if the message is being paused."""
     with message_lock(message, Lock.BATCH, lock="advisory_lock_shared") as mine:

@@ -10,14 +10,19 @@ from typing import Any
 
 
 class ThreadState(threading.local):
-    """Channels and journal of one thread. Two threads on one connection would mix up their emails."""
+    """Channels of one thread. Two threads on one connection would mix up their emails."""
 
     def __init__(self) -> None:
         self.channels: dict[str, Any] = {}
-        self.journal: Any = None
 
 
 thread = ThreadState()
+# Journals of batches that were settled, for the next batches (sending.journal).
+free_journals: list[Any] = []
+# The errors of the last emails in a row that got no answer (channels.email).
+lost_emails: list[str] = []
+# The logins to Firebase, by credentials (channels.firebase).
+firebase_apps: dict[str, Any] = {}
 # Live messages, compiled, by database (eligibility.live_messages).
 live_messages: dict[str, Any] = {}
 # Compiled copies by version and tracking, the oldest first (rendering).
@@ -28,26 +33,37 @@ versions_with_stored_links: set[int] = set()
 stop_signals: list[int] = []
 # One byte that a process shares with its forks: a Celery worker tells its pool to stop (shutdown).
 shared_stop_flag = mmap.mmap(-1, 1)
+# The places for tasks other than sending, and the moments at which tasks asked for one, both shared with the forks;
+# None outside a worker that serves all queues (reservation).
+places: Any = None
+place_count = 0
+waiting_marks: Any = None
 # Until then, by `time.monotonic`, no task is queued, as the broker could not be reached (tasks).
 broker_retry_at = 0.0
 
 
 def close_channels() -> None:
-    """Close the channels and remove the journal of this thread."""
+    """Close the channels and remove the journals that no batch uses."""
     while thread.channels:
         thread.channels.popitem()[1].close()
-    journal, thread.journal = thread.journal, None
-    if journal is not None:
-        journal.close()
+    while free_journals:
+        free_journals.pop().close()
+    while firebase_apps:
+        # The library is imported only if there is one.
+        import firebase_admin
+
+        firebase_admin.delete_app(firebase_apps.popitem()[1])
 
 
 def reset() -> None:
     """Start again as a new process does."""
-    global broker_retry_at
+    global broker_retry_at, places, place_count, waiting_marks
     close_channels()
+    lost_emails.clear()
     live_messages.clear()
     renderings.clear()
     versions_with_stored_links.clear()
     stop_signals.clear()
     shared_stop_flag[0] = 0
+    places, place_count, waiting_marks = None, 0, None
     broker_retry_at = 0.0

@@ -2,18 +2,21 @@
 
 import logging
 import time
+from collections.abc import Callable
 from datetime import timedelta
+from functools import wraps
+from typing import ParamSpec
 
-from celery import shared_task
+from celery import current_app, shared_task
 from django.utils import timezone
 
 from audiences import intake
 from audiences.intake import csv_import
-from delivery import metrics, process, shutdown
+from delivery import metrics, process, reservation, shutdown
 from delivery.conversations import answer_emails, threads
 from delivery.maintenance import attribute_kinds, retention
 from delivery.maintenance import sweep as maintenance_sweep
-from delivery.matching import launch_job, ongoing
+from delivery.matching import date_indexes, launch_job, ongoing, rounds
 from delivery.monitoring import health
 from delivery.sending import dispatcher as sending_dispatcher
 from delivery.webhooks import dispatcher
@@ -24,22 +27,52 @@ log = logging.getLogger(__name__)
 # How long one task runs before it makes room for others; the next nudge or sweep continues. Longer than a minute, so
 # that the next sweep comes before it ends.
 TASK_TIME_LIMIT = timedelta(seconds=65)
+# How long an import runs before it looks for tasks that wait.
+SHORT_STEP = timedelta(seconds=1)
+# How long a process helps with a backlog at a time. While it lasts, the dispatchers ask again.
+HELP_TIME_LIMIT = timedelta(seconds=5)
 # How long the daily task runs; the next day continues.
 RETENTION_TIME_LIMIT = timedelta(hours=1)
 # In seconds. An unreachable broker is not tried again sooner, so that not every request waits for it.
 BROKER_RETRY_INTERVAL = 10.0
 
 
+P = ParamSpec("P")
+
+
+def in_turn(run: Callable[P, None]) -> Callable[P, None]:
+    """Run a task if the worker has a place for it, else queue it again: one process is reserved for sending."""
+
+    @wraps(run)
+    def wrapper(*args: P.args, **later: P.kwargs) -> None:
+        with reservation.place() as is_free:
+            if is_free:
+                return run(*args, **later)
+        task = current_app.tasks[f"{run.__module__}.{run.__name__}"]
+        if reservation.mark_waiting(f"{task.name} {args}", asks_again="asks_again" in later):
+            enqueue_task(task, *args, asks_again=True)
+        return None
+
+    return wrapper
+
+
 @shared_task
+@in_turn
 def match_ongoing_messages(**_later: object) -> None:
     """Match every live ongoing email and push, then send. Every hour."""
-    ongoing.match_ongoing(at=timezone.now())
+    rounds.match_ongoing(at=timezone.now())
     enqueue_dispatch()
+    date_indexes.update_indexes()
 
 
 @shared_task
+@in_turn
 def match_message(message_id: int, **_later: object) -> None:
     """Match one ongoing message: its first round, or the one after it was resumed."""
+    match_and_dispatch(message_id)
+
+
+def match_and_dispatch(message_id: int) -> None:
     message = Message.objects.live().filter(pk=message_id).first()
     if message is not None:
         ongoing.match(message, at=timezone.now())
@@ -47,21 +80,27 @@ def match_message(message_id: int, **_later: object) -> None:
 
 
 @shared_task
+@in_turn
 def launch_message(message_id: int, **_later: object) -> None:
     """Set a message with a large audience live, or send it to the rest."""
     launch_job.launch(message_id, at=timezone.now())
-    match_message(message_id)
+    match_and_dispatch(message_id)
     enqueue_dispatch()
 
 
 @shared_task
+@in_turn
 def go_on_importing(import_id: int, **_later: object) -> None:
     """Continue a CSV import for a while, then make room for other tasks."""
-    if csv_import.continue_import(import_id, clock=timezone.now, until=timezone.now() + TASK_TIME_LIMIT):
-        enqueue_import(import_id)
+    may_continue = turn()
+    while csv_import.continue_import(import_id, clock=timezone.now, until=timezone.now() + SHORT_STEP):
+        if not may_continue():
+            enqueue_import(import_id)
+            return
 
 
 @shared_task
+@in_turn
 def change_kind(change_id: int, **_later: object) -> None:
     """Change the kind of an attribute that many customers have."""
     attribute_kinds.apply_change(change_id, at=timezone.now())
@@ -70,7 +109,17 @@ def change_kind(change_id: int, **_later: object) -> None:
 @shared_task
 def hand_over_due(**_later: object) -> None:
     """Send due records."""
-    sending_dispatcher.dispatch(clock=timezone.now, until=timezone.now() + TASK_TIME_LIMIT)
+    sending_dispatcher.dispatch(
+        clock=timezone.now, until=timezone.now() + TASK_TIME_LIMIT, ask_for_another=enqueue_help
+    )
+
+
+@shared_task
+def help_hand_over(**_later: object) -> None:
+    """Help to send a backlog for a moment, beside other dispatchers, so that other tasks get their turn."""
+    sending_dispatcher.dispatch(
+        clock=timezone.now, until=timezone.now() + HELP_TIME_LIMIT, ask_for_another=enqueue_help
+    )
 
 
 @shared_task
@@ -93,15 +142,19 @@ def sweep(**_later: object) -> None:
 
 
 @shared_task
+@in_turn
 def forget_old(**_later: object) -> None:
     """Delete data whose retention has ended. Once a day."""
     at = timezone.now()
-    until = at + RETENTION_TIME_LIMIT
+    may_continue = turn(RETENTION_TIME_LIMIT)
     csv_import.delete_old_files(at=at)
-    retention.delete_expired(at=at, go_on=lambda: timezone.now() < until and not shutdown.is_requested())
+    retention.delete_expired(at=at, go_on=may_continue)
+    if not may_continue() and timezone.now() < at + RETENTION_TIME_LIMIT and not shutdown.is_requested():
+        enqueue_task(forget_old)
 
 
 @shared_task
+@in_turn
 def tell_subscribers(**_later: object) -> None:
     """Deliver outgoing webhooks."""
     dispatcher.dispatch(clock=timezone.now, until=timezone.now() + TASK_TIME_LIMIT)
@@ -114,15 +167,30 @@ def forward_answers(**_later: object) -> None:
 
 
 @shared_task
+@in_turn
 def work_off_jobs(**_later: object) -> None:
-    """Process bulk jobs."""
-    until = timezone.now() + TASK_TIME_LIMIT
-    intake.process_jobs(clock=timezone.now, go_on=lambda: timezone.now() < until and not shutdown.is_requested())
+    """Process bulk jobs for a while, then make room for other tasks."""
+    may_continue = turn()
+    intake.process_jobs(clock=timezone.now, go_on=may_continue)
+    if not may_continue() and not shutdown.is_requested():
+        enqueue_bulk_jobs()
+
+
+def turn(limit: timedelta = TASK_TIME_LIMIT) -> Callable[[], bool]:
+    """Return the question whether a task may go on: its time is not up, and no task waits that goes first."""
+    until = timezone.now() + limit
+    mine = reservation.Turn(lambda: health.oldest_due(at=timezone.now()) is not None)
+    return lambda: timezone.now() < until and not shutdown.is_requested() and mine.may_continue()
 
 
 def enqueue_dispatch() -> None:
     """Queue the sending of due records. If the broker is down, the minute sweep does it."""
     enqueue_task(hand_over_due)
+
+
+def enqueue_help() -> None:
+    """Queue one more dispatcher, for a worker process that is free."""
+    enqueue_task(help_hand_over)
 
 
 def enqueue_match(message: Message) -> None:
@@ -154,12 +222,16 @@ def enqueue_kind_change(change_id: int) -> None:
     enqueue_task(change_kind, change_id)
 
 
-def enqueue_task(task: object, *args: object) -> None:
-    """Queue a task. Its work is committed already, so an unreachable broker neither raises nor delays the caller."""
+def enqueue_task(task: object, *args: object, asks_again: bool = False) -> None:
+    """Queue a task, or queue it again because it found no place in its worker.
+
+    Its work is committed already, so an unreachable broker neither raises nor delays the caller.
+    """
     if time.monotonic() < process.broker_retry_at:
         return
     try:
-        task.apply_async(args, retry=False, expires=3600)  # type: ignore[attr-defined]
+        again = {"kwargs": {"asks_again": True}, "countdown": reservation.ASK_INTERVAL} if asks_again else {}
+        task.apply_async(args, retry=False, expires=3600, **again)  # type: ignore[attr-defined]
     except Exception:
         process.broker_retry_at = time.monotonic() + BROKER_RETRY_INTERVAL
         log.warning("the broker cannot be reached; the minute sweep takes over", exc_info=True)

@@ -43,6 +43,7 @@ def duplicate(
             audience=Audience.objects.create(rules=message.audience.rules),
             window=message.window,
             window_zone=message.window_zone,
+            checking=message.checking,
             same_inbox_once=message.same_inbox_once,
             created_by=by,
         )

@@ -4,6 +4,8 @@ from typing import Self
 
 from django.db import models
 
+from audiences import change_log
+
 
 class CompanyQuerySet(models.QuerySet["Company"]):
     def present(self) -> Self:
@@ -36,6 +38,7 @@ class Company(models.Model):
     class Meta:
         verbose_name_plural = "companies"
         constraints = [models.CheckConstraint(name="company_id_is_not_empty", condition=~models.Q(company_id=""))]
+        triggers = change_log.company_triggers()
 
     def __str__(self) -> str:
         return self.name or self.company_id
@@ -50,6 +53,11 @@ class Membership(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(name="member_once", fields=("customer", "company"))]
+        triggers = change_log.row_triggers(
+            # The number of users is a fact of the company, so other members change too.
+            bits=str(change_log.BIT["membership"] | change_log.BIT["company.user_count"]),
+            of=("customer_id", "company_id"),
+        )
 
     def __str__(self) -> str:
         return f"{self.customer} at {self.company}"

@@ -7,6 +7,8 @@ from typing import Self
 from django.conf import settings
 from django.db import models
 
+from audiences import change_log
+
 
 class Role(models.TextChoices):
     """A user is identified by user_id or email; a lead wrote or visited without either."""
@@ -111,6 +113,7 @@ class Customer(models.Model):
                 models.F("last_seen_at").desc(nulls_last=True), models.F("id").desc(), name="customer_seen_last"
             ),
         ]
+        triggers = change_log.customer_triggers()
 
     def __str__(self) -> str:
         return self.name or self.email or self.user_id or f"{self.get_role_display()} {self.pk}"
@@ -160,6 +163,9 @@ class Device(models.Model):
     retired_at = models.DateTimeField(null=True, blank=True)
 
     objects = DeviceQuerySet.as_manager()
+
+    class Meta:
+        triggers = change_log.row_triggers("retired_at", bits=str(change_log.BIT["device"]))
 
     def __str__(self) -> str:
         return f"{self.get_platform_display()} of {self.customer}"

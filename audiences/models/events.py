@@ -5,6 +5,8 @@ from typing import Self
 import pgtrigger
 from django.db import models
 
+from audiences import change_log
+
 
 class Event(models.Model):
     """An event of a customer. The same name in the same second is the same event (wire 5.12)."""
@@ -66,6 +68,7 @@ class EventSummary(models.Model):
         ]
         indexes = [models.Index(name="event_summary_name", fields=("name",))]
         triggers = [
+            *change_log.row_triggers("name", "count", "first_at", "last_at", bits=change_log.EVENT_BIT),
             pgtrigger.Trigger(
                 name="event_name_is_listed",
                 level=pgtrigger.Statement,
@@ -80,7 +83,7 @@ class EventSummary(models.Model):
                 GROUP BY name ORDER BY name ON CONFLICT DO NOTHING;
                 RETURN NULL;
                 """,
-            )
+            ),
         ]
 
     def __str__(self) -> str:

@@ -3,6 +3,8 @@
 from django.db import models
 from django.db.models.functions import Lower
 
+from audiences import change_log
+
 
 class Tag(models.Model):
     """A tag. Names are unique regardless of case."""
@@ -30,6 +32,7 @@ class CustomerTag(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(name="customer_tagged_once", fields=("customer", "tag"))]
+        triggers = change_log.row_triggers("tag_id", bits=str(change_log.BIT["tag"]))
 
     def __str__(self) -> str:
         return f"{self.tag} on {self.customer}"
@@ -44,6 +47,7 @@ class CompanyTag(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(name="company_tagged_once", fields=("company", "tag"))]
+        triggers = change_log.row_triggers("tag_id", bits=str(change_log.BIT["company.tag"]), of=("company_id",))
 
     def __str__(self) -> str:
         return f"{self.tag} on {self.company}"

@@ -2,7 +2,7 @@
 
 It prints its port, accepts every email until SIGTERM, then prints their number. It writes the Message-IDs to FILE, one
 per line. `--delay` holds back each answer, as a distant server does; commands that arrive together are answered
-together. The answer to the command STAT is the number of emails so far.
+together. The answer to the command STAT is the number of emails so far, and of those begun and not answered.
 """
 
 import argparse
@@ -31,6 +31,12 @@ class Sink:
         self.record = record
         self.delay = delay
         self.emails = 0
+        # Emails begun, by MAIL, and those whose text was answered.
+        self.begun = self.answered = 0
+
+    def statistics(self) -> bytes:
+        """Return the numbers of emails so far, and of those begun and not answered."""
+        return b"250 %d %d\r\n" % (self.emails, self.begun - self.answered)
 
     def count_email(self, received: bytes, start: int, end: int) -> None:
         """Count the email between these offsets."""
@@ -56,13 +62,14 @@ class Conversation(asyncio.Protocol):
         if self.waiting:
             data = self.waiting + data
         replies = []
-        start = 0
+        start = texts = 0
         while True:
             if self.in_text:
                 end = data.find(END_OF_TEXT, start)
                 if end < 0:
                     break
                 self.sink.count_email(data, start, end)
+                texts += 1
                 self.in_text = False
                 start = end + len(END_OF_TEXT)
                 replies.append(OK)
@@ -73,13 +80,20 @@ class Conversation(asyncio.Protocol):
                 verb = data[start : start + 4].upper()
                 self.in_text = verb == b"DATA"
                 start = end + 2
-                replies.append(b"250 %d\r\n" % self.sink.emails if verb == b"STAT" else REPLIES.get(verb, OK))
+                self.sink.begun += verb == b"MAIL"
+                replies.append(self.sink.statistics() if verb == b"STAT" else REPLIES.get(verb, OK))
         self.waiting = data[start:]
         if replies and self.sink.delay:
             # Equal delays keep the order of the answers.
-            asyncio.get_running_loop().call_later(self.sink.delay, self.transport.write, b"".join(replies))
+            asyncio.get_running_loop().call_later(self.sink.delay, self.answer, b"".join(replies), texts)
         elif replies:
-            self.transport.write(b"".join(replies))
+            self.answer(b"".join(replies), texts)
+
+    def answer(self, replies: bytes, texts: int) -> None:
+        """Write replies, which answer so many texts of emails, if the client is still there."""
+        if not self.transport.is_closing():
+            self.transport.write(replies)
+            self.sink.answered += texts
 
 
 async def serve(record: TextIO | None, *, delay: float) -> int:

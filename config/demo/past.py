@@ -134,7 +134,7 @@ def settle_one_off(message: Message, chance: random.Random) -> None:
     claim = uuid4()
     waiting.mark_sending(claim=claim, until=began + timedelta(hours=1))
     with prepared() as cursor:
-        settle.settle_sent(cursor, dict.fromkeys(keys, ""), claim=claim, at=began)
+        settle.settle_sent(cursor, [(pk, "", claim) for pk in keys], at=began)
     gone = DeliveryRecord.objects.filter(pk__in=keys)
     gone.update(version=message.version)
     records = list(gone.select_related("customer"))

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 
 from delivery.channels.base import (
-    BatchChannel,
     Channel,
     ChannelDown,
+    ConnectionRefused,
+    DeviceChannel,
     Envelope,
     NoReachableDevice,
     NoSuchMailbox,
+    NotingChannel,
     Rejected,
     SenderRefused,
     Unavailable,
@@ -25,12 +27,14 @@ CHANNELS: dict[Name, Callable[[], Channel]] = {
 
 __all__ = [
     "CHANNELS",
-    "BatchChannel",
     "Channel",
     "ChannelDown",
+    "ConnectionRefused",
+    "DeviceChannel",
     "Envelope",
     "NoReachableDevice",
     "NoSuchMailbox",
+    "NotingChannel",
     "Rejected",
     "SenderRefused",
     "Unavailable",

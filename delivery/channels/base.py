@@ -1,6 +1,6 @@
 """The interface of channels: the envelope, and the exceptions for its answers (behaviour 5, "A channel")."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol, runtime_checkable
@@ -53,6 +53,10 @@ class ChannelDown(Unavailable):
     """The channel takes nothing right now; the copy is not at fault."""
 
 
+class ConnectionRefused(ChannelDown):
+    """The server takes no further connection, or ends this one; other connections may go on."""
+
+
 class SenderRefused(Unavailable):
     """The sender is refused right now, so every copy of the message would get the same answer."""
 
@@ -74,8 +78,16 @@ Answers = Mapping[str, Answer]
 
 
 @runtime_checkable
-class BatchChannel(Channel, Protocol):
-    """A channel that takes several copies at once, each for several addresses."""
+class NotingChannel(Channel, Protocol):
+    """A channel that prepares and connects before it sends, and tells when the first byte is about to leave."""
 
-    def send_all(self, envelopes: Sequence[Envelope]) -> list[Answers]:
-        """Send the copies. Return the answers by address, one mapping for each envelope; never raise."""
+    def send_noting(self, envelope: Envelope, *, begins: Callable[[], object]) -> str:
+        """Send one copy as `send` does, and call `begins` just before it may reach the server."""
+
+
+@runtime_checkable
+class DeviceChannel(Channel, Protocol):
+    """A channel whose copies each go to several addresses, with an answer for each address."""
+
+    def send_to_each(self, envelope: Envelope) -> Answers:
+        """Send one copy to each of its addresses. Return the answers by address; never raise."""

@@ -40,6 +40,10 @@ NOT_THIS_SENDER = re.compile(
 # Too large, or an unknown parameter: about this email, not about the sender.
 OF_THE_MAIL = {552, 555}
 TOO_LARGE = re.compile(r"\b5\.(?:2\.3|3\.4)\b")
+TOO_MANY_CONNECTIONS = re.compile(
+    r"too many (?:[\w.-]+ ){0,3}(?:connections|sessions)|(?:maximum|limit)\b[^.]{0,40}\b(?:connections|sessions)",
+    re.IGNORECASE,
+)
 
 
 def refuses_the_sender(code: int, words: str) -> bool:
@@ -76,3 +80,8 @@ def text_says_no_such_mailbox(words: str) -> bool:
     if code is not None and code[1] not in REFUSING:
         return False
     return bool(NO_SUCH_MAILBOX_TEXT.search(words)) and not POLICY_TEXT.search(words)
+
+
+def says_too_many_connections(words: str) -> bool:
+    """Return whether a server says that it has too many connections of ours."""
+    return bool(TOO_MANY_CONNECTIONS.search(words))

@@ -1,25 +1,41 @@
 """Email channel, through Django's mail API: SMTP by default, or an ESP's back-end.
 
-One connection stays open across copies. A refusal is interpreted by how far the email got: before the text was sent,
-nothing was accepted; after it, only an answer tells (behaviour 4.13).
+Each object keeps one connection open across copies, for one thread. A refusal is interpreted by how far the email got:
+before the text was sent, nothing was accepted; after it, only an answer tells (behaviour 4.13).
 """
 
 import re
 import smtplib
+from collections.abc import Callable
 from email.errors import MessageError
 
 from anymail.exceptions import AnymailError
 from django.core import mail
 from django.core.mail.backends.base import BaseEmailBackend
 
+from delivery import process
 from delivery.channels import esp
-from delivery.channels.base import ChannelDown, Envelope, NoSuchMailbox, Rejected, SenderRefused, Unavailable
-from delivery.channels.bounce_rules import names_the_sender, refuses_the_sender, says_no_such_mailbox
+from delivery.channels.base import (
+    ChannelDown,
+    ConnectionRefused,
+    Envelope,
+    NoSuchMailbox,
+    Rejected,
+    SenderRefused,
+    Unavailable,
+)
+from delivery.channels.bounce_rules import (
+    names_the_sender,
+    refuses_the_sender,
+    says_no_such_mailbox,
+    says_too_many_connections,
+)
 from delivery.channels.mime import Mail, mailbox
 from delivery.channels.smtp import Closing, NotBegun
 
-# Replies about the server or our login, not about the copy: closing, out of sequence, login refused.
-ABOUT_THE_SERVER = {421, 432, 454, 503, 530, 534, 535, 538}
+# Replies about the server or our login, not about the copy: closing, out of sequence, login refused. The first concerns
+# this connection only.
+ABOUT_THE_SERVER = {421: ConnectionRefused, **dict.fromkeys((432, 454, 503, 530, 534, 535, 538), ChannelDown)}
 # After so many unanswered copies in a row the next is not begun: each costs a timeout.
 MAX_LOST_IN_A_ROW = 2
 # Line breaks of every kind (the email package folds at more than CR and LF) and other characters illegal in headers.
@@ -32,16 +48,21 @@ class Email:
 
     def __init__(self) -> None:
         self.connection: BaseEmailBackend | None = None
-        # The errors of the last copies in a row that got no answer.
-        self.lost: list[str] = []
 
     def send(self, envelope: Envelope) -> str:
         """Send one email. Return the provider's id for it, by SMTP the Message-ID."""
+        return self.send_noting(envelope, begins=lambda: None)
+
+    def send_noting(self, envelope: Envelope, *, begins: Callable[[], object]) -> str:
+        """Send one email, and call `begins` once it is built and the connection is open."""
         message = mail_of(envelope)
-        if len(self.lost) >= MAX_LOST_IN_A_ROW:
-            words, self.lost = self.lost[-1], []
-            raise ChannelDown(f"The mail server does not answer: {words}")
-        if self.connection is not None:
+        if len(unanswered := process.lost_emails.copy()) >= MAX_LOST_IN_A_ROW:
+            process.lost_emails.clear()
+            raise ChannelDown(f"The mail server does not answer: {unanswered[-1]}")
+        is_used = self.connection is not None
+        self.open_connection()
+        begins()
+        if is_used:
             try:
                 return self.send_once(message)
             except NotBegun:
@@ -51,7 +72,7 @@ class Email:
             return self.send_once(message)
         except Closing as closing:
             self.close()
-            raise ChannelDown(f"The mail server is closing: {printable(str(closing))}") from closing
+            raise ConnectionRefused(f"The mail server is closing: {printable(str(closing))}") from closing
         except NotBegun as lost:
             self.drop_connection(lost)
             raise Unavailable(f"The mail server was lost: {printable(str(lost))}") from lost
@@ -65,14 +86,14 @@ class Email:
         except NotBegun:
             raise
         except smtplib.SMTPRecipientsRefused as refused:
-            self.lost = []
+            process.lost_emails.clear()
             first = next(iter(refused.recipients.values()))
             raise self.refusal(*first, of_recipient=True, sender=sender) from refused
         except smtplib.SMTPSenderRefused as refused:
-            self.lost = []
+            process.lost_emails.clear()
             raise self.refusal(refused.smtp_code, refused.smtp_error, of_recipient=False, sender=sender) from refused
         except smtplib.SMTPDataError as refused:
-            self.lost = []
+            process.lost_emails.clear()
             raise self.refusal(refused.smtp_code, refused.smtp_error, of_recipient=True, sender=sender) from refused
         except smtplib.SMTPNotSupportedError as refused:
             raise Rejected(f"The mail server does not support a feature that this email needs: {refused}") from refused
@@ -81,12 +102,12 @@ class Email:
             if meaning is None:
                 self.drop_connection(wrong)
                 raise
-            self.lost = []
+            process.lost_emails.clear()
             raise type(meaning)(printable(str(meaning))) from wrong
         except Exception as lost:
             self.drop_connection(lost)
             raise
-        self.lost = []
+        process.lost_emails.clear()
         return id_of(message)
 
     def refusal(self, code: int, words: bytes | str, *, of_recipient: bool, sender: str) -> Rejected | Unavailable:
@@ -94,7 +115,10 @@ class Email:
         said = f"{code} {printable(words.decode(errors='replace') if isinstance(words, bytes) else words)}".strip()
         if code in ABOUT_THE_SERVER:
             self.close()
-            return ChannelDown(f"The mail server refuses us: {said}")
+            return ABOUT_THE_SERVER[code](f"The mail server refuses us: {said}")
+        if code < 500 and says_too_many_connections(said):
+            self.close()
+            return ConnectionRefused(f"The mail server refuses us: {said}")
         if code < 500:
             return Unavailable(said)
         if names_the_sender(said, sender) or (not of_recipient and refuses_the_sender(code, said)):
@@ -103,7 +127,7 @@ class Email:
 
     def drop_connection(self, reason: Exception) -> None:
         """Close the connection, as its state is unknown."""
-        self.lost.append(printable(f"{type(reason).__name__}: {reason}"))
+        process.lost_emails.append(printable(f"{type(reason).__name__}: {reason}"))
         self.close()
 
     def open_connection(self) -> BaseEmailBackend:
@@ -114,7 +138,7 @@ class Email:
                 self.connection.open()
             except Exception as down:  # No server, login refused, no such back-end: nothing has left.
                 self.close()
-                raise ChannelDown(f"The mail server cannot be reached: {printable(str(down))}") from down
+                raise ConnectionRefused(f"The mail server cannot be reached: {printable(str(down))}") from down
         return self.connection
 
     def close(self) -> None:

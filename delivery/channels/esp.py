@@ -18,13 +18,14 @@ from requests.exceptions import ConnectionError as NoConnection
 from requests.exceptions import ConnectTimeout, InvalidURL, MissingSchema, ProxyError, SSLError
 from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 
-from delivery.channels.base import ChannelDown, NoSuchMailbox, Rejected, SenderRefused, Unavailable
+from delivery.channels.base import ChannelDown, ConnectionRefused, NoSuchMailbox, Rejected, SenderRefused, Unavailable
 from delivery.channels.bounce_rules import says_no_such_mailbox, says_not_this_sender
 from delivery.channels.mime import Mail
 
 # Answers about our account or the provider, not about the email: no key, no credit, unknown domain of the sender; too
 # many requests, out of service. The next email would get the same answer, so none is tried for a moment.
-NOT_NOW = {401, 402, 403, 404, 407, 429, 503, 509}
+NOT_NOW = {401, 402, 403, 404, 407, 503, 509}
+TOO_MANY_REQUESTS = 429
 # These may also concern the sender of this message only.
 OF_THE_SENDER = {400, 401, 403, 422}
 TRY_LATER = {408, 423, 425, 500, 507}
@@ -61,10 +62,12 @@ def meaning_of(error: AnymailError) -> Rejected | Unavailable | None:
     if not isinstance(error, AnymailAPIError):
         return None
     if error.status_code is None:
-        down = ChannelDown(f"The provider cannot be reached: {error_text(error)}")
+        down = ConnectionRefused(f"The provider cannot be reached: {error_text(error)}")
         return down if has_not_left(error.__cause__) else None
     if error.status_code in OF_THE_SENDER and says_not_this_sender(error_text(error)):
         return SenderRefused(f"The provider refuses this sender: {error_text(error)}")
+    if error.status_code == TOO_MANY_REQUESTS:
+        return ConnectionRefused(f"The provider refuses us: {error_text(error)}")
     if error.status_code in NOT_NOW:
         return ChannelDown(f"The provider refuses us: {error_text(error)}")
     if error.status_code in TRY_LATER:

@@ -1,13 +1,12 @@
 """Push channel: Firebase Cloud Messaging for Android, iOS and the web, by one API (HTTP v1).
 
-The API takes one push per request, so a batch is as many parallel requests. As with email, it matters how far a
-request got: before it left nothing was accepted; after it, only an answer tells.
+The API takes one push per request. As with email, it matters how far a request got: before it left nothing was
+accepted; after it, only an answer tells.
 """
 
 import json
+import threading
 import uuid
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
@@ -22,10 +21,12 @@ from google.auth.transport.requests import Request
 from requests import Response
 from requests.adapters import HTTPAdapter
 
+from delivery import process
 from delivery.channels.base import Answers, ChannelDown, Envelope, NoSuchDevice, Rejected, Unavailable
 from delivery.channels.esp import ERROR_MAX_LENGTH, has_not_left
 
-PARALLEL_REQUESTS = 20
+# Threads log in one after the other, so that they do so once.
+LOGIN_LOCK = threading.Lock()
 # Firebase accepts 4,096 bytes in all; a phone shows the first few hundred characters.
 TITLE_MAX_BYTES, BODY_MAX_BYTES = 300, 2000
 # Answers about our account, so the next push would get the same: no login, no permission, no such project.
@@ -35,53 +36,46 @@ MAX_RETRY_AFTER = timedelta(days=1)
 
 
 class Firebase:
-    """Keeps one login and its connections."""
+    """Pushes over one login for all threads of the process."""
 
     def __init__(self, given: str) -> None:
         self.given = given
-        self.app: firebase_admin.App | None = None
 
     def send(self, envelope: Envelope) -> str:
         """Push one copy. Return the id of the first push that was accepted."""
-        said = list(self.send_all([envelope])[0].values())
+        said = list(self.send_to_each(envelope).values())
         taken = next((one for one in said if isinstance(one, str)), None)
         if taken is None:
             raise next((one for one in said if isinstance(one, BaseException)), Rejected("There is no device."))
         return taken
 
-    def send_all(self, envelopes: Sequence[Envelope]) -> list[Answers]:
-        """Push each copy to each of its devices, several at a time."""
+    def send_to_each(self, envelope: Envelope) -> Answers:
+        """Push a copy to each of its devices, one after the other."""
         try:
-            app = self.open_app()
+            app = open_app(self.given)
         except ChannelDown as down:
-            return [dict.fromkeys(envelope.to, down) for envelope in envelopes]
-        pushes = [(envelope, token) for envelope in envelopes for token in envelope.to]
-        with ThreadPoolExecutor(max_workers=PARALLEL_REQUESTS) as pool:
-            said = list(pool.map(lambda push: send(app, *push), pushes))
-        answers: list[dict[str, str | BaseException]] = [{} for _ in envelopes]
-        places = (place for place, envelope in enumerate(envelopes) for _ in envelope.to)
-        for place, (_, token), answer in zip(places, pushes, said, strict=True):
-            answers[place][token] = answer
-        return list(answers)
+            return dict.fromkeys(envelope.to, down)
+        return {token: send(app, envelope, token) for token in envelope.to}
 
-    def open_app(self) -> firebase_admin.App:
-        """Return the app, logged in; ChannelDown if that fails, as nothing has left then."""
+    def close(self) -> None:
+        """Leave the login open: the threads of the process share it."""
+
+
+def open_app(given: str) -> firebase_admin.App:
+    """Return the process's app of a service account, logged in; ChannelDown if that fails, as nothing has left then."""
+    with LOGIN_LOCK:
         try:
-            if self.app is None:
-                self.app = app_of(self.given)
-            login = self.app.credential.get_credential()
+            if given not in process.firebase_apps:
+                process.firebase_apps[given] = app_of(given)
+            app = process.firebase_apps[given]
+            login = app.credential.get_credential()
             if not login.valid:
                 login.refresh(partial(Request(), timeout=settings.PUSH_TIMEOUT))
         except GoogleAuthError as wrong:
             raise login_refused(wrong) from wrong
         except Exception as wrong:  # Nothing has left.
             raise ChannelDown(f"FCM_CREDENTIALS cannot be used: {one_line(wrong)}") from wrong
-        return self.app
-
-    def close(self) -> None:
-        app, self.app = self.app, None
-        if app is not None:
-            firebase_admin.delete_app(app)
+    return app
 
 
 def app_of(given: str) -> firebase_admin.App:
@@ -94,7 +88,7 @@ def app_of(given: str) -> firebase_admin.App:
     # setting for that.
     service = messaging._get_messaging_service(app)  # noqa: SLF001
     for scheme in ("https://", "http://", "https://fcm.googleapis.com"):
-        service._client.session.mount(scheme, HTTPAdapter(pool_maxsize=PARALLEL_REQUESTS, max_retries=0))  # noqa: SLF001
+        service._client.session.mount(scheme, HTTPAdapter(pool_maxsize=settings.PUSH_CONNECTIONS, max_retries=0))  # noqa: SLF001
     service._fcm_url = f"{settings.FCM_URL}/v1/projects/{app.project_id}/messages:send"  # noqa: SLF001
     return app
 

@@ -1,27 +1,33 @@
 """Answer emails: a customer who has not returned since a teammate answered receives the answer by email, once.
 
 Each answer has one row (`AnswerMail`), created together with it. A worker claims the row and commits before it sends,
-and only that worker settles it. An email is never sent again if it is uncertain whether it left.
+and only that worker settles it. An email is never sent again if it is uncertain whether it left. Threads send several
+emails at a time, without a database connection.
 """
 
 import logging
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.utils import formataddr
+from types import TracebackType
+from typing import Self
 
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.signing import Signer
-from django.db.models import prefetch_related_objects
+from django.db.models import Exists, OuterRef, prefetch_related_objects
 from django.template.loader import render_to_string
 
 from audiences.intake.attributes.fields import replace_unstorable
 from audiences.models import Workspace
 from delivery import rendering, shutdown
-from delivery.channels import ChannelDown, Envelope, NoSuchMailbox, Rejected, Unavailable
+from delivery.channels import CHANNELS, ChannelDown, Envelope, NoSuchMailbox, Rejected, Unavailable
+from delivery.channels import Channel as EmailChannel
 from delivery.matching import direct
 from delivery.models import AnswerMail, ChannelOutage, Conversation, ConversationPart, DeliveryRecord, PartType, Status
 from delivery.reply_addresses import ReferentKind, reply_address, return_path
-from delivery.sending import batch, outcome, suppression, throttle
+from delivery.sending import outcome, suppression, throttle
 from delivery.sending.outbox import Outbox
 from delivery.sending.outcome import Clock
 from messaging.content import ContentError
@@ -31,48 +37,128 @@ from messaging.models import Channel, Sender
 log = logging.getLogger(__name__)
 
 OUTBOX = Outbox(model=AnswerMail, status="status", lease=timedelta(minutes=10), back_off=outcome.BACK_OFF)
+# How many emails a worker sends at the same time.
+CONNECTIONS = 4
 MAX_QUOTE_LENGTH = 600
 RELATED = ("part__teammate", "part__conversation__customer", "part__conversation__record__message__sender")
 
 
 def send_due_answer_emails(*, clock: Clock, until: datetime) -> int:
-    """Send the due answer emails one by one until none is left or email is unavailable; return their number."""
-    sent = 0
-    with shutdown.graceful_shutdown():
+    """Send the due answer emails until none is left or email is unavailable; return their number."""
+    with shutdown.graceful_shutdown(), AnswerDispatcher(clock=clock) as sender:
         expire_leases(at=clock())
-        while clock() < until and not shutdown.is_requested() and AnswerMail.objects.due(clock()).exists():
-            if Channel.EMAIL in ChannelOutage.unavailable_channels(at=clock()):
-                break
-            mail = claim_answer_email(at=clock())
-            if mail is None:
-                break
-            if why := reason_not_to_send(mail.part):
-                OUTBOX.settle(mail, status=Status.SKIPPED, detail=why)
-            elif not send_when_throttle_allows(mail, clock=clock):
+        while True:
+            while clock() < until and sender.may_begin():
+                mail = claim_answer_email(at=clock())
+                if mail is None:
+                    break
+                sender.begin(mail)
+            if not sender.in_flight:
+                return sender.sent
+            sender.settle_answers()
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """An email that a thread sends, and the throttle's place that it takes up; None without a throttle."""
+
+    mail: AnswerMail
+    envelope: Envelope
+    places: throttle.Slots | None
+
+
+@dataclass
+class AnswerDispatcher:
+    """The threads that send, each by a connection of its own and without the database, and the emails in flight."""
+
+    clock: Clock
+    sent: int = 0
+    # One at first, and one more with each answer of the server, so that an outage is noticed with one email.
+    wanted: int = 1
+    is_stopped: bool = False
+    in_flight: dict[Future[str], InFlight] = field(default_factory=dict)
+    channels: list[EmailChannel] = field(default_factory=list)
+    threads: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(CONNECTIONS, "answer-email"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.threads.shutdown()
+        for channel in self.channels:
+            channel.close()
+
+    def may_begin(self) -> bool:
+        return (
+            len(self.in_flight) < min(self.wanted, CONNECTIONS)
+            and not self.is_stopped
+            and not shutdown.is_requested()
+            and Channel.EMAIL not in ChannelOutage.unavailable_channels(at=self.clock())
+        )
+
+    def begin(self, mail: AnswerMail) -> None:
+        """Check a claimed email, build it, wait for the throttle and hand it to a thread."""
+        if why := reason_not_to_send(mail.part):
+            OUTBOX.settle(mail, status=Status.SKIPPED, detail=why)
+            return
+        try:
+            envelope = build_answer_envelope(mail.part)
+        except Exception:
+            log.exception("the email of answer %s cannot be built", mail.part_id)
+            OUTBOX.settle(mail, status=Status.FAILED, detail="The email could not be built.")
+            return
+        places = None
+        if Channel.EMAIL in throttle.load_limits():
+            places = throttle.acquire(Channel.EMAIL, wanted=1, at=self.clock())
+            if places is not None:
+                places.wait(0, unless=shutdown.is_requested)
+            if places is None or not places.count or shutdown.is_requested():
+                if places is not None:
+                    throttle.release(Channel.EMAIL, places=places, unused=places.count)
                 # The next sweep continues.
                 OUTBOX.put_back(mail)
-                break
-            else:
-                sent += 1
-    return sent
+                self.is_stopped = True
+                return
+        self.in_flight[self.threads.submit(self.send, envelope)] = InFlight(mail, envelope, places)
+
+    def send(self, envelope: Envelope) -> str:
+        """Send one email by a free connection; runs in a thread. Return the provider's id."""
+        try:
+            # Of several threads, each takes another.
+            channel = self.channels.pop()
+        except IndexError:
+            channel = CHANNELS[Channel.EMAIL]()
+        try:
+            return send_envelope(channel, envelope)
+        finally:
+            self.channels.append(channel)
+
+    def settle_answers(self) -> None:
+        """Settle the emails that were answered, as soon as there is one."""
+        done, _ = wait(self.in_flight, return_when=FIRST_COMPLETED)
+        for future in done:
+            one = self.in_flight.pop(future)
+            went = settle_answer_email(one.mail, future, to=one.envelope.to[0], at=self.clock())
+            if one.places is not None:
+                throttle.release(Channel.EMAIL, places=one.places, unused=0 if went else one.places.count)
+            self.sent += went
+            self.wanted += went
+            self.is_stopped |= not went
 
 
-def send_when_throttle_allows(mail: AnswerMail, *, clock: Clock) -> bool:
-    """Send one email as soon as the throttle allows it; return False if no email can be sent now."""
-    if Channel.EMAIL not in throttle.load_limits():
-        return send_answer_email(mail, clock=clock)
-    places = throttle.acquire(Channel.EMAIL, wanted=1, at=clock())
-    if places is None:
-        return False
-    places.wait(0, unless=shutdown.is_requested)
-    went = bool(places.count) and not shutdown.is_requested() and send_answer_email(mail, clock=clock)
-    throttle.release(Channel.EMAIL, places=places, unused=0 if went else places.count)
-    return went
+def send_envelope(channel: EmailChannel, envelope: Envelope) -> str:
+    return channel.send(envelope)
 
 
 def claim_answer_email(*, at: datetime) -> AnswerMail | None:
-    """Claim one due email and commit; return None if other workers have claimed all of them."""
-    taken = OUTBOX.claim(AnswerMail.objects.due(at), at=at, limit=1, taken_at=at)
+    """Claim one due email and commit; return None if no other can be sent now.
+
+    The answers of one conversation are sent one after the other, so that they arrive in their order.
+    """
+    in_flight = AnswerMail.objects.filter(status=Status.SENDING, part__conversation=OuterRef("part__conversation"))
+    taken = OUTBOX.claim(AnswerMail.objects.due(at).filter(~Exists(in_flight)), at=at, limit=1, taken_at=at)
     prefetch_related_objects(taken, *RELATED)
     return taken[0] if taken else None
 
@@ -90,28 +176,22 @@ def reason_not_to_send(part: ConversationPart) -> str:
     return direct.UNREACHABLE_ERRORS[reason].format(customer=customer) if reason else ""
 
 
-def send_answer_email(mail: AnswerMail, *, clock: Clock) -> bool:
-    """Send one email and settle it; return False if no email can be sent now."""
+def settle_answer_email(mail: AnswerMail, answer: Future[str], *, to: str, at: datetime) -> bool:
+    """Record the outcome of one email; return False if no email can be sent now."""
     try:
-        finished = build_answer_envelope(mail.part)
-    except Exception:
-        log.exception("the email of answer %s cannot be built", mail.part_id)
-        OUTBOX.settle(mail, status=Status.FAILED, detail="The email could not be built.")
-        return True
-    try:
-        provider_id = batch.channel_of(Channel.EMAIL).send(finished)
+        provider_id = answer.result()
     except NoSuchMailbox as reason:
         OUTBOX.settle(mail, status=Status.FAILED, detail=str(reason))
-        suppression.flag_hard_bounce(mail.part.conversation.customer_id, address=finished.to[0], at=clock())
+        suppression.flag_hard_bounce(mail.part.conversation.customer_id, address=to, at=at)
     except Rejected as reason:
         OUTBOX.settle(mail, status=Status.FAILED, detail=str(reason))
     except ChannelDown as reason:
-        OUTBOX.put_back(mail, detail=str(reason), due_at=clock() + outcome.OUTAGE_RETRY_AFTER)
+        OUTBOX.put_back(mail, detail=str(reason), due_at=at + outcome.OUTAGE_RETRY_AFTER)
         log.warning("answer emails are not sent, email is unavailable: %s", reason)
-        ChannelOutage.record_refusal(Channel.EMAIL, why=replace_unstorable(str(reason)), at=clock())
+        ChannelOutage.record_refusal(Channel.EMAIL, why=replace_unstorable(str(reason)), at=at)
         return False
     except Unavailable as reason:
-        if not OUTBOX.retry(mail, at=clock(), detail=str(reason)):
+        if not OUTBOX.retry(mail, at=at, detail=str(reason)):
             OUTBOX.settle(mail, status=Status.FAILED, detail=str(reason))
     except Exception as reason:
         # The server may have received the email before the error.
@@ -119,7 +199,7 @@ def send_answer_email(mail: AnswerMail, *, clock: Clock) -> bool:
         OUTBOX.settle(mail, status=Status.UNCERTAIN, detail=f"{type(reason).__name__}: {reason}")
     else:
         provider_id = replace_unstorable(provider_id)
-        OUTBOX.settle(mail, status=Status.SENT, sent_at=clock(), detail="", provider_id=provider_id)
+        OUTBOX.settle(mail, status=Status.SENT, sent_at=at, detail="", provider_id=provider_id)
     return True
 
 

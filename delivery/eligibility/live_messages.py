@@ -6,8 +6,10 @@ from functools import cached_property
 from threading import Lock
 from zoneinfo import ZoneInfo
 
+from audiences.attributes import Catalogue
 from audiences.compiler import Condition, compile_tree
 from audiences.models import CustomAttribute, Workspace
+from audiences.models.audience import parse_stored_rules
 from audiences.models.catalogue import Scope
 from audiences.rules import Kind, RuleError
 from delivery import process
@@ -29,8 +31,16 @@ class Live:
     window_zone: str
     condition: Condition | None
     reachable: str
+    # The workspace's time zone that the rules were compiled with.
+    zone_name: str
     # The variables of an in-app message, if none of them is a company's.
     names: tuple[str, ...]
+
+    @property
+    def compiled(self) -> Condition:
+        """The compiled rules of an ongoing message."""
+        assert self.condition is not None  # noqa: S101 - ongoing ones are compiled
+        return self.condition
 
     def opening(self, zone_name: str, *, workspace: ZoneInfo, at: datetime) -> datetime:
         """Return when it may next be delivered to a customer in that zone; `at` while the window is open."""
@@ -100,6 +110,28 @@ def in_app_variables(message: Message) -> tuple[str, ...]:
         return ()
 
 
+def compile_message(message: Message, *, catalogue: Catalogue, workspace: Workspace) -> Live:
+    """Compile a live message to an audience; the rules only if it is ongoing. RuleError if they are not valid."""
+    assert message.audience is not None and message.version_id is not None  # noqa: S101, PT018 - live ones have both
+    condition = None
+    if message.send_type == SendType.ONGOING:
+        tree = parse_stored_rules(message.audience.rules, catalogue=catalogue)
+        condition = compile_tree(tree, prefix=f"m{message.pk}_", catalogue=catalogue, zone=workspace.tz)
+    return Live(
+        pk=message.pk,
+        version_id=message.version_id,
+        channel=Channel(message.channel),
+        send_type=SendType(message.send_type),
+        per_company=message.per_company,
+        window=message.parsed_window,
+        window_zone=message.window_zone,
+        condition=condition,
+        reachable=conditions.reachable_sql(message.channel),
+        zone_name=workspace.zone,
+        names=in_app_variables(message),
+    )
+
+
 def load_live_messages() -> LiveMessages:
     """Read and compile every live message to an audience; messages with invalid rules are left out."""
     workspace = Workspace.current()
@@ -108,30 +140,13 @@ def load_live_messages() -> LiveMessages:
     one_off: list[Live] = []
     rows = Message.objects.live().to_audiences().select_related("audience", "version").order_by("pk")
     for message in rows:
-        assert message.audience is not None and message.version_id is not None  # noqa: S101, PT018 - live ones have both
         is_ongoing = message.send_type == SendType.ONGOING
         if not is_ongoing and message.channel != Channel.IN_APP:
             continue
         try:
-            condition = (
-                compile_tree(message.audience.tree, prefix=f"m{message.pk}_", catalogue=catalogue, zone=workspace.tz)
-                if is_ongoing
-                else None
-            )
+            live = compile_message(message, catalogue=catalogue, workspace=workspace)
         except RuleError:
             continue  # The hourly round stores the problem on the message.
-        live = Live(
-            pk=message.pk,
-            version_id=message.version_id,
-            channel=Channel(message.channel),
-            send_type=SendType(message.send_type),
-            per_company=message.per_company,
-            window=message.parsed_window,
-            window_zone=message.window_zone,
-            condition=condition,
-            reachable=conditions.reachable_sql(message.channel),
-            names=in_app_variables(message),
-        )
         (ongoing if is_ongoing else one_off).append(live)
     kinds = {(Scope.CUSTOMER, name): kind for name, kind in catalogue.customer.items()}
     kinds |= {(Scope.COMPANY, name): kind for name, kind in catalogue.company.items()}

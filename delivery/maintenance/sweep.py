@@ -6,7 +6,7 @@ from datetime import datetime
 
 from django.db.models import Q
 
-from delivery.matching import launch_job, lifecycle, ongoing
+from delivery.matching import launch_job, lifecycle, ongoing, rounds, verification
 from delivery.models import Status
 from delivery.reporting import counters
 from delivery.sending import settle
@@ -60,4 +60,7 @@ STEPS: tuple[Callable[[datetime], object], ...] = (
     lambda at: match_unmatched(at=at),
     lambda _at: lifecycle.finish_one_offs(),
     lambda _at: counters.fold_changes(),
+    lambda at: rounds.run_prompt_round(at=at),
+    lambda at: verification.verify_next_slice(at=at),
+    lambda _at: rounds.truncate_unread_entries(),
 )

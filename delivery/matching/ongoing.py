@@ -1,7 +1,7 @@
-"""Hourly rounds: insert records for customers who match an ongoing message.
+"""Matching of one ongoing message: of all customers, or of the hits among the customers who changed.
 
-A round adds each customer who matches and has no record, and requeues withdrawn records of customers who match again
-(behaviour 4.1, 5).
+It adds a record for each customer who matches and has none, and requeues withdrawn records of customers who match again
+(behaviour 4.1, 5). `rounds` decides which of the two an hourly round needs.
 """
 
 import logging
@@ -9,43 +9,26 @@ import time
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.db import connection
 from psycopg.types.json import Jsonb
 
+from audiences import change_log
 from audiences.compiler import Condition
+from audiences.models import CustomAttribute, Workspace
 from audiences.rules import RuleError
 from audiences.transactions import retried
 from delivery import locks, metrics
-from delivery.eligibility import conditions
+from delivery.eligibility import conditions, live_messages
+from delivery.eligibility.live_messages import Live
 from delivery.matching import recheck, sql
-from delivery.models import Reason, Status
+from delivery.matching.dependencies import fingerprint_of
+from delivery.models import MatchState, Reason, Status
 from messaging.models import RUNNING, Channel, Message, SendType
 
 log = logging.getLogger(__name__)
 
-
-def match_ongoing(*, at: datetime, progress: sql.Progress = sql.no_progress) -> int:
-    """Match every live ongoing email and push. Return how many records were inserted or requeued.
-
-    In-app messages are matched by visits, which skip invalid rules; here the error is written on the message.
-    """
-    total = 0
-    for message in Message.objects.live().ongoing().order_by("pk"):
-        if message.channel == Channel.IN_APP:
-            check_rules(message)
-            continue
-        total += match_safely(message, at=at, progress=progress)
-    return total
-
-
-def check_rules(message: Message) -> None:
-    """Write on the message whether its rules are valid."""
-    try:
-        conditions.condition_of(message)
-        problem = ""
-    except RuleError as wrong:
-        problem = str(wrong)
-    Message.objects.filter(pk=message.pk).exclude(problem=problem).update(problem=problem)
+EVERYONE = "TRUE"
 
 
 def match_safely(message: Message, *, at: datetime, progress: sql.Progress = sql.no_progress) -> int:
@@ -54,12 +37,12 @@ def match_safely(message: Message, *, at: datetime, progress: sql.Progress = sql
         return match(message, at=at, progress=progress)
     except Exception:
         log.exception("message %s cannot be matched", message.pk)
-        Message.objects.filter(pk=message.pk).update(problem="Matching failed. See the server’s log.")
+        record_problem(message, "Matching failed. See the server’s log.")
         return 0
 
 
 def match(message: Message, *, at: datetime, progress: sql.Progress = sql.no_progress) -> int:
-    """Run one round of an ongoing message, committed in slices. In-app messages are matched by visits only.
+    """Judge every customer for an ongoing message, committed in slices. In-app messages are matched by visits only.
 
     If the rules are no longer valid, the message's `problem` says so and nothing is matched.
     """
@@ -69,18 +52,48 @@ def match(message: Message, *, at: datetime, progress: sql.Progress = sql.no_pro
     with locks.round_lock(message) as mine:
         if not mine:
             return 0
+        # Before anything is read: later changes are judged by the next round.
+        horizon = change_log.current_horizon()
         try:
-            condition = conditions.condition_of(message)
-            recheck.recheck_held(message, at=at, condition=condition)
-            made = requeue_withdrawn(message, condition, at=at)
-            made += insert_new_records(message, condition, at=at, progress=progress)
+            live = compile_now(message)
         except RuleError as wrong:
-            Message.objects.filter(pk=message.pk).update(problem=str(wrong))
+            record_problem(message, str(wrong))
             return 0
+        recheck.recheck_held(message, at=at, condition=live.compiled)
+        made = requeue_withdrawn(message, live.compiled, at=at)
+        made += insert_new_records(message, live.compiled, at=at, progress=progress)
+        if settings.CHANGE_DRIVEN_MATCHING:
+            MatchState.record_full_match(message, horizon=horizon, at=at, fingerprint=fingerprint_of(live))
         Message.objects.filter(pk=message.pk).update(last_matched_at=at, problem="")
     sql.analyze_after(made)
     metrics.observe_duration("match", began, message.pk)
     return made
+
+
+def match_hits(message: Message, *, at: datetime, hits: str, progress: sql.Progress = sql.no_progress) -> int | None:
+    """Match a message for some customers, whose keys `hits` selects. Return None if another worker matches it."""
+    with locks.round_lock(message) as mine:
+        if not mine:
+            return None
+        # The hits may have been found with rules that were edited meanwhile.
+        condition = compile_now(message).compiled
+        among = f"c.id IN ({hits})"
+        made = requeue_withdrawn(message, condition, at=at, among=among)
+        made += insert_new_records(message, condition, at=at, among=among, progress=progress)
+    sql.analyze_after(made)
+    return made
+
+
+def compile_now(message: Message) -> Live:
+    """Compile a message with the current kinds and zone; RuleError if its rules are no longer valid."""
+    catalogue, workspace = CustomAttribute.objects.catalogue(), Workspace.current()
+    return live_messages.compile_message(message, catalogue=catalogue, workspace=workspace)
+
+
+def record_problem(message: Message, problem: str) -> None:
+    """Write on the message why it cannot be matched. Everyone is judged once it can."""
+    MatchState.objects.filter(message=message).delete()
+    Message.objects.filter(pk=message.pk).update(problem=problem)
 
 
 def is_still_live(message: Message) -> bool:
@@ -101,7 +114,7 @@ def is_still_live(message: Message) -> bool:
 
 
 @retried
-def requeue_withdrawn(message: Message, condition: Condition, *, at: datetime) -> int:
+def requeue_withdrawn(message: Message, condition: Condition, *, at: datetime, among: str = EVERYONE) -> int:
     """Requeue the withdrawn records of customers who match again."""
     if not message.records.filter(status=Status.WITHDRAWN).exclude(reason=Reason.STOPPED).exists():
         return 0
@@ -113,7 +126,7 @@ def requeue_withdrawn(message: Message, condition: Condition, *, at: datetime) -
     pairs = condition.pairs(
         per_company=message.per_company,
         joins=withdrawn,
-        where=f"{conditions.reachable_sql(message.channel)} AND {same_company}",
+        where=f"{conditions.reachable_sql(message.channel)} AND {same_company} AND {among}",
         columns=f", r.id AS record_id, {sql.DUE} AS due_at, c.last_seen_at AS last_seen",
     )
     statement = (
@@ -132,7 +145,12 @@ def requeue_withdrawn(message: Message, condition: Condition, *, at: datetime) -
 
 
 def insert_new_records(
-    message: Message, condition: Condition, *, at: datetime, progress: sql.Progress = sql.no_progress
+    message: Message,
+    condition: Condition,
+    *,
+    at: datetime,
+    among: str = EVERYONE,
+    progress: sql.Progress = sql.no_progress,
 ) -> int:
     """Insert a record for every customer who matches and has none, in slices of at most SLICE, in customer order.
 
@@ -142,12 +160,13 @@ def insert_new_records(
         per_company=message.per_company,
         where=(
             f"{conditions.reachable_sql(message.channel)}{sql.exclude_without_company(message.per_company)}"
-            f" AND {sql.no_record(message.per_company)}"
+            f" AND {sql.no_record(message.per_company)} AND {among}"
         ),
         columns=f", {sql.DUE} AS due_at, c.last_seen_at AS last_seen",
     )
     params = {**condition.params, **sql.round_params(message, at=at)}
-    found = sql.store_matches(pairs, params)
+    planned = sql.without_nested_loops if among == EVERYONE else sql.with_index_lookups
+    found = sql.store_matches(pairs, params, planned=planned)
     try:
         made = 0
         for start in range(0, found, sql.SLICE):

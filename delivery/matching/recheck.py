@@ -6,10 +6,22 @@ from django.db import connection, transaction
 from django.db.models import Exists
 
 from audiences.compiler import Condition
+from audiences.rules import RuleError
 from delivery.eligibility import conditions
 from delivery.matching import sql
 from delivery.models import Reason, Status
 from messaging.models import Channel, Message
+
+
+def recheck_message(message: Message, *, at: datetime) -> bool:
+    """Recheck records held by the window, the cap or a pause. Return False if the rules are no longer valid."""
+    try:
+        recheck_held(message, at=at)
+        recheck_due(message, at=at)
+    except RuleError as wrong:
+        Message.objects.filter(pk=message.pk).update(problem=str(wrong))
+        return False
+    return True
 
 
 def recheck_due(message: Message, *, at: datetime) -> int:

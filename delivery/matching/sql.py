@@ -1,7 +1,7 @@
 """SQL fragments shared by launches, rounds and rechecks."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -9,7 +9,7 @@ from django.db import connection, transaction
 from psycopg.types.json import Jsonb
 
 from delivery.eligibility import conditions
-from delivery.models import Reason
+from delivery.models import Reason, Status
 from messaging.models import Message
 
 SLICE = 20_000
@@ -22,6 +22,10 @@ NO_RECORD = (
     "NOT EXISTS (SELECT FROM delivery_deliveryrecord r WHERE r.message_id = %(message)s::bigint"
     " AND r.customer_id = c.id AND r.company_id {company})"
 )
+
+
+# Of the left-joined record `r` of a pair: there is none, or it was withdrawn and may wait again.
+NEEDS_RECORD = f"(r.id IS NULL OR (r.status = '{Status.WITHDRAWN}' AND r.reason <> '{Reason.STOPPED}'))"
 
 
 DUE = "coalesce((%(openings)s::jsonb ->> c.timezone)::timestamptz, %(opening)s::timestamptz)"
@@ -57,9 +61,14 @@ def execute(sql: str, params: dict[str, Any]) -> int:
         return cursor.rowcount
 
 
-def store_matches(pairs: str, params: dict[str, Any]) -> int:
-    """Store the matching pairs in a temporary table `matched`, numbered in customer order. Return how many."""
-    with transaction.atomic(), without_nested_loops():
+def store_matches(
+    pairs: str, params: dict[str, Any], *, planned: "Callable[[], AbstractContextManager[None]] | None" = None
+) -> int:
+    """Store the matching pairs in a temporary table `matched`, numbered in customer order. Return how many.
+
+    `planned` steers the planner; by default it is that of a full match.
+    """
+    with transaction.atomic(), (planned or without_nested_loops)():
         found = execute(
             "CREATE TEMPORARY TABLE matched AS"
             " SELECT row_number() OVER (ORDER BY customer_id, company_id) AS place, * FROM"
@@ -97,6 +106,17 @@ def without_nested_loops() -> Iterator[None]:
         yield
         cursor.execute(
             "SET LOCAL enable_nestloop = on; SET LOCAL random_page_cost TO DEFAULT; SET LOCAL work_mem TO DEFAULT"
+        )
+
+
+@contextmanager
+def with_index_lookups() -> Iterator[None]:
+    """Make the planner look rows up one by one: a few candidates are joined to large tables."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off")
+        yield
+        cursor.execute(
+            "SET LOCAL enable_hashjoin TO DEFAULT; SET LOCAL enable_mergejoin TO DEFAULT; SET LOCAL jit TO DEFAULT"
         )
 
 

@@ -3,12 +3,14 @@
 from delivery.models.alarm import Alarm, ChannelOutage
 from delivery.models.alarm import Kind as AlarmKind
 from delivery.models.answer import AnswerMail
+from delivery.models.connections import ChannelConnections, ConnectionShare
 from delivery.models.conversation import Conversation, ConversationPart, PartType
 from delivery.models.count import Count, CountChange, Tally
 from delivery.models.device_copy import DeviceCopy
 from delivery.models.heartbeat import Heartbeat
 from delivery.models.hit import Hit, Link, VisitorKind
 from delivery.models.launch_progress import LaunchProgress
+from delivery.models.match_state import MatchState, MissedMatch
 from delivery.models.pace import Pace
 from delivery.models.record import GOT_IT, IN_AN_INBOX, UNDONE, DeliveryRecord, Reason, Status
 from delivery.models.refused import Refusal, RefusedVisitors
@@ -22,7 +24,9 @@ __all__ = [
     "Alarm",
     "AlarmKind",
     "AnswerMail",
+    "ChannelConnections",
     "ChannelOutage",
+    "ConnectionShare",
     "Conversation",
     "ConversationPart",
     "Count",
@@ -33,6 +37,8 @@ __all__ = [
     "Hit",
     "LaunchProgress",
     "Link",
+    "MatchState",
+    "MissedMatch",
     "Pace",
     "PartType",
     "Reason",

@@ -22,6 +22,7 @@ class Kind(models.TextChoices):
     ANSWERS = "answers", "Answer emails are not sent"
     WEBHOOKS = "webhooks", "Webhooks are not delivered"
     REFUSED = "refused", "Visitors are refused"
+    MISSED = "missed", "Matching missed a customer"
 
 
 class Alarm(models.Model):

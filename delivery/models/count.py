@@ -38,10 +38,13 @@ def count_rows_sql(rows: str, *, number: int) -> str:
 
 def insert_changes_sql(changes: str) -> str:
     """Return SQL that adds up changes and inserts those that are not zero."""
+    # Most statements of visits change no record.
     return f"""
-    INSERT INTO delivery_countchange (message_id, what, quarter, number)
-        SELECT message_id, what, quarter, sum(number) FROM ({changes}) AS changes
-        GROUP BY message_id, what, quarter HAVING sum(number) <> 0;
+    IF EXISTS (SELECT FROM new_rows) THEN
+        INSERT INTO delivery_countchange (message_id, what, quarter, number)
+            SELECT message_id, what, quarter, sum(number) FROM ({changes}) AS changes
+            GROUP BY message_id, what, quarter HAVING sum(number) <> 0;
+    END IF;
     RETURN NULL;
     """
 

@@ -9,7 +9,7 @@ from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
 from django.db.models import F, Q
 
-from delivery.models.count import TRIGGERS
+from delivery.models import count, record_log
 from messaging.models import RUNNING, Message, MessageVersion
 
 
@@ -286,7 +286,8 @@ class DeliveryRecord(models.Model):
                 RAISE EXCEPTION 'A delivery record is never deleted.' USING ERRCODE = 'check_violation';
                 """,
             ),
-            *TRIGGERS,
+            *count.TRIGGERS,
+            *record_log.TRIGGERS,
         ]
 
     def __str__(self) -> str:

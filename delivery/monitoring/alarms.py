@@ -21,6 +21,7 @@ from delivery.models import (
     AnswerMail,
     ChannelOutage,
     DeliveryRecord,
+    MissedMatch,
     Refusal,
     RefusedVisitors,
     Status,
@@ -36,6 +37,7 @@ NOTIFICATION_LEASE = timedelta(minutes=5)
 # Webhooks are retried after 1, 5 and 30 minutes, so a URL that fails for this long has failed at least 3 times.
 WEBHOOK_FAILING_AFTER = timedelta(minutes=15)
 MAX_LISTED = 3
+MISSED_MATCHES_LISTED = timedelta(days=1)
 
 
 def check_beat(at: datetime) -> str:
@@ -150,6 +152,12 @@ def format_moment(at: datetime | None) -> str:
     return f"{timezone.localtime(at, Workspace.current().tz):%-d %b %Y, %H:%M}" if at else "the installation"
 
 
+def check_missed_matches(at: datetime) -> str:
+    """Report the customers whom matching by changes has missed, for a day. They have their records by now."""
+    rows = MissedMatch.objects.filter(found_at__gt=at - MISSED_MATCHES_LISTED, found_at__lte=at)
+    return summarise([f"{missed}." for missed in rows.select_related("message").order_by("found_at", "pk")])
+
+
 CHECKS: dict[AlarmKind, Callable[[datetime], str]] = {
     AlarmKind.BEAT: check_beat,
     AlarmKind.SWEEP: check_sweep,
@@ -160,6 +168,7 @@ CHECKS: dict[AlarmKind, Callable[[datetime], str]] = {
     AlarmKind.ANSWERS: check_answer_emails,
     AlarmKind.WEBHOOKS: check_webhooks,
     AlarmKind.REFUSED: check_refused_visitors,
+    AlarmKind.MISSED: check_missed_matches,
 }
 # The console page on which staff can solve the problem.
 PAGES: dict[AlarmKind, str] = {
@@ -172,6 +181,7 @@ PAGES: dict[AlarmKind, str] = {
     AlarmKind.ANSWERS: "/admin/delivery/conversation/",
     AlarmKind.WEBHOOKS: "/admin/audiences/subscription/",
     AlarmKind.REFUSED: "/admin/audiences/integration/#identity",
+    AlarmKind.MISSED: "/admin/",
 }
 
 

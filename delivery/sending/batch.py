@@ -1,51 +1,48 @@
-"""One batch: claim, commit, send, settle (behaviour 5).
+"""A batch in progress: records claimed together, which the threads of a pool send one by one (behaviour 5).
 
-A batch is at most IN_FLIGHT records of one message. `sending` is committed before the first byte leaves, and the
-copies that were sent are settled together in one UPDATE. If a worker dies, only the copy it was sending is in doubt.
+The dispatcher opens a batch, hands its copies out, and settles the results.
 """
 
 import logging
 import time
 import uuid
 from collections import deque
+from collections.abc import Container
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
-from django.conf import settings
 from django.db.models import Q
 
 from audiences.intake.attributes.fields import replace_unstorable
-from delivery import locks, metrics, process, rendering, shutdown
-from delivery.channels import (
-    CHANNELS,
-    BatchChannel,
-    Channel,
-    ChannelDown,
-    Envelope,
-    NoReachableDevice,
-    NoSuchMailbox,
-    Rejected,
-    SenderRefused,
-    Unavailable,
-)
-from delivery.channels.base import Answer
-from delivery.models import ChannelOutage, DeliveryRecord, Pace, Reason
+from delivery import locks, process, rendering, shutdown
+from delivery.channels import CHANNELS, Channel, ChannelDown, Envelope, SenderRefused
+from delivery.channels.base import Answer, Answers
+from delivery.models import DeliveryRecord, DeviceCopy, Reason
 from delivery.sending import journal as sending_journal
 from delivery.sending import outcome as sending_outcome
-from delivery.sending import push_fanout, settle, throttle
-from delivery.sending.claim import Batch, Claimed, claim, records_of_left_companies
+from delivery.sending import push_fanout, settle
+from delivery.sending.claim import Batch, Claimed, claim
 from delivery.sending.journal import Journal, NoJournal
 from delivery.sending.outcome import Outcome
+from delivery.sending.outgoing_copy import Gate, OutgoingCopy, Withheld, record_answer
+from delivery.sending.pool import ConnectionEnds, Job
 from delivery.sending.throttle import Slots
 from messaging import content
 from messaging.models import Channel as Name
 from messaging.models import Message
 
+if TYPE_CHECKING:
+    from delivery.sending.lane import Lane
+
 log = logging.getLogger(__name__)
 
-# How long a batch runs before it checks again whether its message is being paused.
+# How often copies that wait for a thread are checked: whether their message is being paused, and whether their
+# customers can still be reached.
 PAUSE_CHECK_INTERVAL = timedelta(milliseconds=100)
-# A third party's error text may be a whole page.
-DETAIL_MAX_LENGTH = 1000
+# In seconds. A copy does not begin if its last check is older, as the dispatcher may wait for the database.
+CHECK_VALID_FOR = 0.5
 
 
 def channel_of(name: Name) -> Channel:
@@ -63,232 +60,184 @@ def messages_due(*, at: datetime) -> list[Message]:
     return list(rows.select_related("version", "sender", "audience").order_by("to_customer", "pk"))
 
 
-def send_batch(message: Message, *, clock: sending_outcome.Clock, pace: Pace | None = None) -> Batch | None:
-    """Claim, send and settle one batch of a message. Return None if its channel takes nothing more for now.
+@dataclass(slots=True, eq=False)
+class OpenMessage:
+    """A message with batches in progress. It holds the lock for which a pause waits."""
 
-    A teammate who pauses the message waits for the batch, and no batch is claimed meanwhile. `pace` is the channel's
-    limit; None if it has none.
-    """
-    token = uuid.uuid4()
-    nothing = Batch(message, None, token, [], clock())
-    places = Slots(settings.IN_FLIGHT)
-    if pace is not None:
-        taken = throttle.acquire(message.channel, wanted=settings.IN_FLIGHT, at=clock())
-        if taken is None:
-            log.info("channel %s has reached its limit for today", message.channel)
+    message: Message
+    ends: ExitStack
+    gate: Gate = field(default_factory=Gate)
+
+
+@dataclass(slots=True, eq=False)
+class OpenBatch:
+    """A claimed batch: copies not handed out, copies in the pool, and results that are not settled."""
+
+    batch: Batch
+    of: OpenMessage
+    lane: "Lane"
+    clock: sending_outcome.Clock
+    journal: Journal | NoJournal
+    places: Slots
+    # When it was last checked that its copies may go, by the clock and by `time.monotonic`.
+    checked_at: datetime
+    checked: float
+    outcome: Outcome = field(default_factory=Outcome)
+    # Not handed out: just opened, or withheld.
+    rest: deque[OutgoingCopy] = field(default_factory=deque)
+    in_pool: int = 0
+    # How many copies the channel was given, whatever its answers.
+    handed_over: int = 0
+    size: int = 0
+    has_sent: bool = False
+    is_settling: bool = False
+    gate: Gate = field(default_factory=Gate)
+    device_answers: list[Answers] = field(default_factory=list)
+    # When the oldest result came that is not settled, by `time.monotonic`.
+    unsettled_since: float | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every copy has a result. If settling failed, the journal tells the results to the next sweep."""
+        return not (self.rest or self.in_pool or self.is_settling)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no further copy may begin."""
+        return self.gate.is_closed or self.of.gate.is_closed or self.lane.gate.is_closed
+
+    @property
+    def results(self) -> int:
+        """How many records have a result that is not settled."""
+        found = self.outcome
+        return sum(map(len, (found.sent, found.failed, found.retry, found.not_begun, found.uncertain)))
+
+    @property
+    def unsettled(self) -> int:
+        """How many records are claimed and not settled."""
+        return len(self.rest) + self.in_pool + self.results
+
+    @property
+    def message_trouble(self) -> str:
+        """Why no copy of this message can be sent; "" if some can."""
+        return Outcome(sender_refused=self.of.gate.why, unfinished=self.outcome.unfinished).message_trouble
+
+    def may_begin(self) -> bool:
+        """Return whether a copy may begin now. Sending threads ask this before the first byte."""
+        if self.is_closed or shutdown.is_requested() or self.clock() >= self.batch.until:
+            return False
+        return time.monotonic() - self.checked < CHECK_VALID_FOR
+
+    def note_check(self, *, at: datetime, now: float) -> None:
+        """Record that the message and the customers were checked, after this moment."""
+        self.checked_at, self.checked = at, now
+
+    def needs_check(self, *, at: datetime, now: float) -> bool:
+        """Return whether copies may wait for a thread or a slot, and were last checked a while ago."""
+        if not (self.rest or (self.in_pool and self.lane.pool.queue)):
+            return False
+        age = max(at - self.checked_at, timedelta(seconds=now - self.checked))
+        return age >= PAUSE_CHECK_INTERVAL
+
+    def next_jobs(self) -> list[Job[Channel]]:
+        """Return the copies that are not handed out as jobs for the pool, each due at its slot."""
+        jobs = [Job(copy.send, subject=copy, due=self.places.due(copy.place)) for copy in self.rest]
+        self.rest.clear()
+        self.in_pool += len(jobs)
+        return jobs
+
+    def put_back(self, jobs: list[Job[Channel]]) -> None:
+        """Take back copies that were not begun."""
+        self.rest.extendleft(reversed([job.subject for job in jobs]))
+        self.in_pool -= len(jobs)
+
+    def give_up(self, only: Container[int] | None = None) -> None:
+        """Count the copies in `rest`, or some of them, as not begun."""
+        chosen = [copy for copy in self.rest if only is None or copy.record.pk in only]
+        if not chosen:
+            return
+        self.rest = deque(copy for copy in self.rest if copy not in chosen)
+        self.outcome.not_begun += [copy.record.pk for copy in chosen]
+        self.note_result()
+
+    def abandon(self) -> None:
+        """Leave the batch to the next sweep, which reads the journal. Threads that still send write to it."""
+        if not self.in_pool:
+            self.journal.abandon()
+
+    def record_job(self, job: Job[Channel]) -> None:
+        """Record the result of a job. Raise what must end the process."""
+        if isinstance(job.error, Withheld | ConnectionEnds):
+            self.put_back([job])
+            return
+        self.in_pool -= 1
+        copy: OutgoingCopy = job.subject
+        if copy.result is not None:
+            self.outcome.given += copy.result.given
+            self.outcome.dead += copy.result.dead
+        answer: Answer = job.error if job.error is not None else job.answer
+        self.handed_over += not isinstance(answer, ChannelDown | SenderRefused)
+        self.has_sent = self.has_sent or isinstance(answer, str)
+        self.note_result()
+        record_answer(copy.record, answer, self.outcome, clock=self.clock)
+
+    def note_result(self) -> None:
+        self.unsettled_since = self.unsettled_since or time.monotonic()
+
+    def take_results(self) -> Outcome:
+        """Return the results so far, to be settled."""
+        self.is_settling = True
+        found, self.outcome, self.unsettled_since = self.outcome, Outcome(unfinished=self.outcome.unfinished), None
+        found.down, found.sender_refused = self.lane.gate.why, self.of.gate.why
+        return found
+
+
+# Opening
+
+
+def open_message(message: Message) -> OpenMessage | None:
+    """Take the lock of batches of a message; None if the message is being paused."""
+    with ExitStack() as ends:
+        if not ends.enter_context(locks.batch_lock(message)):
             return None
-        places = taken
-        places.wait(0, unless=shutdown.is_requested)
-    outcome = Outcome()
+        return OpenMessage(message, ends.pop_all())
+
+
+def open_batch(
+    message: Message, of: OpenMessage, *, lane: "Lane", clock: sending_outcome.Clock, places: Slots
+) -> OpenBatch | Batch:
+    """Claim and render a batch of at most as many records as there are slots. Return the bare claim if it took none."""
+    token, at, now = uuid.uuid4(), clock(), time.monotonic()
+    journal = sending_journal.start_journal(token)
     try:
-        if not places.count or shutdown.is_requested():
-            return nothing
-        with locks.batch_lock(message) as may_begin:
-            return run_batch(message, outcome, token=token, places=places, clock=clock) if may_begin else nothing
-    finally:
-        if pace is not None:
-            throttle.release(message.channel, places=places, unused=places.count - outcome.handed_over)
-
-
-def run_batch(
-    message: Message, outcome: Outcome, *, token: uuid.UUID, places: Slots, clock: sending_outcome.Clock
-) -> Batch | None:
-    """Carry out a batch from claim to settlement, and record its outcome."""
-    with sending_journal.journal_of(token) as journal:
-        batch = claim(message, at=clock(), token=token, most=places.count)
+        batch = claim(message, at=at, token=token, most=places.count)
         if not batch.records:
+            journal.release()
             return batch
+        opened = OpenBatch(batch, of, lane, clock, journal, places, checked_at=at, checked=now)
         try:
             if batch.copy is not None:
                 rendering.store_links(batch.copy)
-            envelopes = build_envelopes(batch, outcome, clock=clock)
+            envelopes = build_envelopes(batch, opened.outcome, clock=clock)
         except Exception:
             # Nothing has left yet, so no record may become uncertain.
             fault = Outcome(not_begun=[record.pk for record in batch.records], down="A copy could not be rendered.")
-            settle.settle_with_retry(batch, fault, clock=clock)
+            settle.settle_with_retry([(batch, fault)], clock=clock)
             raise
-        try:
-            send_copies(batch, envelopes, outcome, clock=clock, journal=journal, places=places)
-        finally:
-            settle.settle_with_retry(batch, outcome, clock=clock)
-    if outcome.down:
-        log.warning("channel %s is unavailable: %s", message.channel, outcome.down)
-        ChannelOutage.record_refusal(message.channel, why=outcome.down, at=clock())
-        return None
-    record_trouble(batch, outcome)
-    return batch
-
-
-def record_trouble(batch: Batch, outcome: Outcome) -> None:
-    """Write on the message why no copy of it can be sent, and clear that once one was sent."""
-    message = batch.message
-    if trouble := outcome.message_trouble:
-        log.warning("message %s is paused: %s", message.pk, trouble)
-        batch.rests = True
-        Message.objects.filter(pk=message.pk).exclude(problem=trouble).update(problem=trouble)
-    elif outcome.sent and message.problem.startswith(sending_outcome.OF_ALL_COPIES):
-        message.problem = ""
-        ours = Q(problem__startswith=sending_outcome.SENDER_IS_REFUSED) | Q(
-            problem__startswith=sending_outcome.NONE_IS_FINISHED
+        earlier: dict[int, list[DeviceCopy]] = {}
+        if message.channel == Name.PUSH:
+            earlier = push_fanout.earlier_device_copies(record.pk for record, _ in envelopes)
+        opened.rest.extend(
+            OutgoingCopy(opened, place, record, envelope, earlier.get(record.pk, []))
+            for place, (record, envelope) in enumerate(envelopes)
         )
-        Message.objects.filter(ours, pk=message.pk).update(problem="")
-
-
-# Sending
-
-
-def send_copies(
-    batch: Batch,
-    envelopes: list[tuple[Claimed, Envelope]],
-    outcome: Outcome,
-    *,
-    clock: sending_outcome.Clock,
-    journal: Journal | NoJournal,
-    places: Slots,
-) -> None:
-    """Send the copies of a batch, each in its turn, and record each answer. Copies not reached count as not begun.
-
-    Between two copies the batch ends early if the channel is down, this process is to stop, the message is being
-    paused, or the lease was lost: another worker may then have settled the batch.
-    """
-    channel = channel_of(Name(batch.message.channel))
-    rest = deque(envelopes)
-    # Copies that could not be rendered were never to be sent.
-    kept_back = len(outcome.not_begun)
-    asked_at = clock()
-    try:
-        while rest and not outcome.down and not outcome.sender_refused:
-            # Copies that were put back take no place.
-            place = len(envelopes) - len(rest) - (len(outcome.not_begun) - kept_back)
-            if place:
-                places.wait(place, unless=shutdown.is_requested)
-            now = clock()
-            if shutdown.is_requested() or not batch.is_ours(at=now):
-                break
-            if now - asked_at >= PAUSE_CHECK_INTERVAL:
-                if not locks.batch_may_continue(batch.message):
-                    break
-                asked_at = now
-                rest = drop_left_companies(rest, outcome)
-                if not rest:
-                    break
-            if isinstance(channel, BatchChannel):
-                # All at once, unless the throttle gives each a moment of its own.
-                copies = [rest.popleft() for _ in range(1 if places.every else len(rest))]
-                send_batched(channel, copies, outcome, clock=clock, journal=journal)
-                continue
-            record, envelope = rest.popleft()
-            send_one(channel, record, envelope, outcome, clock=clock, journal=journal)
-    finally:
-        outcome.not_begun += [record.pk for record, _ in rest]
-        outcome.handed_over = len(envelopes) - (len(outcome.not_begun) - kept_back)
-
-
-def drop_left_companies(rest: deque[tuple[Claimed, Envelope]], outcome: Outcome) -> deque[tuple[Claimed, Envelope]]:
-    """Put back copies whose customer left the company since the claim; the next claim settles them with a reason."""
-    about_companies = [record.pk for record, _ in rest if record.company is not None]
-    left = records_of_left_companies(about_companies) if about_companies else set()
-    outcome.not_begun += [record.pk for record, _ in rest if record.pk in left]
-    return deque(copy for copy in rest if copy[0].pk not in left)
-
-
-def send_one(
-    channel: Channel,
-    record: Claimed,
-    envelope: Envelope,
-    outcome: Outcome,
-    *,
-    clock: sending_outcome.Clock,
-    journal: Journal | NoJournal,
-) -> None:
-    """Send one copy and record the answer."""
-    journal.sending(record.pk)
-    began = time.perf_counter()
-    answer = attempt(channel, envelope)
-    if isinstance(answer, str):
-        metrics.observe_duration("hand_over", began, type(channel).__name__.lower())
-    record_answer(record, answer, outcome, clock=clock, journal=journal)
-
-
-def send_batched(
-    channel: BatchChannel,
-    copies: list[tuple[Claimed, Envelope]],
-    outcome: Outcome,
-    *,
-    clock: sending_outcome.Clock,
-    journal: Journal | NoJournal,
-) -> None:
-    """Send several copies at once, each to several devices, and record the answers."""
-    earlier = push_fanout.earlier_device_copies(record.pk for record, _ in copies)
-    for record, _ in copies:
-        journal.sending(record.pk)
-    began = time.perf_counter()
-    try:
-        answers = channel.send_all([envelope for _, envelope in copies])
-    except Exception as reason:
-        # The channel may have received any of them.
-        log.warning("a batch of pushes failed", exc_info=True)
-        answers = [dict.fromkeys(envelope.to, reason) for _, envelope in copies]
-    for (record, _), answered in zip(copies, answers, strict=True):
-        is_last = record.attempts > len(sending_outcome.BACK_OFF)
-        result = push_fanout.fan_out_result(record.pk, answered, earlier=earlier[record.pk], is_last=is_last)
-        outcome.given += result.given
-        outcome.dead += result.dead
-        if isinstance(result.answer, str):
-            metrics.observe_duration("hand_over", began, type(channel).__name__.lower())
-        noted = NoJournal() if result.is_half_done else journal
-        record_answer(record, result.answer, outcome, clock=clock, journal=noted)
-    outcome.down = outcome.down or replace_unstorable(push_fanout.channel_down_reason(answers))
-
-
-def attempt(channel: Channel, envelope: Envelope) -> Answer:
-    """Send one copy. Return the provider's id for it, or the exception that the channel raised."""
-    try:
-        # A server's ids are its own: one that the database cannot store would leave the whole batch unsettled.
-        return replace_unstorable(channel.send(envelope))
-    except BaseException as reason:  # noqa: BLE001 - `record_answer` raises again what ends the process
-        return reason
-
-
-def record_answer(
-    record: Claimed,
-    answer: Answer,
-    outcome: Outcome,
-    *,
-    clock: sending_outcome.Clock,
-    journal: Journal | NoJournal,
-) -> None:
-    """Add the answer for one record to the outcome and the journal. Raise what must end the process."""
-    if isinstance(answer, str):
-        provider_id = replace_unstorable(answer)
-        journal.accepted(record.pk, provider_id)
-        outcome.sent[record.pk] = provider_id
-        return
-    words = replace_unstorable(str(answer))
-    if isinstance(answer, NoSuchMailbox):
-        outcome.failed.append((record.pk, Reason.BOUNCED, words))
-    elif isinstance(answer, Rejected):
-        outcome.failed.append((record.pk, Reason.REJECTED, words))
-    elif isinstance(answer, ChannelDown):
-        outcome.down = words
-        outcome.not_begun.append(record.pk)
-    elif isinstance(answer, SenderRefused):
-        outcome.sender_refused = words
-        outcome.not_begun.append(record.pk)
-    elif isinstance(answer, NoReachableDevice):
-        outcome.retry.append((record.pk, clock(), words))
-    elif isinstance(answer, Unavailable):
-        outcome.try_later(record, at=clock(), words=str(answer), least=answer.after)
-    else:
-        # The channel may have received the copy.
-        log.warning("record %s is uncertain", record.pk, exc_info=answer, extra={"record": record.pk})
-        outcome.uncertain.append(
-            (record.pk, replace_unstorable(f"{type(answer).__name__}: {answer}")[:DETAIL_MAX_LENGTH])
-        )
-        if not isinstance(answer, Exception):
-            raise answer
-        return
-    journal.rejected(record.pk)
+        opened.size = len(envelopes)
+    except BaseException:
+        journal.abandon()
+        raise
+    if not opened.outcome.is_empty:
+        opened.note_result()
+    return opened
 
 
 def build_envelopes(batch: Batch, outcome: Outcome, *, clock: sending_outcome.Clock) -> list[tuple[Claimed, Envelope]]:
@@ -319,3 +268,17 @@ def build_envelopes(batch: Batch, outcome: Outcome, *, clock: sending_outcome.Cl
         for record, fault in broken:
             outcome.try_later(record, at=clock(), words=f"This copy could not be rendered: {fault}.")
     return done
+
+
+def record_trouble(opened: OpenBatch, trouble: str) -> None:
+    """Write on the message why no copy of it can be sent, and clear that once one was sent."""
+    message = opened.batch.message
+    if trouble:
+        log.warning("message %s is paused: %s", message.pk, trouble)
+        Message.objects.filter(pk=message.pk).exclude(problem=trouble).update(problem=trouble)
+    elif opened.has_sent and message.problem.startswith(sending_outcome.OF_ALL_COPIES):
+        message.problem = ""
+        ours = Q(problem__startswith=sending_outcome.SENDER_IS_REFUSED) | Q(
+            problem__startswith=sending_outcome.NONE_IS_FINISHED
+        )
+        Message.objects.filter(ours, pk=message.pk).update(problem="")

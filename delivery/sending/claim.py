@@ -332,11 +332,12 @@ def recipients_sql(message: Message) -> str:
     return RECIPIENTS[Channel(message.channel)]
 
 
-def records_of_left_companies(records: Collection[int]) -> set[int]:
-    """Return those of these records whose customer is no longer in the company they are about."""
+def unreachable_records(message: Message, records: Collection[int]) -> set[int]:
+    """Return those of these records whose customer may not receive the message any more."""
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT r.id FROM delivery_deliveryrecord r WHERE r.id = ANY(%s) AND {conditions.has_left_sql()}",
+            "SELECT r.id FROM delivery_deliveryrecord r JOIN audiences_customer c ON c.id = r.customer_id"
+            f" WHERE r.id = ANY(%s) AND {blocked_reason_sql(message)} IS NOT NULL",
             [list(records)],
         )
         return {pk for (pk,) in cursor.fetchall()}

@@ -1,10 +1,11 @@
 """Journal: a file in which a worker notes each copy that it begins to send, read after the worker was killed.
 
-A batch is committed as `sending` before its first byte leaves. The journal says which copy of it is being sent: a
-line takes microseconds, while a commit for each email would take as long as the email. A killed worker cannot clean
-up, but the kernel keeps the lines and releases the file lock. The next sweep on this machine then knows which copies
-had not begun, which were accepted, and which one is uncertain. If the file is lost, or cannot be trusted because the
-machine went down, the lease expires instead and the whole batch is uncertain.
+A batch is committed as `sending` before its first byte leaves. Its journal says which copies of it are being sent: each
+sending thread adds a line before the first byte and one after the answer. A line takes microseconds, while a commit for
+each email would take as long as the email. A killed worker cannot clean up, but the kernel keeps the lines and releases
+the file lock. The next sweep on this machine then knows which copies had not begun, which were accepted, and which
+ones, at most one for each connection, are uncertain. If the file is lost, or cannot be trusted because the machine went
+down, the lease expires instead and the whole batch is uncertain.
 """
 
 import fcntl
@@ -12,7 +13,7 @@ import logging
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -60,7 +61,7 @@ def database_name() -> str:
 
 
 class Journal:
-    """The journal of one thread. If a line cannot be written, the file is removed: none is better than a wrong one."""
+    """A journal of a batch. If a line cannot be written, the file is removed: none is better than a wrong one."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -102,8 +103,12 @@ class Journal:
         """Return whether this process owns the file (a fork has its parent's) and it is still there."""
         return self.owner == os.getpid() and self.path.exists()
 
+    def release(self) -> None:
+        """Keep the file for the next batch: this one is settled, and no thread writes to it any more."""
+        process.free_journals.append(self)
+
     def abandon(self) -> None:
-        """Release the file as a dying process does, so that the next sweep reads it."""
+        """Let go of the file as a dying process does, so that the next sweep reads it. No thread may write to it."""
         os.close(self.file)
 
     def close(self) -> None:
@@ -128,31 +133,27 @@ class NoJournal:
     def rejected(self, pk: int) -> None:
         """Do nothing."""
 
+    def release(self) -> None:
+        """Do nothing."""
 
-@contextmanager
-def journal_of(claim: UUID) -> Iterator[Journal | NoJournal]:
-    """Open the journal for one batch. If the block fails, the journal is left for the sweep to read."""
-    journal = start_journal(claim)
-    try:
-        yield journal
-    except BaseException:
-        if isinstance(journal, Journal):
-            process.thread.journal = None
-            journal.abandon()
-        raise
+    def abandon(self) -> None:
+        """Do nothing."""
 
 
 def start_journal(claim: UUID) -> Journal | NoJournal:
-    """Return this thread's journal, started for a batch. It stays open across batches."""
-    state = process.thread
+    """Return a journal, started for a batch. `release` gives it to the next batch."""
     try:
-        if state.journal is None or not state.journal.is_usable():
-            state.journal = Journal(Path(settings.FLIGHTS_DIR))
-        state.journal.start_batch(claim)
+        while process.free_journals:
+            journal = process.free_journals.pop()
+            if journal.is_usable():
+                break
+        else:
+            journal = Journal(Path(settings.FLIGHTS_DIR))
+        journal.start_batch(claim)
     except OSError:
         log.warning("no journal can be written in %s", settings.FLIGHTS_DIR, exc_info=True)
         return NoJournal()
-    return state.journal
+    return journal
 
 
 def abandoned_batches() -> Iterator[AbandonedBatch]:

@@ -1,4 +1,4 @@
-"""Outcome of a batch, and the back-off after a failure."""
+"""Outcome of copies, and the back-off after a failure."""
 
 import random
 from collections.abc import Callable
@@ -31,7 +31,7 @@ Clock = Callable[[], datetime]
 
 @dataclass(slots=True)
 class Outcome:
-    """The outcome of a batch, by record."""
+    """Results of a batch that are not settled yet, by record."""
 
     sent: dict[int, str] = field(default_factory=dict)
     failed: list[tuple[int, Reason, str]] = field(default_factory=list)
@@ -48,8 +48,16 @@ class Outcome:
     given: list[push_fanout.DeviceResult] = field(default_factory=list)
     dead: list[str] = field(default_factory=list)
 
-    # How many copies the channel was given, whatever its answers.
-    handed_over: int = 0
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to settle."""
+        return not (self.sent or self.failed or self.retry or self.not_begun or self.uncertain or self.given)
+
+    @property
+    def is_only_sent(self) -> bool:
+        """Whether all copies were sent, by a channel without devices."""
+        others = self.failed or self.retry or self.not_begun or self.uncertain or self.given or self.dead
+        return bool(self.sent) and not others
 
     @property
     def message_trouble(self) -> str:

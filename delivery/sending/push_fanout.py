@@ -113,13 +113,14 @@ def retry_answer(later: list[Unavailable], *, has_it: int, of: int, is_begun: bo
     return Unavailable(f"{so_far}{later[0]}", after=max(said.after for said in later))
 
 
-def channel_down_reason(answers: Iterable[Answers]) -> str:
-    """Return why the channel should rest: it is down, or every answer asks to wait; else ""."""
+def channel_down_reason(answers: Sequence[Answers], *, of: int) -> str:
+    """Return why the channel should rest: it is down, or all `of` copies of a batch were asked to wait; else ""."""
     said = [one for answered in answers for one in answered.values()]
     for one in said:
         if isinstance(one, ChannelDown):
             return str(one)
-    return str(said[0]) if said and all(isinstance(one, Unavailable) for one in said) else ""
+    ask_to_wait = len(answers) >= of and said and all(isinstance(one, Unavailable) for one in said)
+    return str(said[0]) if ask_to_wait else ""
 
 
 def store_device_results(given: Sequence[DeviceResult], *, at: datetime) -> None:

@@ -2,8 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -35,8 +34,9 @@ SETTLE_SENT = (
     " locked AS MATERIALIZED (SELECT array_agg(id) AS ids FROM people),"
     " settled AS (UPDATE delivery_deliveryrecord r SET status = 'sent', sent_at = %(now)s, reason = '',"
     " claim = NULL, leased_until = NULL, due_at = NULL, provider_id = given.provider_id"
-    " FROM locked, unnest(%(ids)s::bigint[], %(providers)s::text[]) AS given(id, provider_id)"
-    " WHERE r.id = given.id AND r.status = 'sending' AND r.claim = %(claim)s AND r.customer_id = ANY(locked.ids)"
+    " FROM locked,"
+    " unnest(%(ids)s::bigint[], %(providers)s::text[], %(claims)s::uuid[]) AS given(id, provider_id, claim)"
+    " WHERE r.id = given.id AND r.status = 'sending' AND r.claim = given.claim AND r.customer_id = ANY(locked.ids)"
     " RETURNING r.customer_id),"
     " contacted AS (UPDATE audiences_customer c SET last_contacted_at = %(now)s"
     " WHERE c.id IN (SELECT customer_id FROM settled))"
@@ -44,9 +44,16 @@ SETTLE_SENT = (
 )
 
 
-def settle_sent(cursor: psycopg.Cursor[Any], sent: Mapping[int, str], *, claim: UUID, at: datetime) -> None:
-    """Mark records of a claim as sent. `sent` maps each record to the provider's id for it."""
-    params: dict[str, Any] = {"now": at, "claim": claim, "ids": list(sent), "providers": list(sent.values())}
+# A record that was sent, the provider's id for it, and its claim.
+Sent = tuple[int, str, UUID]
+# Results of a batch that are not settled yet.
+Part = tuple[Batch, Outcome]
+
+
+def settle_sent(cursor: psycopg.Cursor[Any], sent: Sequence[Sent], *, at: datetime) -> None:
+    """Mark records as sent that still have these claims."""
+    ids, providers, claims = (list(column) for column in zip(*sent, strict=True)) if sent else ([], [], [])
+    params: dict[str, Any] = {"now": at, "ids": ids, "providers": providers, "claims": claims}
     left = len(sent)
     for _ in range(SETTLE_MAX_RUNS):
         cursor.execute(SETTLE_SENT, params, prepare=True)
@@ -55,16 +62,23 @@ def settle_sent(cursor: psycopg.Cursor[Any], sent: Mapping[int, str], *, claim: 
             return
 
 
-def settle_with_retry(batch: Batch, outcome: Outcome, *, clock: sending_outcome.Clock) -> None:
-    """Settle a batch. If the database is lost, retry until the lease ends, so that sent copies are recorded."""
+def settle_with_retry(
+    parts: Sequence[Part], *, clock: sending_outcome.Clock, on_lost: Callable[[], object] = lambda: None
+) -> None:
+    """Settle results. If the database is lost, call `on_lost` and retry until the first lease ends.
+
+    So copies that were sent are recorded, and none begins meanwhile.
+    """
+    until = min(batch.until for batch, _ in parts)
     while True:
         try:
-            settle_batch(batch, outcome, at=clock())
+            settle_batches(parts, at=clock())
         except sending_outcome.DATABASE_LOST:
-            if connection.in_atomic_block or clock() >= batch.until:
+            if connection.in_atomic_block or clock() >= until:
                 raise
             # The connection was lost, or this transaction was cancelled to resolve a deadlock.
             log.warning("a batch could not be settled; trying again", exc_info=True)
+            on_lost()
             # A usable connection holds the batch's lock; a pool would hand it on with the lock.
             if not connection.is_usable():
                 connection.close()
@@ -73,18 +87,28 @@ def settle_with_retry(batch: Batch, outcome: Outcome, *, clock: sending_outcome.
             return
 
 
+def settle_batches(parts: Sequence[Part], *, at: datetime) -> None:
+    """Write results of batches. All that were only sent are settled in one statement, which needs no transaction."""
+    went_well = [(batch, outcome) for batch, outcome in parts if outcome.is_only_sent]
+    if went_well:
+        sent = [(pk, name, batch.claim) for batch, outcome in went_well for pk, name in outcome.sent.items()]
+        with prepared() as cursor:
+            settle_sent(cursor, sent, at=at)
+    for batch, outcome in parts:
+        if not outcome.is_only_sent:
+            settle_batch(batch, outcome, at=at)
+
+
 def settle_batch(batch: Batch, outcome: Outcome, *, at: datetime) -> None:
-    """Write the outcome of a batch. Only records of this claim change, so a worker whose lease expired changes none."""
+    """Write results of one batch. Only records of this claim change, so a worker whose lease expired changes none."""
     mine = DeliveryRecord.objects.filter(claim=batch.claim)
-    # A batch without failures is settled in one statement, which needs no transaction around it.
-    went_well = len(outcome.sent) == len(batch.records) and not outcome.given
-    with nullcontext() if went_well else transaction.atomic(), prepared() as cursor:
+    with transaction.atomic(), prepared() as cursor:
         no_mailbox = [pk for pk, reason, _ in outcome.failed if reason == Reason.BOUNCED]
         if no_mailbox:
             # All customers at once, so that they are locked in order.
             locks.lock_customers_of(DeliveryRecord.objects.filter(pk__in=[record.pk for record in batch.records]))
         if outcome.sent:
-            settle_sent(cursor, outcome.sent, claim=batch.claim, at=at)
+            settle_sent(cursor, [(pk, name, batch.claim) for pk, name in outcome.sent.items()], at=at)
         if outcome.given:
             push_fanout.store_device_results(outcome.given, at=at)
         for pk, reason, words in outcome.failed:
@@ -103,6 +127,14 @@ def settle_batch(batch: Batch, outcome: Outcome, *, at: datetime) -> None:
             suppression.record_hard_bounce(bounced, address=wrote_to[bounced.pk], at=at)
     if outcome.dead:
         Device.objects.retire(outcome.dead, at=at)
+
+
+def settle_abandoned_batches(*, at: datetime) -> None:
+    """Settle the batches of dead workers. If that fails, log it and go on; the next run tries again."""
+    try:
+        recover_from_journals(at=at)
+    except Exception:
+        log.exception("the batches of dead workers cannot be settled")
 
 
 def recover_from_journals(*, at: datetime) -> int:
@@ -126,7 +158,7 @@ def settle_abandoned_batch(abandoned: AbandonedBatch, *, at: datetime) -> int:
     # All records of a batch were claimed at one moment, which counts as the moment of sending.
     went_at = mine.values_list("taken_at", flat=True).first() or at
     with prepared() as cursor:
-        settle_sent(cursor, abandoned.taken, claim=abandoned.claim, at=went_at)
+        settle_sent(cursor, [(pk, name, abandoned.claim) for pk, name in abandoned.taken.items()], at=went_at)
         in_doubt = mine.filter(pk__in=abandoned.in_doubt).mark_uncertain(
             reason=Reason.WORKER_DIED, detail="It stopped while it sent this copy."
         )

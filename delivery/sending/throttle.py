@@ -29,10 +29,13 @@ class Slots:
     # The day whose limit they count against.
     day: date | None = None
 
+    def due(self, place: int) -> float:
+        """Return when a slot is due, by `time.monotonic`."""
+        return self.first + place * self.every
+
     def wait(self, place: int, *, unless: Callable[[], bool]) -> None:
         """Wait until a slot is due, or until `unless()` is true."""
-        due = self.first + place * self.every
-        while (left := due - time.monotonic()) > 0 and not unless():
+        while (left := self.due(place) - time.monotonic()) > 0 and not unless():
             time.sleep(min(left, SLOT_POLL_INTERVAL))
 
 

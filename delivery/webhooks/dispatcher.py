@@ -23,6 +23,7 @@ from django.db import OperationalError, connection
 from django.db.models import Exists, F, OuterRef, Subquery, prefetch_related_objects
 from django.db.models.functions import Coalesce
 
+from audiences.api.payloads import Json
 from audiences.locks import Lock
 from audiences.models import Notification, NotificationState, Subscription
 from delivery import shutdown
@@ -41,6 +42,10 @@ RETENTION = timedelta(days=30)
 STATUS_GONE = 410
 # In seconds. How often a dispatcher that waits for answers looks for new notifications.
 CLAIM_INTERVAL = 0.05
+# How many requests are begun or settled before the dispatcher looks for new notifications of fast subscriptions.
+STEP = 5
+# In seconds. How long the item of an event is kept for other subscriptions.
+ITEMS_KEPT_FOR = 1.0
 # In seconds. A subscription whose last answer took longer, or failed, is slow. Slow ones use at most half of the
 # threads.
 SLOW_FROM = 1.0
@@ -112,6 +117,9 @@ class Streams:
     in_flight: dict[Future[Answer], Notification] = field(default_factory=dict)
     # Subscriptions by the pace of their last answer.
     slow: set[int] = field(default_factory=set)
+    # Items of payloads, and since when they are kept, by `time.monotonic`.
+    items: dict[tuple[object, ...], Json] = field(default_factory=dict)
+    items_since: float = 0.0
     threads: ThreadPoolExecutor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -133,25 +141,26 @@ class Streams:
     def send_due(self) -> None:
         """Send until nothing is due or in flight, or the time is up."""
         while self.may_begin():
-            for notification in self.claim():
-                self.begin(notification)
-            if not self.in_flight:
+            claimed = self.claim()
+            self.begin(claimed)
+            if self.in_flight:
+                self.settle_answers(timeout=0 if claimed else CLAIM_INTERVAL)
+            elif not claimed:
                 return
-            self.settle_answers(timeout=CLAIM_INTERVAL)
 
     def settle_rest(self) -> None:
         while self.in_flight:
             self.settle_answers(timeout=None)
 
     def claim(self) -> list[Notification]:
-        """Claim the next notification of each free subscription, as many as there are free threads."""
+        """Claim the next notifications of free subscriptions, those of fast ones first, if there are free threads."""
         heads = sorted(due_heads(at=self.clock()).items(), key=lambda item: item[1])
         slow_free = settings.WEBHOOK_CONNECTIONS // 2 - sum(
             one.subscription_id in self.slow for one in self.in_flight.values()
         )
         slow = [head for subscription, head in heads if subscription in self.slow][: max(slow_free, 0)]
         fast = [head for subscription, head in heads if subscription not in self.slow]
-        chosen = [*fast, *slow][: settings.WEBHOOK_CONNECTIONS - len(self.in_flight)]
+        chosen = [*fast, *slow][: min(STEP, settings.WEBHOOK_CONNECTIONS - len(self.in_flight))]
         if not chosen:
             return []
         at = self.clock()
@@ -159,13 +168,25 @@ class Streams:
         prefetch_related_objects(taken, "subscription")
         return taken
 
-    def begin(self, notification: Notification) -> None:
-        """Store the payload of a claimed notification and hand its request to a thread."""
+    def begin(self, claimed: list[Notification]) -> None:
+        """Store the payloads of claimed notifications and hand their requests to threads."""
         at = self.clock()
-        self.attempts += 1
+        self.attempts += len(claimed)
+        built = [notification for notification in claimed if self.has_payload(notification, at=at)]
+        for notification in built:
+            notification.first_sent_at = notification.first_sent_at or at
+        Notification.objects.bulk_update(built, ["payload", "first_sent_at"])
+        for notification in built:
+            body = json.dumps(notification_body(notification)).encode()
+            subscription = notification.subscription
+            headers = signed_headers(body, secret=subscription.secret)
+            self.in_flight[self.threads.submit(post_notification, subscription.url, body, headers)] = notification
+
+    def has_payload(self, notification: Notification, *, at: datetime) -> bool:
+        """Build the payload before the first attempt; fail the notification if that is not possible."""
         if notification.payload is None:
             try:
-                notification.payload = build_item(notification)
+                notification.payload = self.build_item(notification)
             except OperationalError:
                 raise  # The database is unavailable; the lease expires, and it is tried again.
             except Exception:
@@ -173,21 +194,24 @@ class Streams:
                 log.exception("the payload of notification %s cannot be built", notification.pk)
                 reason = "The payload could not be built."
                 OUTBOX.settle(notification, status=NotificationState.FAILED, settled_at=at, detail=reason)
-                return
-        if notification.first_sent_at is None:
-            notification.first_sent_at = at
-        Notification.objects.filter(pk=notification.pk).update(
-            payload=notification.payload, first_sent_at=notification.first_sent_at
-        )
-        body = json.dumps(notification_body(notification)).encode()
-        subscription = notification.subscription
-        headers = signed_headers(body, secret=subscription.secret)
-        self.in_flight[self.threads.submit(post_notification, subscription.url, body, headers)] = notification
+                return False
+        return True
+
+    def build_item(self, notification: Notification) -> Json:
+        """Return the item, built once for all subscriptions that are notified of an event at about the same time."""
+        now = time.monotonic()
+        if now - self.items_since > ITEMS_KEPT_FOR:
+            self.items, self.items_since = {}, now
+        about = json.dumps(notification.about, sort_keys=True)
+        key = (notification.topic, notification.customer_id, notification.created_at, about)
+        if key not in self.items:
+            self.items[key] = build_item(notification)
+        return self.items[key]
 
     def settle_answers(self, *, timeout: float | None) -> None:
         """Settle the requests that were answered, as soon as there is one."""
         done, _ = wait(self.in_flight, timeout=timeout, return_when=FIRST_COMPLETED)
-        for future in done:
+        for future in sorted(done, key=lambda one: self.in_flight[one].subscription_id in self.slow)[:STEP]:
             notification, answer = self.in_flight.pop(future), future.result()
             slow = not answer.is_success or answer.seconds >= SLOW_FROM
             (self.slow.add if slow else self.slow.discard)(notification.subscription_id)
@@ -216,7 +240,8 @@ def settle_answer(notification: Notification, answer: Answer, *, at: datetime) -
     facts = {"response_status": answer.status, "detail": answer.detail}
     if answer.is_success:
         OUTBOX.settle(notification, status=NotificationState.DELIVERED, settled_at=at, **facts)
-        subscriptions.filter(failing_since__isnull=False).update(failing_since=None, paused_until=None)
+        if notification.subscription.failing_since is not None:
+            subscriptions.update(failing_since=None, paused_until=None)
         return
     facts["detail"] = answer.detail or f"HTTP status {answer.status}."
     if answer.is_final or not OUTBOX.retry(notification, at=at, **facts):

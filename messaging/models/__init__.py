@@ -1,6 +1,6 @@
 """Messages, their versions and their senders."""
 
-from messaging.models.choices import Channel, Format, SendType, Style, WindowZone
+from messaging.models.choices import Channel, Checking, Format, SendType, Style, WindowZone
 from messaging.models.message import Message
 from messaging.models.sender import Sender
 from messaging.models.states import NEXT_STATES, NOT_YET_LIVE, RUNNING, Locked, NotReady, State, WrongState
@@ -11,6 +11,7 @@ __all__ = [
     "NOT_YET_LIVE",
     "RUNNING",
     "Channel",
+    "Checking",
     "Format",
     "Locked",
     "Message",

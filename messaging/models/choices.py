@@ -37,3 +37,10 @@ class WindowZone(models.TextChoices):
 
     WORKSPACE = "workspace", "The workspace's time zone"
     CUSTOMER = "customer", "Each customer's time zone"
+
+
+class Checking(models.TextChoices):
+    """When the filters of an ongoing email or push are checked, besides at each visit."""
+
+    HOURLY = "hourly", "Every hour"
+    AT_ONCE = "at_once", "As soon as something changes"

@@ -3,7 +3,7 @@
 import pgtrigger
 from django.db import models
 
-from messaging.models.choices import Channel, Format, SendType
+from messaging.models.choices import Channel, Checking, Format, SendType
 from messaging.models.states import NEXT_STATES, NOT_YET_LIVE, State
 
 
@@ -40,6 +40,7 @@ CONSTRAINTS: list[models.BaseConstraint] = [
         condition=~models.Q(state=State.SCHEDULED) | models.Q(scheduled_for__isnull=False),
     ),
     models.CheckConstraint(name="state_is_known", condition=models.Q(state__in=State.values)),
+    models.CheckConstraint(name="checking_is_known", condition=models.Q(checking__in=Checking.values)),
     models.CheckConstraint(name="channel_is_known", condition=models.Q(channel__in=Channel.values)),
     models.CheckConstraint(name="send_type_is_known", condition=models.Q(send_type__in=SendType.values)),
 ]

@@ -8,7 +8,7 @@ from django.db import models
 
 from audiences.models import Audience, Workspace
 from messaging import content, delivery_window
-from messaging.models.choices import Channel, Format, SendType, Style, WindowZone
+from messaging.models.choices import Channel, Checking, Format, SendType, Style, WindowZone
 from messaging.models.constraints import CONSTRAINTS, TRIGGERS
 from messaging.models.sender import Sender
 from messaging.models.states import RUNNING, State
@@ -57,6 +57,7 @@ class Message(models.Model):
     to_company = models.ForeignKey("audiences.Company", null=True, blank=True, on_delete=models.PROTECT)
     window = models.JSONField(default=list, blank=True)
     window_zone = models.CharField(max_length=16, choices=WindowZone, default=WindowZone.WORKSPACE)
+    checking = models.CharField(max_length=8, choices=Checking, default=Checking.HOURLY, db_default=Checking.HOURLY)
     per_company = models.BooleanField(default=False, editable=False)
     same_inbox_once = models.BooleanField(
         "one copy to each inbox",
@@ -115,6 +116,11 @@ class Message(models.Model):
     def is_locked(self) -> bool:
         """Whether the message has ever been live."""
         return self.went_live_at is not None
+
+    @property
+    def is_matched_by_rounds(self) -> bool:
+        """Whether rounds check the filters, and not only a launch or visits."""
+        return self.send_type == SendType.ONGOING and self.channel != Channel.IN_APP
 
     @property
     def parsed_window(self) -> delivery_window.Window:

@@ -16,7 +16,7 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, U
 from audiences.models import Audience
 from messaging import authoring, content
 from messaging.content.plain_text import html_to_text
-from messaging.models import Channel, Format, Message, MessageVersion, Sender, SendType, Style, WindowZone
+from messaging.models import Channel, Checking, Format, Message, MessageVersion, Sender, SendType, Style, WindowZone
 from outbound.console.rich_text import RichTextWidget
 
 RULE_PATH = re.compile(r"^(?:Rule|Group) ([\d.]+)")
@@ -124,11 +124,13 @@ class AudienceFields(forms.Form):
     rules = JSONText(nothing="{}")
     window = JSONText(nothing="[]")
     window_zone = forms.ChoiceField(choices=WindowZone, widget=forms.RadioSelect, required=False)
+    checking = forms.ChoiceField(choices=Checking, widget=forms.RadioSelect, required=False)
 
     def clean(self) -> dict[str, Any]:
         """Refuse invalid rules and delivery times; the error names the invalid rule."""
         data = super().clean() or {}
         data["window_zone"] = data.get("window_zone") or WindowZone.WORKSPACE
+        data["checking"] = data.get("checking") or Checking.HOURLY
         if "rules" in data:
             # An unsaved row, so that a segment is not mistaken for a part of itself.
             audience = Audience(rules=data["rules"])
@@ -153,6 +155,10 @@ class AudienceFields(forms.Form):
         sentences: list[Any] = list(self.errors.get("rules", []))
         found = RULE_PATH.match(str(sentences[0])) if sentences else None
         return found[1].rstrip(".") if found else ""
+
+
+# Fields of a draft that are saved as they were entered.
+DRAFT_FIELDS = (*("channel", "format", "style", "sender", "send_type", "window_zone", "checking", "same_inbox_once"),)
 
 
 class DraftForm(AudienceFields, ContentForm):
@@ -186,7 +192,7 @@ class DraftForm(AudienceFields, ContentForm):
     def save(self, *, by: User, at: datetime) -> Message:
         """Save the draft. The caller has locked its row or its key."""
         message, data = self.message, self.cleaned_data
-        for name in ("channel", "format", "style", "sender", "send_type", "window_zone", "same_inbox_once"):
+        for name in DRAFT_FIELDS:
             setattr(message, name, data[name])
         message.title = self.title_or_first_words()
         message.window = data["window"]
@@ -196,22 +202,7 @@ class DraftForm(AudienceFields, ContentForm):
             message.created_by = by
             message.save(force_insert=True)
         else:
-            message.save(
-                update_fields=(
-                    *(
-                        "title",
-                        "channel",
-                        "format",
-                        "style",
-                        "sender",
-                        "send_type",
-                        "window",
-                        "window_zone",
-                        "same_inbox_once",
-                        "updated_at",
-                    ),
-                )
-            )
+            message.save(update_fields=("title", *DRAFT_FIELDS, "window", "updated_at"))
             authoring.change_audience(message, rules=data["rules"], by=by, at=at)
         authoring.revise(
             message, subject=data.get("subject", ""), body=data["source"], link=data.get("link", ""), by=by, at=at
@@ -231,6 +222,7 @@ class DraftForm(AudienceFields, ContentForm):
             window=data.get("window", []),
             same_inbox_once=data.get("same_inbox_once", True),
             window_zone=data["window_zone"],
+            checking=data["checking"],
             audience=Audience(rules=data.get("rules", {})),
             version=MessageVersion(
                 subject=data.get("subject", "") if readable else "",
@@ -269,9 +261,10 @@ class AudienceForm(AudienceFields):
     def save(self, *, by: User, at: datetime) -> None:
         """Save the rules as a logged version, and the delivery times."""
         authoring.change_audience(self.message, rules=self.cleaned_data["rules"], by=by, at=at)
-        self.message.window, self.message.window_zone = self.cleaned_data["window"], self.cleaned_data["window_zone"]
+        for name in ("window", "window_zone", "checking"):
+            setattr(self.message, name, self.cleaned_data[name])
         self.message.clean()
-        self.message.save(update_fields=("window", "window_zone", "updated_at"))
+        self.message.save(update_fields=("window", "window_zone", "checking", "updated_at"))
 
 
 def no_sender(user: User) -> str:
@@ -313,6 +306,7 @@ def audience_of(message: Message) -> dict[str, Any]:
         "rules": json.dumps(message.audience.rules if message.audience else {}),
         "window": json.dumps(message.window),
         "window_zone": message.window_zone,
+        "checking": message.checking,
     }
 
 

@@ -13,7 +13,7 @@ from delivery.matching import forecast as matching_forecast
 from delivery.matching.forecast import Forecast
 from delivery.models import Reason
 from messaging import authoring, content, delivery_window
-from messaging.models import Channel, Message, SendType, Style, WindowZone
+from messaging.models import Channel, Checking, Message, SendType, Style, WindowZone
 from outbound.console.wording import Line, audience_lines, counted, joins_negatives_by_or
 
 AUDIENCE_SENTENCES: dict[SendType, str] = {
@@ -28,6 +28,8 @@ IN_APP_TIMING_SENTENCES: dict[SendType, str] = {
     SendType.ONGOING: "It shows when a customer logs in or visits, and matches the filters then.",
     SendType.ONE_OFF: "Each of them sees it on their next visit.",
 }
+# Of an ongoing email or push that is checked at once.
+CHECKED_AT_ONCE = "The filters are checked as soon as something changes, every hour, and when a customer visits."
 ONCE = "Each customer gets it once."
 ONCE_PER_COMPANY = (
     "The text uses a company variable, so each customer gets it once for each company they are a member of."
@@ -72,6 +74,8 @@ class Review:
 
 
 def timing_sentence(message: Message) -> str:
+    if message.is_matched_by_rounds and message.checking == Checking.AT_ONCE:
+        return CHECKED_AT_ONCE
     sentences = IN_APP_TIMING_SENTENCES if message.channel == Channel.IN_APP else TIMING_SENTENCES
     return sentences[SendType(message.send_type)]
 

@@ -88,6 +88,7 @@ def message_fields(message: Message) -> dict[str, str]:
         "Text": html_to_text(version.body) if version else "",
         "Link": version.link if version else "",
         "Sends": message.get_send_type_display(),
+        "Filters are checked": message.get_checking_display() if message.is_matched_by_rounds else "",
         "Filters": rules_in_one_line(message.audience.rules) if message.audience else "",
         "One copy to each inbox": display_value(message.same_inbox_once) if message.channel == Channel.EMAIL else "",
         "Delivery times": delivery_times(message),

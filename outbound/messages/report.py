@@ -309,6 +309,6 @@ def waiting_rows(
     if found.uncertain:
         yield {"records": found.uncertain, "words": STATUS_WORDS[Status.UNCERTAIN], "when": "Never automatically"}
     if message.state == State.LIVE and message.send_type == SendType.ONGOING:
-        hourly = message.channel != Channel.IN_APP
-        when = "Checked every hour and on each visit" if hourly else "Checked on each visit"
-        yield {"records": None, "words": "New matches", "when": when}
+        by_visit = message.channel == Channel.IN_APP
+        often = "" if by_visit else f"{message.get_checking_display().lower()} and "
+        yield {"records": None, "words": "New matches", "when": f"Checked {often}on each visit"}

@@ -92,7 +92,7 @@ class RulesInAddress(AudienceFields):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        del self.fields["window"], self.fields["window_zone"]
+        del self.fields["window"], self.fields["window_zone"], self.fields["checking"]
 
 
 def estimated(request: HttpRequest, shown: int) -> str:

@@ -35,7 +35,7 @@ class SegmentForm(AudienceFields):
     def __init__(self, *args: Any, segment: Audience, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.segment = segment
-        del self.fields["window"], self.fields["window_zone"]
+        del self.fields["window"], self.fields["window_zone"], self.fields["checking"]
 
     def clean(self) -> dict[str, Any]:
         """Validate with the model: the name is unique, and no segment contains itself."""

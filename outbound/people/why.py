@@ -16,7 +16,7 @@ from delivery.eligibility import explain
 from delivery.eligibility.explain import Case, EvaluatedNode, Explanation, Verdict
 from delivery.models import DeliveryRecord, Reason
 from messaging import delivery_window
-from messaging.models import Channel, Message, SendType, State
+from messaging.models import Channel, Checking, Message, SendType, State
 from outbound.console.admin import ConsoleAdmin
 from outbound.console.formatting import chip
 from outbound.console.lookups import teammate_name
@@ -324,4 +324,7 @@ def check_times(explained: Explanation) -> str:
         return "At each visit. The hourly check is switched off in the schedule."
     due = explained.next_round
     when = "due now" if due <= explained.at else f"at about {timezone.localtime(due):%H:%M}"
-    return f"Every hour and at each visit. The next hourly check is {when}."
+    often = "Every hour"
+    if message.checking == Checking.AT_ONCE:
+        often = "As soon as something changes, every hour"
+    return f"{often} and at each visit. The next hourly check is {when}."

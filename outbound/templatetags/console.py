@@ -47,6 +47,7 @@ PAGE_PERMISSIONS: dict[AlarmKind, str] = {
     AlarmKind.ANSWERS: "delivery.view_conversation",
     AlarmKind.WEBHOOKS: "audiences.view_subscription",
     AlarmKind.REFUSED: "audiences.view_integration",
+    AlarmKind.MISSED: "messaging.view_message",
 }
 
 

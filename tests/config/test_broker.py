@@ -44,7 +44,7 @@ def read_numbers(connection: Connection) -> list[int]:
     found = []
     while True:
         try:
-            message = channel.Message(channel._get("celery"), channel=channel)
+            message = channel.Message(channel._get("matching"), channel=channel)
         except Empty:
             return found
         found.append(message.decode()[0][0])
@@ -104,18 +104,18 @@ def test_messages_come_once_in_their_order(connection, folder):
 
 @pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
 def test_damaged_file_is_moved_aside_and_logged(connection, folder, caplog, content):
-    (folder / "9_x.celery.msg").write_bytes(content(a_message(connection, folder)))
+    (folder / "9_x.matching.msg").write_bytes(content(a_message(connection, folder)))
     publish(connection, 1)
 
     assert read_numbers(connection) == [1]
-    assert [path.name[:14] for path in (folder / "damaged").iterdir()] == ["9_x.celery.msg"]
-    assert "9_x.celery.msg is damaged" in caplog.text
+    assert [path.name[:16] for path in (folder / "damaged").iterdir()] == ["9_x.matching.msg"]
+    assert "9_x.matching.msg is damaged" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "broken link", "link"])
 def test_name_that_is_not_a_file_is_moved_aside(connection, folder, caplog, kind):
     publish(connection, 1)
-    path = folder / ("9_" + "x" * 200 + ".celery.msg")
+    path = folder / ("9_" + "x" * 200 + ".matching.msg")
     if kind == "folder":
         path.mkdir()
         (path / "inside").touch()
@@ -132,7 +132,7 @@ def test_name_that_is_not_a_file_is_moved_aside(connection, folder, caplog, kind
 
 def test_file_without_permission_is_moved_aside(connection, folder, caplog, monkeypatch):
     publish(connection, 1)
-    path = folder / "9_x.celery.msg"
+    path = folder / "9_x.matching.msg"
     path.touch(mode=0o000)
     if os.getuid() == 0:  # Root can read everything.
         usual = broker.read_regular_file
@@ -164,8 +164,8 @@ def denied() -> bytes:
 
 def test_file_that_vanishes_is_passed_over(connection, folder, caplog):
     publish(connection, 1, 2, 3)
-    listed = connection.default_channel.names("celery")
-    connection.default_channel.listed["celery"] = broker.deque(listed)
+    listed = connection.default_channel.names("matching")
+    connection.default_channel.listed["matching"] = broker.deque(listed)
     (folder / listed[1]).unlink()
 
     assert read_numbers(connection) == [1, 3]
@@ -175,7 +175,7 @@ def test_file_that_vanishes_is_passed_over(connection, folder, caplog):
 def test_damaged_file_that_cannot_be_moved_is_logged_once(connection, folder, caplog):
     publish(connection, 1)
     (folder / "damaged").touch()
-    (folder / "9_x.celery.msg").touch()
+    (folder / "9_x.matching.msg").touch()
 
     assert read_numbers(connection) == [1]
     assert read_numbers(connection) == []
@@ -246,7 +246,7 @@ def test_many_writers_and_readers_lose_nothing_and_take_nothing_twice(folder, ca
 
 
 def test_queue_is_counted_and_emptied(connection):
-    queue = Queue("celery")(connection.default_channel)
+    queue = Queue("matching")(connection.default_channel)
     publish(connection, 1, 2, 3)
 
     assert queue.queue_declare().message_count == 3

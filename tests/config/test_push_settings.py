@@ -1,25 +1,8 @@
 """Mobile push: FCM_CREDENTIALS need the optional package firebase-admin."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+from tests.support.fresh_settings import load_settings
 
-ROOT = Path(__file__).parents[2]
 WITHOUT_LIBRARY = "import sys; sys.modules['firebase_admin'] = None; "
-
-
-def load_settings(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    base = {"DATABASE_URL": "postgres://user@127.0.0.1:1/nothing", "SECRET_KEY": "k", "PATH": os.environ["PATH"]}
-    return subprocess.run(  # noqa: S603 - our own settings
-        [sys.executable, "-c", code + "from config import settings"],
-        cwd=ROOT,
-        env={**base, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
 
 
 def test_credentials_without_the_library_stop_the_start_with_the_command_to_run():

@@ -5,6 +5,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from multiprocessing.connection import Connection
@@ -92,6 +93,19 @@ def at_once(
     over.set()
     wait_for(repeated, run, within=within)
     return run
+
+
+def elsewhere(job: Job) -> Any:
+    """Do a job in another thread, with a database connection of its own, and return its result."""
+
+    def work() -> object:
+        try:
+            return job()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result()
 
 
 def send_off(jobs: Sequence[Job], start: Any, warm_up: Job, *, within: float) -> Connection:

@@ -1,8 +1,7 @@
 """Records in a later status, put there by the statements of the engine."""
 
-from collections import defaultdict
 from datetime import datetime
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from django.db.models import QuerySet
 
@@ -16,10 +15,7 @@ def mark_records_sent(records: QuerySet[DeliveryRecord], *, at: datetime) -> Non
     keys = list(records.values_list("pk", flat=True))
     records = DeliveryRecord.objects.filter(pk__in=keys)
     records.mark_sending(claim=uuid4(), until=at)
-    claims: dict[UUID | None, list[int]] = defaultdict(list)
-    for key, claim in records.filter(status=Status.SENDING).values_list("pk", "claim"):
-        claims[claim].append(key)
+    claimed = records.filter(status=Status.SENDING, claim__isnull=False).values_list("pk", "claim")
+    sent = [(key, "", claim) for key, claim in claimed if claim is not None]
     with prepared() as cursor:
-        for claim, claimed in claims.items():
-            assert claim is not None
-            settle_sent(cursor, dict.fromkeys(claimed, ""), claim=claim, at=at)
+        settle_sent(cursor, sent, at=at)

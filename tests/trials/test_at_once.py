@@ -17,7 +17,7 @@ from django.test import Client
 from audiences.models import Company, Customer, Integration, Membership
 from delivery.channels import Envelope
 from delivery.maintenance import sweep
-from delivery.matching import launch, lifecycle, ongoing, sql
+from delivery.matching import launch, lifecycle, ongoing, rounds, sql
 from delivery.models import DeliveryRecord, Status
 from delivery.sending import batch, dispatcher
 from delivery.visits import visit as customer_visit
@@ -148,7 +148,7 @@ def test_matchers_launches_pauses_and_fifty_visits_on_the_same_messages(at, peop
         message_lifecycle.resume(message, at=at)
 
     def match() -> None:
-        ongoing.match_ongoing(at=at)
+        rounds.match_ongoing(at=at)
         time.sleep(A_BREATH)  # A round may take an hour. Only its locks may delay visits.
 
     run = at_once(
@@ -168,7 +168,7 @@ def test_matchers_launches_pauses_and_fifty_visits_on_the_same_messages(at, peop
     assert run.wrong == []
 
     sweep.sweep(at=later)
-    ongoing.match_ongoing(at=later)
+    rounds.match_ongoing(at=later)
     dispatcher.dispatch(clock=lambda: later, until=later + DAY)
     came = people[:35]
     for customer in came:
@@ -248,7 +248,7 @@ def test_visits_and_pauses_during_a_large_launch_and_round_are_short(at, people,
     )
     assert locks.longest() < longest_wait()
     assert max(waits) < longest_wait()
-    ongoing.match_ongoing(at=at)
+    rounds.match_ongoing(at=at)
     everybody = PEOPLE + sql.SLICE
     assert [message.records.count() for message in (large, one_off, welcome)] == [everybody, everybody, len(visitors)]
 
@@ -376,7 +376,7 @@ def test_nothing_is_matched_shown_or_sent_once_the_pause_has_returned(ended, at,
 
     def match() -> None:
         CustomerFactory(email="new@x.example")
-        ongoing.match_ongoing(at=at)
+        rounds.match_ongoing(at=at)
 
     run = at_once(
         [click],

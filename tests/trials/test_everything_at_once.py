@@ -18,7 +18,7 @@ from delivery.channels import Envelope, NoSuchMailbox, Rejected, Unavailable
 from delivery.customers import erase as customer_erase
 from delivery.customers import merge as customer_merge
 from delivery.maintenance import sweep
-from delivery.matching import lifecycle, ongoing
+from delivery.matching import lifecycle, rounds
 from delivery.models import DeliveryRecord, Status
 from delivery.monitoring import invariants
 from delivery.sending import batch, claim, dispatcher, outcome, uncertain
@@ -117,7 +117,7 @@ class World:
         dispatcher.dispatch(clock=timezone.now, until=timezone.now() + timedelta(seconds=1))
 
     def match(self, _chance: random.Random) -> None:
-        ongoing.match_ongoing(at=timezone.now())
+        rounds.match_ongoing(at=timezone.now())
 
     def sweep(self, _chance: random.Random) -> None:
         sweep.sweep(at=timezone.now())

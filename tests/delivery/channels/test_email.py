@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery.channels.base import ChannelDown, Envelope, NoSuchMailbox, Rejected, SenderRefused, Unavailable
+from delivery.channels.base import (
+    ChannelDown,
+    ConnectionRefused,
+    Envelope,
+    NoSuchMailbox,
+    Rejected,
+    SenderRefused,
+    Unavailable,
+)
 from delivery.channels.email import Email, mail_of
 from tests.support.smtp_server import PLAIN, STARTTLS, USUAL, Act
 
@@ -116,20 +124,21 @@ def test_email_without_html_is_plain_text(server, channel):
         ({"DATA": "250 fine"}, Unavailable, "Invalid reply of the server"),
         ({"MAIL": "2" * 10_000}, Unavailable, "Line too long"),
         # Nothing can go at all.
-        ({"greeting": "421 too busy"}, ChannelDown, "too busy"),
-        ({"greeting": "554 go away"}, ChannelDown, "go away"),
-        ({"greeting": Act.DROP}, ChannelDown, "cannot be reached"),
-        ({"greeting": Act.HANG}, ChannelDown, "timed out"),
-        ({"EHLO": Act.DROP}, ChannelDown, "cannot be reached"),
-        ({"EHLO": Act.HANG}, ChannelDown, "timed out"),
-        ({"EHLO": "550 who?", "HELO": "550 who?"}, ChannelDown, "who?"),
-        ({"MAIL": "421 shutting down"}, ChannelDown, "shutting down"),
-        ({"RCPT": "421 shutting down"}, ChannelDown, "shutting down"),
-        ({"DATA": "421 shutting down"}, ChannelDown, "shutting down"),
-        ({"TEXT": "421 shutting down"}, ChannelDown, "shutting down"),
+        ({"greeting": "421 too busy"}, ConnectionRefused, "too busy"),
+        ({"greeting": "554 go away"}, ConnectionRefused, "go away"),
+        ({"greeting": Act.DROP}, ConnectionRefused, "cannot be reached"),
+        ({"greeting": Act.HANG}, ConnectionRefused, "timed out"),
+        ({"EHLO": Act.DROP}, ConnectionRefused, "cannot be reached"),
+        ({"EHLO": Act.HANG}, ConnectionRefused, "timed out"),
+        ({"EHLO": "550 who?", "HELO": "550 who?"}, ConnectionRefused, "who?"),
+        ({"MAIL": "421 shutting down"}, ConnectionRefused, "shutting down"),
+        ({"RCPT": "421 shutting down"}, ConnectionRefused, "shutting down"),
+        ({"DATA": "421 shutting down"}, ConnectionRefused, "shutting down"),
+        ({"TEXT": "421 shutting down"}, ConnectionRefused, "shutting down"),
         ({"MAIL": "530 log in first"}, ChannelDown, "530 log in first"),
         ({"MAIL": "503 out of step"}, ChannelDown, "503 out of step"),
         ({"MAIL": "454 no TLS just now"}, ChannelDown, "454 no TLS just now"),
+        ({"MAIL": "451 4.7.0 Too many concurrent SMTP connections"}, ConnectionRefused, "Too many"),
         # Nothing of this sender can go.
         ({"MAIL": "550 sender unknown"}, SenderRefused, "550 sender unknown"),
         ({"MAIL": "550 5.1.1 no such user"}, SenderRefused, "550 5.1.1 no such user"),
@@ -241,7 +250,7 @@ def test_server_that_is_not_there(settings, server, channel):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         settings.EMAIL_PORT = listener.getsockname()[1]
 
-    assert outcome(channel)[0] is ChannelDown
+    assert outcome(channel)[0] is ConnectionRefused
 
 
 @pytest.mark.parametrize(
@@ -261,7 +270,7 @@ def test_server_without_the_configured_features_gets_nothing(settings, server, c
 
     found, said = outcome(channel)
 
-    assert found is ChannelDown
+    assert found is ConnectionRefused
     assert "cannot be reached" in said
     assert told.taken == []
 
@@ -272,7 +281,7 @@ def test_wrong_password_is_the_channels_fault(settings, server, channel):
 
     found, said = outcome(channel)
 
-    assert found is ChannelDown
+    assert found is ConnectionRefused
     assert "wrong password" in said
 
 
@@ -449,7 +458,7 @@ def test_email_is_sent_encrypted_or_not_at_all(settings, server, certificate, mo
     outcomes = [outcome(email)[0] for _ in range(2)]
     email.close()
 
-    assert outcomes == [str if trusted else ChannelDown] * 2
+    assert outcomes == [str if trusted else ConnectionRefused] * 2
     assert len(told.taken) == (2 if trusted else 0)
     assert any(write.startswith(b"MAIL") and write.endswith(b"DATA\r\n") for write in told.writes) == trusted
 

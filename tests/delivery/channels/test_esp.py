@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from delivery.channels.base import ChannelDown, NoSuchMailbox, Rejected, SenderRefused, Unavailable
+from delivery.channels.base import ChannelDown, ConnectionRefused, NoSuchMailbox, Rejected, SenderRefused, Unavailable
 from delivery.channels.email import Email
 from tests.delivery.channels.test_email import WELCOME, NobodyKnows, outcome
 from tests.support.http_provider import PROVIDER_ID, Act, Provider, taken
@@ -79,7 +79,7 @@ def test_each_email_has_its_own_idempotency_key_on_one_connection(provider, chan
         ((500, {"Message": "Internal error"}), Unavailable, "500"),
         ((408, "too slow"), Unavailable, "408 too slow"),
         # Nothing can go at all.
-        ((429, "slow down"), ChannelDown, "429 slow down"),
+        ((429, "slow down"), ConnectionRefused, "429 slow down"),
         ((503, "back soon"), ChannelDown, "503 back soon"),
         ((401, {"ErrorCode": 10, "Message": "No such token"}), ChannelDown, "No such token"),
         ((402, "pay first"), ChannelDown, "402 pay first"),
@@ -119,7 +119,7 @@ def test_unreachable_provider_accepted_nothing(provider, channel, settings):
 
         kind, said = outcome(channel)
 
-    assert kind is ChannelDown
+    assert kind is ConnectionRefused
     assert "cannot be reached" in said
 
 
@@ -127,7 +127,7 @@ def test_unresolvable_provider_accepted_nothing(channel, settings):
     settings.EMAIL_BACKEND = "anymail.backends.postmark.EmailBackend"
     settings.ANYMAIL = {"POSTMARK_SERVER_TOKEN": "secret", "POSTMARK_API_URL": "http://nowhere.invalid/"}
 
-    assert outcome(channel)[0] is ChannelDown
+    assert outcome(channel)[0] is ConnectionRefused
 
 
 def test_a_provider_without_its_key_is_refused(channel, settings):
@@ -136,7 +136,7 @@ def test_a_provider_without_its_key_is_refused(channel, settings):
 
     kind, said = outcome(channel)
 
-    assert kind is ChannelDown
+    assert kind is ConnectionRefused
     assert "POSTMARK_SERVER_TOKEN" in said
 
 

@@ -1,6 +1,7 @@
 """Pushes: one record, every device of its customer, once; against Firebase's HTTP v1 on a real socket."""
 
 import json
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -322,15 +323,17 @@ def test_stopped_record_with_a_copy_on_one_device_is_withdrawn_and_says_so(fireb
 
 
 def test_a_pace_holds_for_pushes_one_by_one(firebase, at):
-    firebase.takes = 0.02
     for number in range(4):
         customer_with(f"phone-{number}")
-    Pace.objects.create(channel="push", per_second=50)
+    Pace.objects.create(channel="push", per_second=10)
     message = pushed(at)
+    began = time.monotonic()
 
     dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
 
-    assert (message.records.counts()["sent"], firebase.most_at_once) == (4, 1)
+    assert message.records.counts()["sent"] == 4
+    # The first may go a tenth of a second late without delaying the others.
+    assert time.monotonic() - began >= 0.2
 
 
 def test_copy_on_any_device_counts_as_sent_after_the_last_attempt(firebase, at):

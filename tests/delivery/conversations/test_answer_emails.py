@@ -18,8 +18,10 @@ from delivery.models import AnswerMail, Conversation, DeliveryRecord, Pace, Stat
 from delivery.reply_addresses import reply_address
 from delivery.sending import batch, outcome
 from delivery.visits import visit
+from messaging.models import Channel
 from tests.delivery.channels.conftest import server  # noqa: F401 - a fixture
 from tests.factories import CustomerFactory, MessageFactory, SenderFactory
+from tests.support.sending import send_one_batch
 from tests.support.smtp_server import Act, Server
 
 pytestmark = pytest.mark.django_db
@@ -266,10 +268,8 @@ def test_mail_server_outage_releases_the_throttle_slot(settings, server, grace, 
     for number in range(3):
         add_answer(at, grace, email=f"ann{number}@shop.example")
     tried = []
-    hand_over = answer_emails.send_answer_email
-    monkeypatch.setattr(
-        answer_emails, "send_answer_email", lambda mail, *, clock: tried.append(mail) or hand_over(mail, clock=clock)
-    )
+    send = answer_emails.send_envelope
+    monkeypatch.setattr(answer_emails, "send_envelope", lambda channel, mail: tried.append(mail) or send(channel, mail))
 
     for second in range(5):
         forward(at + AFTER + timedelta(seconds=second))
@@ -286,7 +286,10 @@ def test_reason_that_cannot_be_stored_does_not_prevent_settling(grace, at, monke
         def send(self, _envelope) -> str:
             raise wrong
 
-    monkeypatch.setattr(batch, "channel_of", lambda _name: Wrong())
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setitem(answer_emails.CHANNELS, Channel.EMAIL, Wrong)
     add_answer(at, grace)
 
     forward(at + AFTER)
@@ -312,7 +315,7 @@ def test_answer_to_a_message_uses_its_sender_and_subject(post, grace, at):
     message = MessageFactory(subject="Welcome", live=True, at=at)
     ongoing.match(message, at=at)
     record = DeliveryRecord.objects.get(customer=customer)
-    batch.send_batch(message, clock=lambda: at)
+    send_one_batch(message, clock=lambda: at)
     record.refresh_from_db()
     (thread,) = threads.open_conversations([record], at=at)
     threads.reply_by_teammate(thread, teammate=grace, body="Hi", at=at)
@@ -337,6 +340,58 @@ def test_images_are_in_the_email_as_images_and_links(post, grace, at):
         in received_email(post).get_body(("html",)).get_content()
     )
     assert "shot.png: https://acme.example" in received_email(post).get_body(("plain",)).get_content()
+
+
+class Slow:
+    """A channel that waits a moment for a second email, and notes the order and whether a thread has the database."""
+
+    sent: list[str]
+    used_database: list[bool]
+    now = most_at_once = 0
+    changed = threading.Condition()
+
+    def send(self, envelope) -> str:
+        with Slow.changed:
+            Slow.now += 1
+            Slow.most_at_once = max(Slow.now, Slow.most_at_once)
+            Slow.sent.append(envelope.text)
+            Slow.used_database.append(connections["default"].connection is not None)
+            Slow.changed.notify_all()
+            Slow.changed.wait_for(lambda: Slow.most_at_once >= 2, timeout=0.2)
+            Slow.now -= 1
+        return ""
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture
+def slow(monkeypatch) -> type[Slow]:
+    Slow.sent, Slow.used_database, Slow.now, Slow.most_at_once = [], [], 0, 0
+    monkeypatch.setitem(answer_emails.CHANNELS, Channel.EMAIL, Slow)
+    return Slow
+
+
+def test_several_answers_are_sent_at_the_same_time_without_the_database_in_a_thread(slow, grace, at):
+    for number in range(5):
+        add_answer(at, grace, email=f"ann{number}@shop.example")
+
+    assert forward(at + AFTER) == 5
+
+    assert 2 <= slow.most_at_once <= answer_emails.CONNECTIONS
+    assert set(slow.used_database) == {False}
+    assert set(AnswerMail.objects.values_list("status", flat=True)) == {Status.SENT}
+
+
+def test_answers_of_one_conversation_are_sent_one_after_the_other(slow, grace, at):
+    thread = add_answer(at, grace)
+    for number in range(3):
+        threads.reply_by_teammate(thread, teammate=grace, body=f"And {number}", at=at + timedelta(minutes=2 + number))
+
+    assert forward(at + timedelta(minutes=12)) == 4
+
+    assert slow.most_at_once == 1
+    assert [next((n for n in range(3) if f"And {n}" in text), -1) for text in slow.sent] == [-1, 0, 1, 2]
 
 
 def test_sweep_sends_answer_emails(monkeypatch, grace, at):

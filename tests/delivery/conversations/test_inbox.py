@@ -13,6 +13,7 @@ from delivery.models import DeliveryRecord, Reason, Status
 from delivery.sending import batch, claim, dispatcher
 from messaging.models import Channel, Message
 from tests.factories import CompanyFactory, CustomerFactory, MembershipFactory, MessageFactory
+from tests.support.sending import send_one_batch
 
 pytestmark = pytest.mark.django_db
 COMPANY = "<p>{{ company.name }}</p>"
@@ -64,7 +65,7 @@ def test_one_copy_per_address_applies_as_soon_as_it_is_set(at, channel):
     message.same_inbox_once = True
     message.save()
 
-    batch.send_batch(read_before, clock=lambda: at)
+    send_one_batch(read_before, clock=lambda: at)
     hand_over(at)
 
     assert len(channel.given) == 1
@@ -141,7 +142,7 @@ def test_first_claim_wins(at, channel):
     twins()
     message = create_live_message(at)
     channel.refusal = Unavailable("later")
-    batch.send_batch(message, clock=lambda: at)
+    send_one_batch(message, clock=lambda: at)
     channel.refusal = None
     hand_over(at)
     hand_over(at + timedelta(hours=1))
@@ -163,7 +164,7 @@ def test_duplicate_of_an_uncertain_record_is_skipped(at, channel):
 def test_another_worker_may_claim_after_the_check(at, channel, monkeypatch):
     twins()
     message = create_live_message(at)
-    batch.send_batch(message, clock=lambda: at)
+    send_one_batch(message, clock=lambda: at)
     twins_of = claim.twins_of
     answers = [{}, {}]
     monkeypatch.setattr(claim, "twins_of", lambda *facts: answers.pop() if answers else twins_of(*facts))

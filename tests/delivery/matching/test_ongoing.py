@@ -75,7 +75,7 @@ def test_one_off_records_matching_customers_and_skips_unreachable_ones_with_the_
 def test_one_off_without_matches_does_not_go_live(at):
     message = MessageFactory(one_off=True)
 
-    with pytest.raises(NotReady, match="Nobody matches"):
+    with pytest.raises(NotReady, match="No customer matches"):
         launch.launch(message, at=at)
 
     message.refresh_from_db()

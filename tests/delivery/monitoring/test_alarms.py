@@ -26,6 +26,7 @@ from delivery.models import (
     ChannelOutage,
     DeliveryRecord,
     Heartbeat,
+    MissedMatch,
     Pace,
     Reason,
     Refusal,
@@ -38,6 +39,7 @@ from outbound import roles
 from outbound.templatetags.console import PAGE_PERMISSIONS
 from tests.factories import CustomerFactory, MessageFactory
 from tests.support.records import mark_records_sent
+from tests.support.sending import send_one_batch
 
 pytestmark = pytest.mark.django_db
 MINUTE = timedelta(minutes=1)
@@ -110,6 +112,11 @@ def visitors_refused(at) -> None:
         RefusedVisitors.add(at.date(), Refusal.ADDRESS_FORM)
 
 
+def customer_missed(at) -> None:
+    message = MessageFactory(live=True, at=at, title="Welcome")
+    MissedMatch.objects.create(message=message, customer_id=42, found_at=at - MINUTE)
+
+
 HAPPENS = {
     AlarmKind.BEAT: (late_beat, "The scheduler (celery beat) has not run since"),
     AlarmKind.SWEEP: (late_sweep, "The minute sweep has not finished since 4 May 2026, 09:56."),
@@ -124,6 +131,7 @@ HAPPENS = {
         "20 visitors were refused on 4 May 2026 and do not see the messenger: 20 with an email address that is not in"
         " lower case",
     ),
+    AlarmKind.MISSED: (customer_missed, "“Welcome” missed customer 42."),
 }
 
 
@@ -292,7 +300,7 @@ def test_batch_records_the_outage_of_its_channel(at, monkeypatch, settings, tmp_
     message = MessageFactory(live=True, at=at)
     ongoing.match(message, at=at)
 
-    assert batch.send_batch(message, clock=lambda: at) is None
+    send_one_batch(message, clock=lambda: at)
 
     assert ChannelOutage.objects.values_list("channel", "since", "why").get() == ("email", at, "Connection refused")
 

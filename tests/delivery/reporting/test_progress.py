@@ -11,6 +11,7 @@ from delivery.reporting import progress
 from delivery.sending import batch, dispatcher
 from messaging.models import Channel, Message
 from tests.factories import CustomerFactory, MessageFactory
+from tests.support.sending import send_one_batch
 
 pytestmark = pytest.mark.django_db
 SECOND = timedelta(seconds=1)
@@ -36,7 +37,7 @@ def under_way(at, *, sent: int, of: int) -> Message:
     Customer.objects.bulk_create(CustomerFactory.build(email=f"{n}@x.example") for n in range(of))
     message = MessageFactory(one_off=True, live=True, at=at - timedelta(minutes=5))
     for number in range(sent // 10):
-        batch.send_batch(message, clock=lambda n=number: at - (sent // 10 - n) * SECOND)
+        send_one_batch(message, clock=lambda n=number: at - (sent // 10 - n) * SECOND)
     return message
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from delivery.maintenance import sweep
 from delivery.matching import launch as matching_launch
-from delivery.matching import launch_job, ongoing
+from delivery.matching import launch_job, ongoing, rounds
 from delivery.reporting import counters
 from delivery.sending import settle
 from messaging import lifecycle
@@ -38,7 +38,7 @@ def test_message_that_cannot_be_matched_shows_its_trouble_and_the_others_are_mat
     first, second = MessageFactory(live=True, at=at), MessageFactory(live=True, at=at)
     broken(first)
 
-    assert ongoing.match_ongoing(at=at) == 1
+    assert rounds.match_ongoing(at=at) == 1
 
     first.refresh_from_db()
     assert (first.records.count(), second.records.count()) == (0, 1)
@@ -101,11 +101,11 @@ def test_invalid_rules_are_reported_in_every_channel_until_they_are_fixed(at, ch
     message = MessageFactory(rules=[rule("custom_attributes.plan", "is", "pro")], live=True, at=at, **channel)
     plan.delete()
 
-    ongoing.match_ongoing(at=at)
+    rounds.match_ongoing(at=at)
     message.refresh_from_db()
     assert "plan" in message.problem
 
     CustomAttributeFactory(name="plan")
-    ongoing.match_ongoing(at=at)
+    rounds.match_ongoing(at=at)
     message.refresh_from_db()
     assert message.problem == ""

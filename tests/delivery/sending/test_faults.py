@@ -29,6 +29,7 @@ from delivery.sending import outcome as sending_outcome
 from delivery.sending import settle as sending_settle
 from messaging.models import Channel, Message
 from tests.factories import CustomerFactory, MessageFactory
+from tests.support.concurrency import elsewhere
 
 pytestmark = pytest.mark.django_db
 
@@ -85,8 +86,7 @@ def dies(message: Message, *, at, begun: int, taken: int) -> list[int]:
         notes.sending(pk)
         if number < taken:
             notes.accepted(pk, f"id of {pk}")
-    process.thread.journal.abandon()
-    process.thread.journal = None
+    notes.abandon()
     return pks
 
 
@@ -116,8 +116,7 @@ def test_journal_with_characters_the_database_refuses_does_not_block_other_journ
     notes.sending(first.pk)
     notes.accepted(first.pk, "id")
     notes.sending(second.pk)
-    process.thread.journal.abandon()
-    process.thread.journal = None
+    notes.abandon()
     (notes,) = Path(configured.FLIGHTS_DIR).iterdir()
     notes.write_bytes(notes.read_bytes().replace(b" id\n", f" {spoilt}\n".encode("utf-8", "surrogatepass")))
 
@@ -151,8 +150,7 @@ def test_copy_that_a_dead_worker_noted_as_refused_is_tried_again(at):
     (record,) = claim.claim(message, at=at, token=token).records
     notes.sending(record.pk)
     notes.rejected(record.pk)
-    process.thread.journal.abandon()
-    process.thread.journal = None
+    notes.abandon()
 
     sweep.sweep(at=at)
 
@@ -219,14 +217,16 @@ def test_unwritable_journal_folder_does_not_stop_sending(at, channel, settings, 
     assert hand_over(at) == 3
 
 
-def test_batch_whose_lease_is_over_is_not_gone_on_with(at, channel):
+@pytest.mark.django_db(transaction=True)
+def test_batch_whose_lease_is_over_is_not_gone_on_with(at, channel, settings):
+    settings.EMAIL_CONNECTIONS = 1
     message = to_people(5, at)
     now = [at]
 
     def sleeps(number: int) -> None:
         if number == 2:
             now[0] = at + claim.LEASE
-            sending_settle.expire_leases(at=now[0] + timedelta(seconds=1))
+            elsewhere(lambda: sending_settle.expire_leases(at=now[0] + timedelta(seconds=1)))
 
     channel.does = sleeps
     dispatcher.dispatch(clock=lambda: now[0], until=at + timedelta(seconds=1))
@@ -235,13 +235,15 @@ def test_batch_whose_lease_is_over_is_not_gone_on_with(at, channel):
     assert message.records.counts()["uncertain"] == 5
 
 
-def test_slow_mail_server_makes_nothing_uncertain_while_its_worker_lives(at, channel):
+@pytest.mark.django_db(transaction=True)
+def test_slow_mail_server_makes_nothing_uncertain_while_its_worker_lives(at, channel, settings):
+    settings.EMAIL_CONNECTIONS = 1
     message = to_people(10, at)
     now = [at]
 
     def takes_its_time(_number: int) -> None:
         now[0] += timedelta(seconds=50)
-        sweep.sweep(at=now[0])
+        elsewhere(lambda: sweep.sweep(at=now[0]))
 
     channel.does = takes_its_time
     dispatcher.dispatch(clock=lambda: now[0], until=at + timedelta(seconds=1))
@@ -259,7 +261,8 @@ def test_threads_of_a_worker_share_no_connection(channel, monkeypatch):
     assert sending_batch.channel_of(Channel.EMAIL) is sending_batch.channel_of(Channel.EMAIL) is not theirs
 
 
-def test_worker_asked_to_stop_finishes_its_copy_and_puts_the_rest_back(at, channel):
+def test_worker_asked_to_stop_finishes_its_copy_and_puts_the_rest_back(at, channel, settings):
+    settings.EMAIL_CONNECTIONS = 1
     message = to_people(15, at)
     channel.does = lambda number: shutdown.request_for_all() if number == 3 else None
 
@@ -270,11 +273,19 @@ def test_worker_asked_to_stop_finishes_its_copy_and_puts_the_rest_back(at, chann
     assert set(message.records.filter(status=Status.WAITING).values_list("attempts", "reason")) == {(0, Reason.QUEUED)}
 
 
-def test_sigterm_waits_for_the_copy_in_hand_and_then_takes_its_course(at, channel):
+def test_sigterm_waits_for_the_copy_in_hand_and_then_takes_its_course(at, channel, settings):
+    settings.EMAIL_CONNECTIONS = 1
     message = to_people(5, at)
     heard = []
     before = signal.signal(signal.SIGTERM, lambda *_: heard.append(message.records.counts()["sending"]))
-    channel.does = lambda number: signal.raise_signal(signal.SIGTERM) if number == 2 else None
+
+    def asks_to_stop(number: int) -> None:
+        if number == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+            while not shutdown.is_requested():
+                time.sleep(0.001)
+
+    channel.does = asks_to_stop
     try:
         hand_over(at)
     finally:
@@ -284,7 +295,8 @@ def test_sigterm_waits_for_the_copy_in_hand_and_then_takes_its_course(at, channe
     assert message.records.counts()["sent"] == 2
 
 
-def test_worker_stopped_at_once_leaves_one_copy_in_doubt(at, channel):
+def test_worker_stopped_at_once_leaves_one_copy_in_doubt(at, channel, settings):
+    settings.EMAIL_CONNECTIONS = 1
     message = to_people(5, at)
 
     def ends(number: int) -> None:
@@ -301,37 +313,40 @@ def test_worker_stopped_at_once_leaves_one_copy_in_doubt(at, channel):
 
 def test_database_lost_before_a_batch_is_settled_is_waited_for(at, channel, monkeypatch):
     message = to_people(3, at)
-    settle, tries = sending_settle.settle_batch, []
+    settle, tries = sending_settle.settle_batches, []
 
-    def fails_twice(batch, outcome, *, at):
+    def fails_twice(parts, *, at):
         tries.append(1)
         if len(tries) < 3:
             raise OperationalError("the server closed the connection")
-        settle(batch, outcome, at=at)
+        settle(parts, at=at)
 
-    monkeypatch.setattr(sending_settle, "settle_batch", fails_twice)
+    monkeypatch.setattr(sending_settle, "settle_batches", fails_twice)
     monkeypatch.setattr(sending_outcome, "DATABASE_RETRY_PAUSE", 0)
     monkeypatch.setattr(type(connection), "in_atomic_block", False, raising=False)
     monkeypatch.setattr(connection, "close", lambda: None)
     batch = claim.Batch(message, None, uuid4(), [], at + claim.LEASE)
-    sending_settle.settle_with_retry(batch, sending_outcome.Outcome(), clock=lambda: at)
+    withdrawn = []
+    parts = [(batch, sending_outcome.Outcome())]
+    sending_settle.settle_with_retry(parts, clock=lambda: at, on_lost=lambda: withdrawn.append(len(tries)))
 
     assert len(tries) == 3
+    assert withdrawn == [1, 2]
 
 
 @pytest.mark.django_db(transaction=True)
 def test_batch_that_is_settled_at_the_second_try_keeps_the_session_that_holds_its_lock(channel, monkeypatch):
     at = timezone.now()
     message = to_people(1, at)
-    settle, sessions = sending_settle.settle_batch, []
+    settle, sessions = sending_settle.settle_batches, []
 
-    def fails_once(batch, outcome, *, at):
+    def fails_once(parts, *, at):
         sessions.append(connection.connection)
         if len(sessions) < 2:
             raise OperationalError("deadlock detected")
-        settle(batch, outcome, at=at)
+        settle(parts, at=at)
 
-    monkeypatch.setattr(sending_settle, "settle_batch", fails_once)
+    monkeypatch.setattr(sending_settle, "settle_batches", fails_once)
     hand_over(at)
 
     assert sessions[0] is sessions[1]
@@ -366,10 +381,10 @@ from uuid import uuid4
 from django.utils import timezone
 from delivery.sending import claim, journal
 from messaging.models import Message
-with journal.journal_of(token := uuid4()) as notes:
-    batch = claim.claim(Message.objects.get(), at=timezone.now(), token=token)
-    notes.sending(batch.records[0].pk)
-    os.kill(os.getpid(), signal.SIGKILL)
+notes = journal.start_journal(token := uuid4())
+batch = claim.claim(Message.objects.get(), at=timezone.now(), token=token)
+notes.sending(batch.records[0].pk)
+os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
@@ -390,7 +405,8 @@ def test_process_killed_with_a_batch_in_hand_leaves_one_in_doubt(settings):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_pause_breaks_off_a_slow_batch(channel):
+def test_pause_breaks_off_a_slow_batch(channel, settings):
+    settings.EMAIL_CONNECTIONS = 1
     at = timezone.now()
     message = to_people(10, at)
     begun = threading.Event()

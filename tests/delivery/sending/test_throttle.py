@@ -18,6 +18,7 @@ from delivery.models.pace import growing_plan
 from delivery.sending import batch, dispatcher, throttle
 from messaging.models import Channel, Message
 from tests.factories import CustomerFactory, MessageFactory
+from tests.support.concurrency import elsewhere
 from tests.support.machine import slowdown
 
 pytestmark = pytest.mark.django_db
@@ -117,7 +118,8 @@ def test_unavailable_channel_uses_none_of_the_daily_limit(at, channel, refusal):
     assert message.records.counts()["sent"] == 30
 
 
-def test_sent_copies_count_although_the_rest_of_the_batch_was_returned(at, channel):
+def test_sent_copies_count_although_the_rest_of_the_batch_was_returned(at, channel, settings):
+    settings.EMAIL_CONNECTIONS = 1
     Pace.objects.create(channel="email", warm_up=[30], warm_up_from=at.date())
     to_people(20, at)
 
@@ -180,16 +182,18 @@ def test_channel_without_limits_touches_no_row(at, channel):
     assert len(channel.given) == 5
 
 
-def test_pace_that_is_set_while_a_send_is_under_way_holds_within_seconds(at, channel, settings):
-    settings.IN_FLIGHT = 1
+@pytest.mark.django_db(transaction=True)
+def test_pace_that_is_set_while_a_send_is_under_way_holds_within_a_second(at, channel, settings):
+    settings.IN_FLIGHT, settings.EMAIL_CONNECTIONS = 1, 1
     message = to_people(40, at)
     now = [at]
 
     def takes_half_a_second(_envelope) -> str:
         channel.given.append(0.0)
         now[0] += timedelta(seconds=0.5)
+        time.sleep(0.1)
         if len(channel.given) == 3:
-            Pace.objects.create(channel="email", warm_up=[5], warm_up_from=at.date())
+            elsewhere(lambda: Pace.objects.create(channel="email", warm_up=[5], warm_up_from=at.date()))
         return ""
 
     channel.send = takes_half_a_second

@@ -1,6 +1,7 @@
 """Uncertain records are settled by staff or by a provider's proof, in any order and however often."""
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -13,6 +14,7 @@ from delivery.sending import uncertain as uncertain_records
 from delivery.sending.uncertain import Proof
 from messaging.models import Channel
 from tests.factories import CustomerFactory, MessageFactory
+from tests.support.concurrency import elsewhere
 
 pytestmark = pytest.mark.django_db
 LATER = timedelta(hours=2)
@@ -134,13 +136,18 @@ def test_proofs_repeated_and_in_any_order(at, uncertain, proofs, status, bounced
     assert (uncertain.reason, uncertain.detail) == ((Reason.REJECTED, "550 no") if R is proofs[0] else ("", ""))
 
 
+@pytest.mark.django_db(transaction=True)
 def test_proof_before_the_worker_settles_decides(at, channel):
     CustomerFactory(email="ann@x.example")
     message = MessageFactory(one_off=True, live=True, at=at)
     seen = []
-    channel.send = lambda _: (
-        seen.append(uncertain_records.settle_by_proof(message.records.get(), proof=T, at=at)) or "id"
-    )
+
+    def is_proven_meanwhile(_envelope) -> str:
+        settle = partial(uncertain_records.settle_by_proof, proof=T, at=at)
+        seen.append(elsewhere(lambda: settle(message.records.get())))
+        return "id"
+
+    channel.send = is_proven_meanwhile
 
     hand_over(at)
 

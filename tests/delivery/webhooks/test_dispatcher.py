@@ -395,8 +395,7 @@ class Waiting:
         self.streams = dispatcher.Streams(clock=lambda: at, until=at + timedelta(seconds=1))
 
     def begin(self) -> None:
-        for notification in self.streams.claim():
-            self.streams.begin(notification)
+        self.streams.begin(self.streams.claim())
 
     def settle(self) -> None:
         self.streams.settle_answers(timeout=5)

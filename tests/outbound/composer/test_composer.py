@@ -19,7 +19,8 @@ from delivery.maintenance import sweep
 from delivery.matching import launch, launch_job
 from delivery.models import DeliveryRecord, Status
 from messaging import duplication
-from messaging.models import Message, State
+from messaging.models import Checking, Message, SendType, State
+from outbound.composer import review
 from tests.factories import (
     CustomAttributeFactory,
     CustomerFactory,
@@ -569,6 +570,36 @@ def test_filters_of_an_ongoing_message_are_edited_while_paused(console):
     message.audience.refresh_from_db()
     assert message.audience.rules["rules"] == [rule("name", "is", "Ada")]
     assert message.versions.count() == 2
+
+
+def test_time_of_the_check_is_chosen_in_a_draft_and_while_paused_and_shown(console):
+    sender = SenderFactory()
+    console.post(ADD, typed(sender, ticket=ticket(console)))
+    draft = Message.objects.get()
+    assert draft.checking == Checking.HOURLY
+    console.post(message_page(draft), typed(sender, checking="at_once"))
+    draft.refresh_from_db()
+    assert draft.checking == Checking.AT_ONCE
+    assert "Filters are checked" in log()[-1]
+    assert review.timing_sentence(draft) == review.CHECKED_AT_ONCE
+    assert duplication.duplicate(draft, by=None, at=timezone.now()).checking == Checking.AT_ONCE
+    launch.launch(draft, at=timezone.now())
+    assert "Checked as soon as something changes and on each visit" in console.get(message_page(draft)).content.decode()
+
+    console.post(f"/admin/messaging/message/{draft.pk}/act/pause/")
+    form = {"rules": json.dumps({"match": "all", "rules": []}), "window": "[]", "window_zone": "workspace"}
+    console.post(f"/admin/messaging/message/{draft.pk}/audience/", form | {"checking": "hourly"})
+
+    draft.refresh_from_db()
+    assert draft.checking == Checking.HOURLY
+    assert review.timing_sentence(draft) == review.TIMING_SENTENCES[SendType.ONGOING]
+
+
+def test_unknown_time_of_the_check_is_refused(console):
+    answer = console.post(ADD, typed(SenderFactory(), ticket=ticket(console), checking="never"))
+
+    assert "never is not one of the available choices" in answer.content.decode()
+    assert not Message.objects.exists()
 
 
 def test_filters_of_a_one_off_stay_locked(console):

@@ -1,0 +1,216 @@
+"""Rounds: match every live ongoing email and push, by changes where possible, else in full (behaviour 4.20).
+
+A message is matched by changes if everyone was judged before with the same rules and the log of changes since then is
+complete. Both ways match the same people.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.db import connection
+from django.db.models import Min
+
+from audiences import change_log
+from audiences.models import Workspace
+from audiences.rules import RuleError
+from delivery import locks
+from delivery.eligibility import conditions, live_messages
+from delivery.eligibility.live_messages import Live
+from delivery.matching import changes, ongoing, sql
+from delivery.matching.changes import Followed
+from delivery.matching.dependencies import dependencies_of
+from delivery.models import MatchState
+from messaging.models import Channel, Checking, Message
+from messaging.models.message import MessageQuerySet
+
+log = logging.getLogger(__name__)
+
+# Larger if no round has run for long; a few days of a busy site.
+MAX_LOG_BYTES = 4 * 1024**3
+# A customer is matched promptly after so long without a further change.
+QUIET = timedelta(seconds=1)
+
+
+@dataclass(slots=True)
+class Round:
+    """The result of a round: new or requeued records, and how each message was matched."""
+
+    made: int = 0
+    candidates: int = 0
+    by_changes: list[int] = field(default_factory=list)
+    in_full: list[int] = field(default_factory=list)
+
+
+def match_ongoing(*, at: datetime, progress: sql.Progress = sql.no_progress) -> int:
+    """Run a round. Return how many records were inserted or requeued.
+
+    In-app messages are matched by visits, which skip invalid rules; here the error is written on the message.
+    """
+    return run_round(at=at, progress=progress).made
+
+
+def run_round(*, at: datetime, progress: sql.Progress = sql.no_progress) -> Round:
+    """Run a round and return what was done."""
+    # Before anything is read: later changes are judged by the next round.
+    horizon = change_log.current_horizon()
+    compiled = compiled_messages()
+    result = Round()
+    messages: dict[int, Message] = {}
+    for message in Message.objects.live().ongoing().select_related("audience").order_by("pk"):
+        if message.channel != Channel.IN_APP:
+            messages[message.pk] = message
+        elif message.problem or message.pk not in compiled:
+            check_rules(message)
+    followed = followed_messages(messages, compiled, horizon=horizon)
+    if not followed or not match_by_changes(messages, followed, result, at=at, horizon=horizon, progress=progress):
+        followed = []
+    matched = {one.live.pk for one in followed}
+    for message in messages.values():
+        if message.pk not in matched:
+            result.in_full.append(message.pk)
+            result.made += ongoing.match_safely(message, at=at, progress=progress)
+    if settings.CHANGE_DRIVEN_MATCHING:
+        truncate_read_entries()
+    log.info(
+        "round: %s messages by changes (%s candidates), %s in full, %s records",
+        *(len(result.by_changes), result.candidates, len(result.in_full), result.made),
+    )
+    return result
+
+
+def compiled_messages() -> dict[int, Live]:
+    """Return the live ongoing messages with valid rules, from the cache of the process."""
+    generation = Workspace.current().generation
+    found = live_messages.live_messages(generation=generation, database=connection.settings_dict["NAME"])
+    return {live.pk: live for live in found.ongoing}
+
+
+def followed_messages(messages: Mapping[int, Message], compiled: Mapping[int, Live], *, horizon: int) -> list[Followed]:
+    """Return the messages that can be matched by changes."""
+    if not settings.CHANGE_DRIVEN_MATCHING:
+        # Whether the log is complete is not known when the setting is switched on again.
+        MatchState.objects.all().delete()
+        return []
+    found = []
+    for state in MatchState.objects.filter(message__in=list(messages)).order_by("pk"):
+        live, message = compiled.get(state.message_id), messages[state.message_id]
+        # A database that was restored from a dump counts its transactions from the start.
+        if live is None or message.rejudge_before is not None or state.horizon > horizon:
+            continue
+        dependencies = dependencies_of(live)
+        if dependencies.is_traceable and dependencies.fingerprint == state.fingerprint:
+            found.append(Followed(live, dependencies, state))
+    return found
+
+
+def match_by_changes(
+    messages: Mapping[int, Message],
+    followed: list[Followed],
+    result: Round,
+    *,
+    at: datetime,
+    horizon: int,
+    progress: sql.Progress,
+) -> bool:
+    """Match messages for the customers who changed. Return False if everyone must be judged."""
+    try:
+        result.candidates = changes.store_candidates(followed, at=at)
+        if changes.is_large_share(result.candidates):
+            return False
+        found = result.candidates
+        result.made, done = match_candidates(messages, followed, found=found, at=at, progress=progress)
+    except Exception:
+        # The rules of one message may fail for one customer. In full, each message is matched on its own.
+        log.exception("messages cannot be matched by changes")
+        return False
+    finally:
+        changes.drop_tables()
+    MatchState.objects.move_forward(done, horizon=horizon, at=at)
+    Message.objects.filter(pk__in=done).update(last_matched_at=at, problem="")
+    result.by_changes = sorted(one.live.pk for one in followed)
+    return True
+
+
+def match_candidates(
+    messages: Mapping[int, Message], followed: Sequence[Followed], *, found: int, at: datetime, progress: sql.Progress
+) -> tuple[int, list[int]]:
+    """Judge the stored candidates, if any. Return how many records were made, and the messages that are done.
+
+    A message that another worker matches, maybe with older data, is not done.
+    """
+    done = {one.live.pk for one in followed}
+    total = 0
+    for pk in changes.store_hits(followed, at=at) if found else ():
+        hits = f"SELECT h.customer_id FROM {changes.HITS} h WHERE h.message_id = {pk}"
+        made = ongoing.match_hits(messages[pk], at=at, hits=hits, progress=progress)
+        if made is None:
+            done.remove(pk)
+        total += made or 0
+    return total, sorted(done)
+
+
+def run_prompt_round(*, at: datetime) -> int:
+    """Match the messages that are checked as soon as something changes. Return how many records were made.
+
+    Customers who changed within the last second wait, so that several calls count as one change. Boundaries are left to
+    the hourly round.
+    """
+    horizon = change_log.current_horizon()
+    messages = {message.pk: message for message in prompt_messages().select_related("audience")}
+    followed = followed_messages(messages, compiled_messages(), horizon=horizon) if messages else []
+    if not followed:
+        return 0
+    with locks.prompt_round_lock() as mine:
+        if not mine:
+            return 0
+        try:
+            found = changes.store_candidates(followed, at=None)
+            unread = changes.drop_unquiet_candidates(quiet=QUIET)
+            horizon = horizon if unread is None else min(horizon, unread)
+            made, done = match_candidates(messages, followed, found=found, at=at, progress=sql.no_progress)
+        finally:
+            changes.drop_tables()
+        MatchState.objects.move_forward(done, horizon=horizon, at=None)
+    return made
+
+
+def prompt_messages() -> MessageQuerySet:
+    """Return the live messages that are checked as soon as something changes."""
+    return Message.objects.live().ongoing().filter(checking=Checking.AT_ONCE).exclude(channel=Channel.IN_APP)
+
+
+def prompt_round_is_due() -> bool | None:
+    """Return whether there are changes for a prompt round, a second old or more; None if no message asks for it."""
+    if not settings.CHANGE_DRIVEN_MATCHING:
+        return None
+    oldest = MatchState.objects.filter(message__in=prompt_messages()).aggregate(oldest=Min("horizon"))["oldest"]
+    return None if oldest is None else change_log.has_entries(since=oldest, older_than=QUIET)
+
+
+def truncate_read_entries() -> None:
+    """Truncate the slots of the change log that every live message has read."""
+    states = MatchState.objects.filter(message__in=Message.objects.live().ongoing().exclude(channel=Channel.IN_APP))
+    oldest = states.order_by("horizon").values_list("horizon", flat=True).first()
+    changes.truncate_log(horizon=oldest if oldest is not None else change_log.current_horizon())
+
+
+def truncate_unread_entries() -> None:
+    """Truncate past slots, read or not, if matching by changes is off or the log has grown too large.
+
+    Every message is then matched in full once.
+    """
+    if not settings.CHANGE_DRIVEN_MATCHING or change_log.size_in_bytes() > MAX_LOG_BYTES:
+        changes.truncate_log(horizon=None)
+
+
+def check_rules(message: Message) -> None:
+    """Write on the message whether its rules are valid."""
+    try:
+        conditions.condition_of(message)
+        problem = ""
+    except RuleError as wrong:
+        problem = str(wrong)
+    Message.objects.filter(pk=message.pk).exclude(problem=problem).update(problem=problem)

@@ -1,0 +1,73 @@
+"""Match states: up to where the change log was read for each message; and pairs that rounds missed (behaviour 4.20)."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from django.db import models
+
+from messaging.models import Message
+
+
+class MatchStateQuerySet(models.QuerySet["MatchState"]):
+    def move_forward(self, messages: Iterable[int], *, horizon: int, at: datetime | None) -> int:
+        """Record that these messages have read the log up to `horizon`, and boundaries up to `at` if it is given.
+
+        A state that was deleted meanwhile stays deleted.
+        """
+        judged = {} if at is None else {"at": at}
+        return self.filter(message__in=list(messages), horizon__lte=horizon).update(horizon=horizon, **judged)
+
+
+class MatchState(models.Model):
+    """Everyone who matches at `at`, by the entries of the change log below `horizon`, has a record of this message.
+
+    Without a state, or if the rules have another fingerprint now, the next round judges everyone.
+    """
+
+    message = models.OneToOneField(Message, primary_key=True, on_delete=models.CASCADE, related_name="match_state")
+    horizon = models.BigIntegerField()
+    at = models.DateTimeField()
+    fingerprint = models.CharField(max_length=32)
+    # When the last full match that verifies the rounds began, and the first customer it has not judged; null when done.
+    verifying_since = models.DateTimeField(null=True)
+    verify_from = models.BigIntegerField(null=True)
+
+    objects = MatchStateQuerySet.as_manager()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.message} matched at {self.at:%Y-%m-%d %H:%M:%S}"
+
+    @classmethod
+    def record_full_match(cls, message: Message, *, horizon: int, at: datetime, fingerprint: str) -> None:
+        """Record that everyone was judged."""
+        MatchState.objects.bulk_create(
+            [MatchState(message=message, horizon=horizon, at=at, fingerprint=fingerprint)],
+            update_conflicts=True,
+            unique_fields=["message"],
+            update_fields=["horizon", "at", "fingerprint"],
+        )
+
+
+class MissedMatch(models.Model):
+    """A pair that a full match found and the rounds had missed. It must never happen, so it raises an alarm."""
+
+    # A defect could concern every customer of a message.
+    MAX_STORED = 100
+
+    message = models.ForeignKey(Message, on_delete=models.CASCADE, related_name="+")
+    # Without foreign keys: they are only to be read by staff.
+    customer_id = models.BigIntegerField()
+    company_id = models.BigIntegerField(null=True)
+    found_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+        verbose_name_plural = "missed matches"
+        indexes = [models.Index(name="missed_match_found", fields=("found_at",))]
+
+    def __str__(self) -> str:
+        company = f" in company {self.company_id}" if self.company_id else ""
+        return f"“{self.message}” missed customer {self.customer_id}{company}"

@@ -1,0 +1,346 @@
+"""Rounds: which messages are matched by changes, which in full, and the log between rounds."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+
+from audiences import change_log
+from audiences.models import Customer, Workspace
+from delivery.maintenance import sweep
+from delivery.matching import changes, lifecycle, ongoing, rounds, verification
+from delivery.models import Alarm, AlarmKind, DeliveryRecord, MatchState, MissedMatch, Reason, Status
+from delivery.monitoring import alarms
+from messaging import authoring
+from messaging import lifecycle as message_lifecycle
+from messaging.models import Checking, Message
+from tests.factories import CustomAttributeFactory, CustomerFactory, MessageFactory, rule
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def ada():
+    return CustomerFactory(user_id="ada", email="ada@x.example", name="Ada")
+
+
+@pytest.fixture
+def message(at, ada):
+    return MessageFactory(live=True, at=at, rules=[rule("name", "is", "Eve")])
+
+
+def disable_customer_log() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET session_replication_role = replica")
+
+
+def enable_customer_log() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET session_replication_role = DEFAULT")
+
+
+def rename_without_log(name: str) -> None:
+    """Change a customer in a way that the log does not see, as a defect would."""
+    disable_customer_log()
+    Customer.objects.update(name=name)
+    enable_customer_log()
+
+
+def test_first_round_judges_everyone_and_the_next_only_changes(at, ada, message):
+    first = rounds.run_round(at=at)
+    assert (first.in_full, first.by_changes) == ([message.pk], [])
+
+    Customer.objects.filter(pk=ada.pk).update(name="Eve")
+    second = rounds.run_round(at=at + HOUR)
+
+    assert (second.in_full, second.by_changes, second.candidates, second.made) == ([], [message.pk], 1, 1)
+    message.refresh_from_db()
+    assert message.last_matched_at == at + HOUR
+    third = rounds.run_round(at=at + 2 * HOUR)
+    assert (third.by_changes, third.candidates, third.made) == ([message.pk], 0, 0)
+
+
+def test_change_that_no_rule_sees_makes_no_candidate(at, ada, message):
+    rounds.run_round(at=at)
+
+    Customer.objects.filter(pk=ada.pk).update(last_seen_at=at, country="Ireland")
+
+    assert rounds.run_round(at=at + HOUR).candidates == 0
+
+
+def test_time_alone_makes_a_candidate_at_the_boundary(at):
+    CustomerFactory(email="a@x.example", last_seen_at=at - timedelta(days=3) + timedelta(minutes=90))
+    message = MessageFactory(live=True, at=at, rules=[rule("last_seen_at", "more_than_days_ago", 3)])
+    rounds.run_round(at=at)
+
+    assert rounds.run_round(at=at + HOUR).made == 0
+    done = rounds.run_round(at=at + 2 * HOUR)
+
+    assert (done.by_changes, done.made) == ([message.pk], 1)
+
+
+@pytest.mark.parametrize("jump", [timedelta(days=2), -timedelta(days=2)], ids=["forward", "back"])
+def test_boundary_is_crossed_by_a_clock_that_jumps(jump, at):
+    CustomerFactory(email="a@x.example", last_seen_at=at + jump - timedelta(days=3, hours=12))
+    MessageFactory(live=True, at=at, rules=[rule("last_seen_at", "exactly_days_ago", 3)])
+    assert rounds.run_round(at=at).made == 0
+
+    assert rounds.run_round(at=at + jump).made == 1
+
+
+def test_withdrawn_record_of_a_matching_customer_is_requeued(at, ada):
+    message = MessageFactory(live=True, at=at)
+    rounds.run_round(at=at)
+    DeliveryRecord.objects.filter(message=message).withdraw(reason=Reason.NO_LONGER_MATCHES)
+
+    done = rounds.run_round(at=at + HOUR)
+
+    assert (done.by_changes, done.made) == ([message.pk], 1)
+    assert message.records.get().status == Status.WAITING
+
+
+@pytest.mark.parametrize("what", ["rules", "zone", "kind", "log", "restored", "switched off", "failed"])
+def test_everyone_is_judged_once_after(what, at, settings, ada):
+    CustomAttributeFactory(name="plan")
+    message = MessageFactory(
+        live=True, at=at, rules=[rule("name", "is", "Eve"), rule("custom_attributes.plan", "is_unknown")]
+    )
+    rounds.run_round(at=at)
+    rename_without_log("Eve")
+    assert rounds.run_round(at=at).made == 0
+    if what == "rules":
+        lifecycle.pause(message)
+        asked = {"match": "all", "rules": [rule("name", "starts_with", "E")]}
+        authoring.change_audience(Message.objects.get(pk=message.pk), rules=asked, by=None, at=at)
+        message_lifecycle.resume(Message.objects.get(pk=message.pk), at=at)
+    elif what == "zone":
+        Workspace.objects.update(zone="Europe/Dublin")
+    elif what == "kind":
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE audiences_customattribute SET kind = 'number'")
+    elif what == "log":
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "INSERT INTO audiences_change (bits, xid, slot) VALUES (1, 1, (date_part('hour', now())::int + 1) % 3)"
+            )
+        changes.truncate_log(horizon=None)
+    elif what == "restored":
+        MatchState.objects.update(horizon=2**60)
+    elif what == "switched off":
+        settings.CHANGE_DRIVEN_MATCHING = False
+        MatchState.objects.filter(pk=message.pk).delete()
+        settings.CHANGE_DRIVEN_MATCHING = True
+    else:
+        ongoing.record_problem(message, "It failed.")
+
+    done = rounds.run_round(at=at + HOUR)
+
+    assert (done.in_full, done.made) == ([message.pk], 1)
+    assert rounds.run_round(at=at + HOUR).by_changes == [message.pk]
+
+
+def test_setting_that_is_off_judges_everyone_and_forgets_what_was_read(at, settings, ada, message):
+    rounds.run_round(at=at)
+    settings.CHANGE_DRIVEN_MATCHING = False
+
+    assert rounds.run_round(at=at).in_full == [message.pk]
+    assert MatchState.objects.count() == 0
+    assert rounds.prompt_round_is_due() is None
+
+
+def test_large_share_of_changed_customers_makes_a_round_judge_everyone(at, monkeypatch, ada, message):
+    rounds.run_round(at=at)
+    monkeypatch.setattr(changes, "SMALL_NUMBER", 0)
+    monkeypatch.setattr(changes, "estimate_customer_count", lambda: 19)
+    Customer.objects.filter(pk=ada.pk).update(name="Eve")
+
+    done = rounds.run_round(at=at)
+
+    assert (done.in_full, done.made) == ([message.pk], 1)
+
+
+def test_error_in_the_common_statement_makes_a_round_judge_everyone(at, monkeypatch, ada, message):
+    rounds.run_round(at=at)
+    Customer.objects.filter(pk=ada.pk).update(name="Eve")
+
+    def fail(*_args: object, **_how: object) -> None:
+        raise ValueError
+
+    monkeypatch.setattr(changes, "store_hits", fail)
+
+    assert rounds.run_round(at=at).made == 1
+
+
+def test_change_of_an_open_transaction_is_judged_after_its_commit(at, ada, message):
+    rounds.run_round(at=at)
+    other = connection.copy()
+    try:
+        other.set_autocommit(False)
+        with other.cursor() as cursor:
+            cursor.execute("UPDATE audiences_customer SET name = 'Eve'")
+        assert rounds.run_round(at=at).made == 0
+        other.commit()
+        assert rounds.run_round(at=at).made == 1
+    finally:
+        other.close()
+
+
+def test_read_slots_of_past_hours_are_truncated_after_a_round(at, ada, message):
+    rounds.run_round(at=at)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE audiences_change SET slot = (date_part('hour', now())::int + 1) % 3")
+
+    rounds.run_round(at=at)
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM audiences_change")
+        assert cursor.fetchone() == (0,)
+    assert rounds.run_round(at=at).by_changes == [message.pk]
+
+
+def test_sweep_truncates_a_log_that_nobody_reads(at, monkeypatch, ada, message):
+    rounds.run_round(at=at)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE audiences_change SET slot = (date_part('hour', now())::int + 1) % 3, xid = xid + 1000000"
+        )
+    rounds.truncate_unread_entries()
+    assert MatchState.objects.count() == 1
+    monkeypatch.setattr(rounds, "MAX_LOG_BYTES", 0)
+
+    rounds.truncate_unread_entries()
+
+    assert MatchState.objects.count() == 0
+
+
+# Verification
+
+
+def verify_for_an_hour(at) -> list[verification.Pair]:
+    found = []
+    for minute in range(60):
+        found += verification.verify_next_slice(at=at + timedelta(minutes=minute))
+    return found
+
+
+def test_hourly_full_match_of_one_message_finds_nobody(at, ada, message):
+    rounds.run_round(at=at)
+    Customer.objects.filter(pk=ada.pk).update(name="Eve")  # The next round judges this.
+
+    assert verify_for_an_hour(at) == []
+    state = MatchState.objects.get()
+    assert (state.verifying_since, state.verify_from) == (at, None)
+
+
+def test_messages_are_verified_in_turn_one_each_hour(at, ada, message):
+    other = MessageFactory(live=True, at=at, rules=[rule("name", "is", "Bob")])
+    rounds.run_round(at=at)
+
+    verify_for_an_hour(at)
+    verify_for_an_hour(at + HOUR)
+
+    since = dict(MatchState.objects.values_list("message_id", "verifying_since"))
+    assert since == {message.pk: at, other.pk: at + HOUR}
+
+
+def test_missed_customer_raises_an_alarm_that_names_the_pair_and_is_matched(at, ada, message):
+    rounds.run_round(at=at)
+    rename_without_log("Eve")
+
+    assert verify_for_an_hour(at) == [verification.Pair(ada.pk, None)]
+    assert message.records.get().customer == ada
+    alarms.check_alarms(at=at + HOUR)
+    assert f"“{message}” missed customer {ada.pk}" in Alarm.objects.get(kind=AlarmKind.MISSED).description
+    assert MissedMatch.objects.count() == 1
+    assert verify_for_an_hour(at + 2 * HOUR) == []
+
+
+def test_sweep_verifies_a_slice(at, ada, message):
+    rounds.run_round(at=at)
+
+    sweep.sweep(at=at)
+
+    assert MatchState.objects.get().verify_from is not None
+
+
+# Prompt rounds
+
+
+@pytest.fixture
+def prompt_message(at, ada):
+    message = MessageFactory(live=True, at=at, rules=[rule("name", "is", "Eve")], checking=Checking.AT_ONCE)
+    rounds.run_round(at=at)
+    return message
+
+
+def age_entries(seconds: float) -> None:
+    """Let the entries of the log be older; younger, and so not quiet yet, if negative."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE audiences_change SET at = at - make_interval(secs => %s)", [seconds])
+
+
+def test_message_without_changes_has_no_prompt_round(prompt_message):
+    rounds.run_prompt_round(at=prompt_message.went_live_at)
+
+    assert rounds.prompt_round_is_due() is False
+
+
+def test_only_messages_that_ask_for_it_have_prompt_rounds(at, ada, message):
+    rounds.run_round(at=at)
+    Customer.objects.filter(pk=ada.pk).update(name="Eve")
+    age_entries(2)
+
+    assert rounds.prompt_round_is_due() is None
+    assert rounds.run_prompt_round(at=at) == 0
+
+
+def test_changed_customer_is_matched_after_one_quiet_second(at, ada, prompt_message):
+    age_entries(2)
+    rounds.run_prompt_round(at=at)
+    Customer.objects.filter(pk=ada.pk).update(name="Eve")
+    age_entries(-60)
+
+    assert rounds.prompt_round_is_due() is False
+    assert rounds.run_prompt_round(at=at) == 0
+    age_entries(120)
+    assert rounds.prompt_round_is_due() is True
+    assert rounds.run_prompt_round(at=at) == 1
+    assert rounds.prompt_round_is_due() is False
+
+
+def test_earlier_change_is_not_lost_while_later_ones_follow(at, ada, prompt_message):
+    age_entries(2)
+    rounds.run_prompt_round(at=at)
+    Customer.objects.filter(pk=ada.pk).update(name="Eve")
+    age_entries(120)
+    Customer.objects.filter(pk=ada.pk).update(email="eve@x.example")
+    age_entries(-60)
+
+    assert rounds.run_prompt_round(at=at) == 0
+    age_entries(120)
+    assert rounds.run_prompt_round(at=at) == 1
+
+
+def test_prompt_round_leaves_boundaries_to_the_hourly_round(at):
+    CustomerFactory(email="a@x.example", last_seen_at=at - timedelta(days=3) + timedelta(minutes=30))
+    MessageFactory(live=True, at=at, rules=[rule("last_seen_at", "more_than_days_ago", 3)], checking=Checking.AT_ONCE)
+    rounds.run_round(at=at)
+    age_entries(2)
+
+    rounds.run_prompt_round(at=at + HOUR)
+
+    assert rounds.run_round(at=at + HOUR).made == 1
+
+
+def test_horizon_is_the_oldest_open_transaction():
+    other = connection.copy()
+    try:
+        other.set_autocommit(False)
+        with other.cursor() as cursor:
+            cursor.execute("SELECT pg_current_xact_id()::text::bigint")
+            open_since = cursor.fetchone()[0]
+        assert change_log.current_horizon() <= open_since
+    finally:
+        other.close()

@@ -1,0 +1,267 @@
+"""Several copies in flight, against a mail server that takes its time: as many as it takes, and all else exact."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from audiences.models import Customer
+from delivery import process, shutdown
+from delivery.matching import direct, lifecycle, ongoing
+from delivery.models import ChannelOutage, ConnectionShare, Pace, Reason, Status
+from delivery.sending import dispatcher
+from messaging.models import Message
+from tests.factories import CustomerFactory, MessageFactory, SenderFactory
+from tests.support.slow_server import SlowServer
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def server(settings) -> Iterator[SlowServer]:
+    """A mail server with 20 ms per answer, and it is the one of the settings."""
+    server = SlowServer(delay=0.02)
+    settings.EMAIL_BACKEND = "delivery.channels.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", server.port
+    settings.EMAIL_HOST_USER = settings.EMAIL_HOST_PASSWORD = ""
+    settings.EMAIL_USE_TLS = settings.EMAIL_USE_SSL = False
+    settings.EMAIL_TIMEOUT = 10
+    yield server
+    server.close()
+
+
+def to_people(number: int, **facts) -> Message:
+    first = Customer.objects.count()
+    Customer.objects.bulk_create(CustomerFactory.build(email=f"{first + n}@x.example") for n in range(number))
+    message = MessageFactory(live=True, at=timezone.now(), **facts)
+    ongoing.match(message, at=timezone.now())
+    return message
+
+
+def send_all() -> int:
+    return dispatcher.dispatch(clock=timezone.now, until=timezone.now() + timedelta(seconds=60))
+
+
+@contextmanager
+def working(count: int = 1) -> Iterator[list[Future[int]]]:
+    """Let so many dispatchers work during the block, and wait for them."""
+
+    def work() -> int:
+        try:
+            return send_all()
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(count) as pool:
+        done = [pool.submit(work) for _ in range(count)]
+        yield done
+        for each in done:
+            each.result(60)
+
+
+def eventually(holds: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_copies_are_in_flight_at_the_same_time_each_once_and_over_few_connections(server, settings):
+    settings.EMAIL_CONNECTIONS = 8
+    message = to_people(120)
+
+    assert send_all() == 120
+
+    assert message.records.counts()["sent"] == 120
+    assert Counter(email.recipient for email in server.accepted).most_common(1)[0][1] == 1
+    assert 6 <= server.most_in_flight <= server.most_connections <= 8
+    assert server.connections == 0
+
+
+def test_pause_that_has_returned_lets_nothing_begin_and_waits_for_the_copies_in_flight(server, settings):
+    settings.EMAIL_CONNECTIONS = 8
+    message = to_people(300)
+    with working():
+        eventually(lambda: server.in_flight >= 6)
+        lifecycle.pause(message)
+        returned, in_flight = time.monotonic(), server.in_flight
+
+    assert in_flight == 0
+    assert max(email.began for email in server.emails) < returned
+    counts = message.records.counts()
+    assert (counts["sent"], counts["waiting"]) == (len(server.accepted), 300 - len(server.accepted))
+    assert len(server.accepted) < 300
+
+
+def test_opt_out_reaches_copies_that_are_claimed_and_not_begun(server, settings):
+    settings.EMAIL_CONNECTIONS, server.delay = 1, 0.15
+    message = to_people(10)
+    with working():
+        eventually(lambda: server.emails)
+        Customer.objects.exclude(email=server.emails[0].recipient).update(unsubscribed_from_emails=True)
+        opted_out = time.monotonic()
+
+    # A copy begins at most half a second after it was checked.
+    assert all(email.began < opted_out + 0.5 for email in server.emails)
+    assert len(server.accepted) <= 3
+    rest = message.records.exclude(status=Status.SENT)
+    assert set(rest.values_list("status", "reason")) == {(Status.WITHDRAWN, Reason.UNSUBSCRIBED)}
+
+
+def test_worker_asked_to_stop_finishes_the_copies_in_flight_and_puts_the_rest_back(server, settings):
+    settings.EMAIL_CONNECTIONS = 8
+    message = to_people(200)
+    try:
+        with working():
+            eventually(lambda: server.in_flight >= 6)
+            shutdown.request_for_all()
+            asked = time.monotonic()
+    finally:
+        process.reset()
+
+    counts = message.records.counts()
+    assert (counts["sent"], counts["waiting"]) == (len(server.accepted), 200 - len(server.accepted))
+    assert server.in_flight == 0
+    # A thread may have decided to begin just before.
+    assert sum(email.began > asked for email in server.emails) <= 8
+    assert set(message.records.filter(status=Status.WAITING).values_list("attempts", "reason")) == {(0, Reason.QUEUED)}
+
+
+def test_direct_message_goes_ahead_of_a_large_one_within_a_second(server, settings):
+    settings.EMAIL_CONNECTIONS = 2
+    to_people(400)
+    customer = CustomerFactory(email="vip@x.example")
+    with working():
+        eventually(lambda: len(server.accepted) >= 20)
+        asked = time.monotonic()
+        direct.send_to_one(
+            customer,
+            channel="email",
+            format="",
+            sender=SenderFactory(),
+            subject="Hello",
+            body="<p>Hello</p>",
+            by=None,
+            at=timezone.now(),
+        )
+        eventually(lambda: any(email.recipient == "vip@x.example" for email in server.emails))
+        shutdown.request_for_all()
+    process.reset()
+
+    (found,) = [email for email in server.accepted if email.recipient == "vip@x.example"]
+    assert found.began - asked < 1
+
+
+def test_server_that_takes_five_connections_gets_five_and_no_outage_is_recorded(server, settings):
+    settings.EMAIL_CONNECTIONS, server.allows = 20, 5
+    message = to_people(200)
+
+    assert send_all() == 200
+
+    assert message.records.counts()["sent"] == 200
+    assert set(message.records.values_list("attempts", flat=True)) == {1}
+    assert server.refused > 0
+    assert server.most_connections <= 5
+    assert not ChannelOutage.objects.exists()
+
+
+def test_server_that_takes_no_connection_is_an_outage(server, settings):
+    server.allows = 0
+    message = to_people(5)
+
+    assert send_all() == 0
+
+    assert "Too many connections" in ChannelOutage.objects.get().why
+    assert set(message.records.values_list("status", "attempts")) == {(Status.WAITING, 0)}
+
+
+def test_server_that_goes_away_with_copies_in_flight_is_one_outage(server, settings):
+    settings.EMAIL_CONNECTIONS = 8
+    message = to_people(200)
+    with working():
+        eventually(lambda: server.in_flight >= 6)
+        in_flight = server.in_flight
+        server.allows = 0
+        server.drop()
+
+    assert ChannelOutage.objects.count() == 1
+    counts = message.records.counts()
+    assert counts["uncertain"] <= in_flight
+    assert counts["sending"] == 0
+    assert counts["sent"] + counts["uncertain"] + counts["waiting"] == 200
+
+
+def test_copies_in_flight_keep_to_the_throttle_of_four_workers(server, settings):
+    settings.EMAIL_CONNECTIONS = 10
+    Pace.objects.create(channel="email", per_second=60)
+    message = to_people(300)
+    with working(4):
+        pass
+
+    assert message.records.counts()["sent"] == 300
+    # Once all are connected: the first copies wait for that, and what they lost is made up for.
+    moments = sorted(email.began for email in server.emails)[60:]
+    assert (len(moments) - 1) / (moments[-1] - moments[0]) == pytest.approx(60, rel=0.06)
+    assert server.most_in_flight >= 2
+
+
+def test_sending_threads_and_only_they_send(server, monkeypatch):
+    from delivery.channels.email import Email
+
+    names = set()
+    send = Email.send_once
+
+    def noting(self, message):
+        names.add(threading.current_thread().name)
+        return send(self, message)
+
+    monkeypatch.setattr(Email, "send_once", noting)
+    to_people(10)
+    send_all()
+
+    assert names == {"sending-email"}
+
+
+def test_three_dispatchers_share_the_connections_and_never_exceed_them(server, settings):
+    settings.EMAIL_CONNECTIONS = 6
+    message = to_people(500)
+    with working(3):
+        eventually(lambda: sorted(ConnectionShare.objects.values_list("in_use", flat=True)) == [2, 2, 2])
+
+    assert message.records.counts()["sent"] == 500
+    assert server.most_connections <= 6
+    assert not ConnectionShare.objects.exists()
+
+
+def test_dispatcher_that_has_all_connections_gives_some_back_to_one_that_comes_later(server, settings):
+    settings.EMAIL_CONNECTIONS = 6
+    message = to_people(400)
+    with working():
+        eventually(lambda: server.most_connections == 6)
+        with working():
+            eventually(lambda: sorted(ConnectionShare.objects.values_list("in_use", flat=True)) == [3, 3])
+
+    assert message.records.counts()["sent"] == 400
+    assert server.most_connections <= 6
+
+
+def test_backlog_asks_for_one_more_dispatcher_and_a_few_records_for_none(server, settings):
+    settings.EMAIL_CONNECTIONS = 2
+    asked = []
+    to_people(5)
+    for number in (0, 120):
+        to_people(number)
+        dispatcher.dispatch(
+            clock=timezone.now,
+            until=timezone.now() + timedelta(seconds=60),
+            ask_for_another=lambda number=number: asked.append(number),
+        )
+
+    assert asked == [120]
