@@ -281,6 +281,8 @@ FCM_URL = env.str("FCM_URL", default="https://fcm.googleapis.com").rstrip("/")
 PUSH_TIMEOUT = env.int("PUSH_TIMEOUT", default=15)
 
 # How many connections all worker processes together keep to the mail server or ESP, and to Firebase.
+EMAIL_CONNECTIONS: int
+PUSH_CONNECTIONS: int
 for name in ("EMAIL_CONNECTIONS", "PUSH_CONNECTIONS"):
     given = env.str(name, default="20")
     if not re.fullmatch(r"[1-9][0-9]{0,2}|1000", given):
