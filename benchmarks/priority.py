@@ -10,7 +10,7 @@ import time
 from django.utils import timezone
 
 from audiences import intake
-from audiences.models import Audience, Customer, JobItem, JobTask
+from audiences.models import Audience, Customer, Job, JobItem, JobTask
 from benchmarks import population
 from benchmarks.email_speed import BODY, SUBJECT
 from benchmarks.measure import Row, ratio_row
@@ -30,6 +30,7 @@ EVENT = "signed-up-for-trial"
 
 def measure(*, times: int = 5, events: int = int(os.environ.get("BENCH_EVENTS", "100"))) -> list[Row]:
     """Measure idle and busy, alternately."""
+    Job.objects.all().delete()  # Of a run that was stopped.
     population.create_population(customers=20_000, companies=100)
     live_message()
     people = iter(Customer.objects.filter(unsubscribed_from_emails=False, has_hard_bounced=False).order_by("pk"))

@@ -14,7 +14,7 @@ app = Celery("outbound")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks(["delivery"])
 
-# A worker serves all queues unless it is started with -Q, and the queue of version 0.2 for one release.
+# A worker serves all queues unless it is started with -Q, and the queue of version 0.1 for one release.
 QUEUES: dict[str, tuple[str, ...]] = {
     "sending": ("hand_over_due", "help_hand_over", "forward_answers"),
     "matching": ("match_ongoing_messages", "match_message", "launch_message", "sweep"),
@@ -23,7 +23,7 @@ QUEUES: dict[str, tuple[str, ...]] = {
 }
 OLD_QUEUE = "celery"
 app.conf.task_default_queue = OLD_QUEUE
-app.conf.task_queues = [Queue(name) for name in (*QUEUES, OLD_QUEUE)]
+app.conf.task_queues = [Queue(name, routing_key=name) for name in (*QUEUES, OLD_QUEUE)]
 app.conf.task_routes = {f"delivery.tasks.{task}": {"queue": queue} for queue, tasks in QUEUES.items() for task in tasks}
 
 

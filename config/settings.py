@@ -281,11 +281,15 @@ FCM_URL = env.str("FCM_URL", default="https://fcm.googleapis.com").rstrip("/")
 PUSH_TIMEOUT = env.int("PUSH_TIMEOUT", default=15)
 
 # How many connections all worker processes together keep to the mail server or ESP, and to Firebase.
-for name in ("EMAIL_CONNECTIONS", "PUSH_CONNECTIONS"):
-    given = env.str(name, default="20")
+connections = {
+    "EMAIL_CONNECTIONS": env.str("EMAIL_CONNECTIONS", default="20"),
+    "PUSH_CONNECTIONS": env.str("PUSH_CONNECTIONS", default="20"),
+}
+for name, given in connections.items():
     if not re.fullmatch(r"[1-9][0-9]{0,2}|1000", given):
         raise ImproperlyConfigured(f"{name} must be a whole number from 1 to 1000: {given}")
-    vars()[name] = int(given)
+EMAIL_CONNECTIONS = int(connections["EMAIL_CONNECTIONS"])
+PUSH_CONNECTIONS = int(connections["PUSH_CONNECTIONS"])
 # How many records of one message a worker process claims at once. It has at most so many more in hand than connections.
 IN_FLIGHT = env.int("IN_FLIGHT", default=10)
 # The folder of the workers' journals, shared by the workers of one machine.

@@ -15,11 +15,14 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
-from delivery import process
+from delivery import process, shutdown
 
 # In seconds. How often a task without a place asks again, and how long it counts as waiting after it asked.
-ASK_INTERVAL, WAITS_FOR = 1.0, 2.5
+ASK_INTERVAL, WAITS_FOR = 0.25, 2.5
+# In seconds. How long a task that gave way stays away, so that a waiting one finds the place free.
+AWAY_FOR = 1.0
 # In seconds. How long a task holds its place at least, although others wait.
 SHORTEST_TURN = 1.0
 # Waiting tasks are told apart by a checksum modulo this.
@@ -55,12 +58,21 @@ def place() -> Iterator[bool]:
 
 def mark_waiting(task: str, *, asks_again: bool) -> bool:
     """Note that a task waits for a place. Return False if another copy of it does already."""
-    at = MOMENT.size * (zlib.crc32(task.encode()) % MARKS)
-    now = time.monotonic()
+    at, now = mark_position(task), time.monotonic()
     if not asks_again and now - MOMENT.unpack_from(process.waiting_marks, at)[0] < WAITS_FOR:
         return False
     MOMENT.pack_into(process.waiting_marks, at, now)
     return True
+
+
+def clear_mark(task: str) -> None:
+    """Note that a task has a place, and no longer waits."""
+    if process.waiting_marks is not None:
+        MOMENT.pack_into(process.waiting_marks, mark_position(task), 0.0)
+
+
+def mark_position(task: str) -> int:
+    return MOMENT.size * (zlib.crc32(task.encode()) % MARKS)
 
 
 def is_any_waiting() -> bool:
@@ -74,16 +86,22 @@ def is_any_waiting() -> bool:
 class Turn:
     """The time in which one task holds its place. `is_sending_due` is asked in a worker with one process."""
 
-    def __init__(self, is_sending_due: Callable[[], bool]) -> None:
+    def __init__(self, limit: timedelta, *, is_sending_due: Callable[[], bool]) -> None:
         self.is_sending_due = is_sending_due
         self.asked_at = time.monotonic()
-        self.is_over = False
+        self.until = self.asked_at + limit.total_seconds()
+        self.gave_way = False
 
     def may_continue(self) -> bool:
         """Return whether the task may go on; it looks for others once a second."""
         now = time.monotonic()
-        if now - self.asked_at >= SHORTEST_TURN and not self.is_over:
+        if now - self.asked_at >= SHORTEST_TURN and not self.gave_way:
             self.asked_at = now
             is_alone = process.places is not None and process.place_count == 0
-            self.is_over = self.is_sending_due() if is_alone else is_any_waiting()
-        return not self.is_over
+            self.gave_way = self.is_sending_due() if is_alone else is_any_waiting()
+        return not self.gave_way and now < self.until and not shutdown.is_requested()
+
+    @property
+    def away_for(self) -> float:
+        """How many seconds the rest of the task waits before it asks for a place."""
+        return AWAY_FOR if self.gave_way else 0

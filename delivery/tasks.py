@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from audiences import intake
 from audiences.intake import csv_import
-from delivery import metrics, process, reservation, shutdown
+from delivery import metrics, process, reservation
 from delivery.conversations import answer_emails, threads
 from delivery.maintenance import attribute_kinds, retention
 from delivery.maintenance import sweep as maintenance_sweep
@@ -45,12 +45,14 @@ def in_turn(run: Callable[P, None]) -> Callable[P, None]:
 
     @wraps(run)
     def wrapper(*args: P.args, **later: P.kwargs) -> None:
+        name = f"{run.__module__}.{run.__name__}"
         with reservation.place() as is_free:
             if is_free:
+                reservation.clear_mark(f"{name} {args}")
                 return run(*args, **later)
-        task = current_app.tasks[f"{run.__module__}.{run.__name__}"]
-        if reservation.mark_waiting(f"{task.name} {args}", asks_again="asks_again" in later):
-            enqueue_task(task, *args, asks_again=True)
+        if reservation.mark_waiting(f"{name} {args}", asks_again="asks_again" in later):
+            task = current_app.tasks[name]
+            enqueue_task(task, *args, after=reservation.ASK_INTERVAL, asks_again=True)
         return None
 
     return wrapper
@@ -92,10 +94,10 @@ def launch_message(message_id: int, **_later: object) -> None:
 @in_turn
 def go_on_importing(import_id: int, **_later: object) -> None:
     """Continue a CSV import for a while, then make room for other tasks."""
-    may_continue = turn()
+    mine = turn()
     while csv_import.continue_import(import_id, clock=timezone.now, until=timezone.now() + SHORT_STEP):
-        if not may_continue():
-            enqueue_import(import_id)
+        if not mine.may_continue():
+            enqueue_task(go_on_importing, import_id, after=mine.away_for)
             return
 
 
@@ -146,11 +148,11 @@ def sweep(**_later: object) -> None:
 def forget_old(**_later: object) -> None:
     """Delete data whose retention has ended. Once a day."""
     at = timezone.now()
-    may_continue = turn(RETENTION_TIME_LIMIT)
+    mine = turn(RETENTION_TIME_LIMIT)
     csv_import.delete_old_files(at=at)
-    retention.delete_expired(at=at, go_on=may_continue)
-    if not may_continue() and timezone.now() < at + RETENTION_TIME_LIMIT and not shutdown.is_requested():
-        enqueue_task(forget_old)
+    retention.delete_expired(at=at, go_on=mine.may_continue)
+    if mine.gave_way:
+        enqueue_task(forget_old, after=mine.away_for)
 
 
 @shared_task
@@ -170,17 +172,15 @@ def forward_answers(**_later: object) -> None:
 @in_turn
 def work_off_jobs(**_later: object) -> None:
     """Process bulk jobs for a while, then make room for other tasks."""
-    may_continue = turn()
-    intake.process_jobs(clock=timezone.now, go_on=may_continue)
-    if not may_continue() and not shutdown.is_requested():
-        enqueue_bulk_jobs()
+    mine = turn()
+    intake.process_jobs(clock=timezone.now, go_on=mine.may_continue)
+    if not mine.may_continue():
+        enqueue_task(work_off_jobs, after=mine.away_for)
 
 
-def turn(limit: timedelta = TASK_TIME_LIMIT) -> Callable[[], bool]:
-    """Return the question whether a task may go on: its time is not up, and no task waits that goes first."""
-    until = timezone.now() + limit
-    mine = reservation.Turn(lambda: health.oldest_due(at=timezone.now()) is not None)
-    return lambda: timezone.now() < until and not shutdown.is_requested() and mine.may_continue()
+def turn(limit: timedelta = TASK_TIME_LIMIT) -> reservation.Turn:
+    """Return the turn of a task that can stop at any time."""
+    return reservation.Turn(limit, is_sending_due=lambda: health.oldest_due(at=timezone.now()) is not None)
 
 
 def enqueue_dispatch() -> None:
@@ -222,16 +222,17 @@ def enqueue_kind_change(change_id: int) -> None:
     enqueue_task(change_kind, change_id)
 
 
-def enqueue_task(task: object, *args: object, asks_again: bool = False) -> None:
-    """Queue a task, or queue it again because it found no place in its worker.
+def enqueue_task(task: object, *args: object, after: float = 0, asks_again: bool = False) -> None:
+    """Queue a task, to run after some seconds; `asks_again` if it found no place in its worker.
 
     Its work is committed already, so an unreachable broker neither raises nor delays the caller.
     """
     if time.monotonic() < process.broker_retry_at:
         return
     try:
-        again = {"kwargs": {"asks_again": True}, "countdown": reservation.ASK_INTERVAL} if asks_again else {}
-        task.apply_async(args, retry=False, expires=3600, **again)  # type: ignore[attr-defined]
+        again = {"kwargs": {"asks_again": True}} if asks_again else {}
+        later = {"countdown": after} if after else {}
+        task.apply_async(args, retry=False, expires=3600, **again, **later)  # type: ignore[attr-defined]
     except Exception:
         process.broker_retry_at = time.monotonic() + BROKER_RETRY_INTERVAL
         log.warning("the broker cannot be reached; the minute sweep takes over", exc_info=True)

@@ -2,7 +2,8 @@
 
 It prints its port, accepts every email until SIGTERM, then prints their number. It writes the Message-IDs to FILE, one
 per line. `--delay` holds back each answer, as a distant server does; commands that arrive together are answered
-together. The answer to the command STAT is the number of emails so far, and of those begun and not answered.
+together. The answer to the command STAT is the number of emails so far, and of those begun and not answered, or
+answered on a connection that was lost before the client wrote again.
 """
 
 import argparse
@@ -52,6 +53,8 @@ class Conversation(asyncio.Protocol):
         self.sink = sink
         self.waiting = b""
         self.in_text = False
+        # Texts answered since the client last wrote: it may not have read that.
+        self.unread = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -59,6 +62,7 @@ class Conversation(asyncio.Protocol):
         transport.write(b"220 sink\r\n")
 
     def data_received(self, data: bytes) -> None:
+        self.unread = 0
         if self.waiting:
             data = self.waiting + data
         replies = []
@@ -94,6 +98,11 @@ class Conversation(asyncio.Protocol):
         if not self.transport.is_closing():
             self.transport.write(replies)
             self.sink.answered += texts
+            self.unread += texts
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        # A client that is killed does not read the last answer.
+        self.sink.answered -= self.unread
 
 
 async def serve(record: TextIO | None, *, delay: float) -> int:

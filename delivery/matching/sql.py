@@ -14,37 +14,28 @@ from messaging.models import Message
 
 SLICE = 20_000
 
-
 ANALYZE_THRESHOLD = 50_000
-
 
 NO_RECORD = (
     "NOT EXISTS (SELECT FROM delivery_deliveryrecord r WHERE r.message_id = %(message)s::bigint"
     " AND r.customer_id = c.id AND r.company_id {company})"
 )
 
-
 # Of the left-joined record `r` of a pair: there is none, or it was withdrawn and may wait again.
 NEEDS_RECORD = f"(r.id IS NULL OR (r.status = '{Status.WITHDRAWN}' AND r.reason <> '{Reason.STOPPED}'))"
 
-
 DUE = "coalesce((%(openings)s::jsonb ->> c.timezone)::timestamptz, %(opening)s::timestamptz)"
-
 
 INSERT = (
     "INSERT INTO delivery_deliveryrecord (message_id, customer_id, company_id, status, reason, due_at, matched_at,"
     " judged_last_seen_at, judged_company_last_seen_at, detail, attempts, provider_id, variables)"
 )
 
-
 COLUMN_DEFAULTS = "'', 0, '', '{}'::jsonb"
-
 
 WHERE_IN_SLICE = "WHERE place > %(start)s AND place <= %(end)s ORDER BY place ON CONFLICT DO NOTHING"
 
-
 Progress = Callable[[int], object]
-
 
 # Called around each slice of a launch with the number inserted and the total. An exception cancels the launch.
 SliceProgress = Callable[[int, int], object]

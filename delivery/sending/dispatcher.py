@@ -27,13 +27,13 @@ from delivery.sending import outcome as sending_outcome
 from delivery.sending.batch import OpenBatch, OpenMessage
 from delivery.sending.claim import Batch, unreachable_records
 from delivery.sending.lane import Lane, open_lane
+from delivery.sending.outcome import Clock
 from delivery.sending.throttle import Slots
 from messaging.models import Channel as Name
 from messaging.models import Message, SendType
 
 log = logging.getLogger(__name__)
 
-Clock = Callable[[], datetime]
 # In seconds, if other workers hold every due record.
 CONTENTION_PAUSE = 0.05
 # In seconds, if the database is lost.

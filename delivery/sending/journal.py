@@ -66,6 +66,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.owner = os.getpid()
+        # Files end in ".flight" because 0.1.0 wrote them so, and a later version settles them.
         self.path = folder / f"{self.owner}-{secrets.token_hex(6)}.flight"
         made = self.path.with_suffix(".new")
         self.file = os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)

@@ -31,10 +31,27 @@ def send(talk: smtplib.SMTP) -> None:
 
 def test_it_counts_the_emails_that_it_accepted():
     with sink() as talk:
-        assert talk.docmd("STAT") == (250, b"0")
+        assert talk.docmd("STAT") == (250, b"0 0")
         send(talk)
         send(talk)
-        assert talk.docmd("STAT") == (250, b"2")
+        assert talk.docmd("STAT") == (250, b"2 0")
+
+
+def test_it_counts_the_emails_that_it_has_begun_and_not_answered():
+    with sink() as talk:
+        send(talk)
+        other = smtplib.SMTP("127.0.0.1", talk.sock.getpeername()[1], timeout=30)
+        other.mail("a@acme.example")
+        assert talk.docmd("STAT") == (250, b"1 1")
+        other.rcpt("b@example.com")
+        other.data("Subject: Hello\r\n\r\nHello")
+        assert talk.docmd("STAT") == (250, b"2 0")
+        # Nobody can tell whether a client that is gone has read the answer.
+        other.close()
+        deadline = time.monotonic() + 10
+        while talk.docmd("STAT") != (250, b"2 1") and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert talk.docmd("STAT") == (250, b"2 1")
 
 
 def test_it_holds_back_each_answer():
@@ -50,6 +67,6 @@ def test_it_holds_back_each_answer():
 def test_it_writes_the_message_ids_to_a_file(tmp_path):
     with sink(str(tmp_path / "ids")) as talk:
         talk.sendmail("a@acme.example", "b@example.com", "Message-ID: <1@acme.example>\r\n\r\nHello")
-        assert talk.docmd("STAT") == (250, b"1")
+        assert talk.docmd("STAT") == (250, b"1 0")
 
     assert (tmp_path / "ids").read_text() == "<1@acme.example>\n"

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,8 @@ from celery import signals
 
 from config.celery import QUEUES, app
 from delivery import process, reservation, tasks
+
+MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +79,7 @@ def test_holder_gives_way_within_a_second_if_a_task_waits(monkeypatch):
     reservation.reserve(2)
     now = 1000.0
     monkeypatch.setattr(reservation.time, "monotonic", lambda: now)
-    turn = reservation.Turn(lambda: False)
+    turn = reservation.Turn(MINUTE, is_sending_due=lambda: False)
 
     assert turn.may_continue()
     now += 1.1
@@ -85,6 +88,31 @@ def test_holder_gives_way_within_a_second_if_a_task_waits(monkeypatch):
     assert turn.may_continue()
     now += 1.1
     assert not turn.may_continue()
+    assert (turn.gave_way, turn.away_for) == (True, reservation.AWAY_FOR)
+
+
+def test_task_that_found_a_place_does_not_give_way_to_itself(monkeypatch):
+    reservation.reserve(2)
+    monkeypatch.setattr(tasks, "enqueue_task", lambda *_args, **_facts: None)
+    monkeypatch.setattr(tasks, "match_and_dispatch", lambda _key: None)
+    holder = hold_a_place()
+    tasks.match_message(7)
+    assert reservation.is_any_waiting()
+
+    end_process(holder)
+    tasks.match_message(7, asks_again=True)
+
+    assert not reservation.is_any_waiting()
+
+
+def test_turn_ends_with_its_time(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(reservation.time, "monotonic", lambda: now)
+    turn = reservation.Turn(MINUTE, is_sending_due=lambda: False)
+    now += 61
+
+    assert not turn.may_continue()
+    assert (turn.gave_way, turn.away_for) == (False, 0)
 
 
 def test_only_process_of_a_worker_gives_way_if_records_are_due(monkeypatch):
@@ -92,7 +120,7 @@ def test_only_process_of_a_worker_gives_way_if_records_are_due(monkeypatch):
     now = 1000.0
     monkeypatch.setattr(reservation.time, "monotonic", lambda: now)
     due = False
-    turn = reservation.Turn(lambda: due)
+    turn = reservation.Turn(MINUTE, is_sending_due=lambda: due)
 
     assert is_place_free()
     now += 1.1

@@ -77,7 +77,7 @@ def test_refused_reply_shows_the_reason(address):
 
     answered = Client().post(address, {"words": "Hello?"}, follow=True)
 
-    assert "was not taken for one" in answered.content.decode()
+    assert "did not recognise it as a reply" in answered.content.decode()
 
 
 def test_email_with_another_reply_address_has_no_reply_form(address):
