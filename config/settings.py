@@ -288,8 +288,7 @@ connections = {
 for name, given in connections.items():
     if not re.fullmatch(r"[1-9][0-9]{0,2}|1000", given):
         raise ImproperlyConfigured(f"{name} must be a whole number from 1 to 1000: {given}")
-EMAIL_CONNECTIONS = int(connections["EMAIL_CONNECTIONS"])
-PUSH_CONNECTIONS = int(connections["PUSH_CONNECTIONS"])
+EMAIL_CONNECTIONS, PUSH_CONNECTIONS = (int(given) for given in connections.values())
 # How many records of one message a worker process claims at once. It has at most so many more in hand than connections.
 IN_FLIGHT = env.int("IN_FLIGHT", default=10)
 # The folder of the workers' journals, shared by the workers of one machine.
@@ -391,13 +390,10 @@ LOGGING = {
         "line": {"()": "config.logs.Lines", "fmt": "{asctime} {levelname} {name}: {message}", "style": "{"},
         "json": {"()": "config.logs.JsonLines"},
     },
-    "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": env.str("LOG_FORMAT", default="line")},
-    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": env.str("LOG_FORMAT", default="line")}},
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
-    # It warns that the URL of the embedded broker has no host.
     "loggers": {
-        "kombu.connection": {"level": "ERROR"},
+        "kombu.connection": {"level": "ERROR"},  # It warns that the URL of the embedded broker has no host.
         # The development server's access log, by the same formatter as all else.
         "django.server": {"handlers": ["console"], "level": "INFO", "propagate": False},
     },
