@@ -281,10 +281,7 @@ FCM_URL = env.str("FCM_URL", default="https://fcm.googleapis.com").rstrip("/")
 PUSH_TIMEOUT = env.int("PUSH_TIMEOUT", default=15)
 
 # How many connections all worker processes together keep to the mail server or ESP, and to Firebase.
-connections = {
-    "EMAIL_CONNECTIONS": env.str("EMAIL_CONNECTIONS", default="20"),
-    "PUSH_CONNECTIONS": env.str("PUSH_CONNECTIONS", default="20"),
-}
+connections = {name: env.str(name, default="20") for name in ("EMAIL_CONNECTIONS", "PUSH_CONNECTIONS")}
 for name, given in connections.items():
     if not re.fullmatch(r"[1-9][0-9]{0,2}|1000", given):
         raise ImproperlyConfigured(f"{name} must be a whole number from 1 to 1000: {given}")
@@ -331,7 +328,6 @@ WATCH_EVERY = env.int("WATCH_EVERY", default=60)
 ALARM_OVER_AFTER = timedelta(seconds=env.int("ALARM_OVER_AFTER", default=300))
 # Visitors per day with an invalid user_hash that raise an alarm.
 REFUSED_VISITORS_ALARM = env.int("REFUSED_VISITORS_ALARM", default=20)
-
 # Whether webhooks may be sent to this machine and to private networks. Leave it off unless you trust all teammates with
 # access to the network of this machine.
 WEBHOOKS_TO_PRIVATE_ADDRESSES = env.bool("WEBHOOKS_TO_PRIVATE_ADDRESSES", default=DEBUG or DEMO)
