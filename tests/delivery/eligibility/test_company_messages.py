@@ -474,7 +474,7 @@ def test_a_visit_that_says_the_customer_left_shows_nothing_about_that_company(at
 
     visit = customer_visit.visit_identified(lambda: (intake.identify(facts, at=at), None), at=at)
 
-    assert (visit.shown_messages, state(message)) == ([], SETTLED["one_off"])
+    assert (visit.shown, state(message)) == ([], SETTLED["one_off"])
 
 
 # Why

@@ -26,7 +26,7 @@ EVERY_NIGHT = [{"weekday": day, "from": "20:00", "to": "24:00"} for day in range
 
 
 def bodies(visit: customer_visit.Visit) -> list[str]:
-    return [message.body for message in visit.shown_messages]
+    return [message.body for message in visit.shown]
 
 
 def test_in_app_ongoing_message_is_shown_when_the_customer_visits(at):
