@@ -281,7 +281,10 @@ FCM_URL = env.str("FCM_URL", default="https://fcm.googleapis.com").rstrip("/")
 PUSH_TIMEOUT = env.int("PUSH_TIMEOUT", default=15)
 
 # How many connections all worker processes together keep to the mail server or ESP, and to Firebase.
-connections = {name: env.str(name, default="20") for name in ("EMAIL_CONNECTIONS", "PUSH_CONNECTIONS")}
+connections = {
+    "EMAIL_CONNECTIONS": env.str("EMAIL_CONNECTIONS", default="20"),
+    "PUSH_CONNECTIONS": env.str("PUSH_CONNECTIONS", default="20"),
+}
 for name, given in connections.items():
     if not re.fullmatch(r"[1-9][0-9]{0,2}|1000", given):
         raise ImproperlyConfigured(f"{name} must be a whole number from 1 to 1000: {given}")

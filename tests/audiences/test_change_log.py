@@ -296,3 +296,16 @@ def test_every_table_that_rules_or_reachability_read_is_logged():
         logged = {name for (name,) in cursor.fetchall()}
 
     assert set(re.findall(r"\b(?:audiences|delivery|messaging)_\w+", " ".join(sql))) == logged
+
+
+@pytest.mark.django_db(transaction=True)
+def test_horizon_is_the_oldest_open_transaction():
+    other = connection.copy()
+    try:
+        other.set_autocommit(False)
+        with other.cursor() as cursor:
+            cursor.execute("SELECT pg_current_xact_id()::text::bigint")
+            open_since = cursor.fetchone()[0]
+        assert change_log.current_horizon() <= open_since
+    finally:
+        other.close()

@@ -5,7 +5,6 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 
-from audiences import change_log
 from audiences.models import Customer, Workspace
 from delivery.maintenance import sweep
 from delivery.matching import changes, lifecycle, ongoing, rounds, verification
@@ -332,15 +331,3 @@ def test_prompt_round_leaves_boundaries_to_the_hourly_round(at):
     rounds.run_prompt_round(at=at + HOUR)
 
     assert rounds.run_round(at=at + HOUR).made == 1
-
-
-def test_horizon_is_the_oldest_open_transaction():
-    other = connection.copy()
-    try:
-        other.set_autocommit(False)
-        with other.cursor() as cursor:
-            cursor.execute("SELECT pg_current_xact_id()::text::bigint")
-            open_since = cursor.fetchone()[0]
-        assert change_log.current_horizon() <= open_since
-    finally:
-        other.close()

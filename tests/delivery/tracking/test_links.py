@@ -22,6 +22,7 @@ from messaging import authoring
 from messaging.models import Channel, Message
 from tests.delivery.tracking.test_bots import CHROME
 from tests.factories import CustomAttributeFactory, CustomerFactory, MessageFactory, rule
+from tests.support.concurrency import elsewhere
 
 pytestmark = pytest.mark.django_db
 
@@ -118,10 +119,17 @@ def test_text_part_keeps_the_original_urls(mail, channel):
     assert "/m/c/" not in text
 
 
+@pytest.mark.django_db(transaction=True)
 def test_links_are_stored_before_the_first_copy_is_sent(at, channel):
     CustomerFactory(email="ann@x.example")
     seen = []
-    channel.send = lambda envelope: seen.append(Link.objects.count()) or channel.given.append(envelope) or "taken"
+
+    def send(envelope) -> str:
+        seen.append(elsewhere(Link.objects.count))
+        channel.given.append(envelope)
+        return "taken"
+
+    channel.send = send
 
     sent(channel, at)
 
@@ -322,13 +330,15 @@ def test_single_link_may_be_followed_within_seconds(at, channel):
     assert mail.moments == (timedelta(seconds=6), timedelta(seconds=6))
 
 
+@pytest.mark.django_db(transaction=True)
 def test_click_before_settling_counts_after_sending(at, channel):
     CustomerFactory(email="ann@x.example")
     clicked = []
 
     def send(envelope) -> str:
         link = re.search(r'href="([^"]*/m/c/[^"]*)"', envelope.html)[1]
-        clicked.append(Client().get(urlsplit(link).path, headers={"user-agent": CHROME}).status_code)
+        answer = elsewhere(lambda: Client().get(urlsplit(link).path, headers={"user-agent": CHROME}))
+        clicked.append(answer.status_code)
         channel.given.append(envelope)
         return "taken"
 
