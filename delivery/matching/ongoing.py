@@ -31,6 +31,14 @@ log = logging.getLogger(__name__)
 EVERYONE = "TRUE"
 
 
+class NoLongerLive(Exception):
+    """The message was paused, stopped or edited during the round, after `made` records."""
+
+    def __init__(self, made: int = 0) -> None:
+        super().__init__(made)
+        self.made = made
+
+
 def match_safely(message: Message, *, at: datetime, progress: sql.Progress = sql.no_progress) -> int:
     """Match a message. If that fails, write it on the message and return 0, so that other messages go on."""
     try:
@@ -60,8 +68,12 @@ def match(message: Message, *, at: datetime, progress: sql.Progress = sql.no_pro
             record_problem(message, str(wrong))
             return 0
         recheck.recheck_held(message, at=at, condition=live.compiled)
-        made = requeue_withdrawn(message, live.compiled, at=at)
-        made += insert_new_records(message, live.compiled, at=at, progress=progress)
+        made = 0
+        try:
+            made += requeue_withdrawn(message, live.compiled, at=at)
+            made += insert_new_records(message, live.compiled, at=at, progress=progress)
+        except NoLongerLive as ended:
+            return made + ended.made
         if settings.CHANGE_DRIVEN_MATCHING:
             MatchState.record_full_match(message, horizon=horizon, at=at, fingerprint=fingerprint_of(live))
         Message.objects.filter(pk=message.pk).update(last_matched_at=at, problem="")
@@ -71,15 +83,21 @@ def match(message: Message, *, at: datetime, progress: sql.Progress = sql.no_pro
 
 
 def match_hits(message: Message, *, at: datetime, hits: str, progress: sql.Progress = sql.no_progress) -> int | None:
-    """Match a message for some customers, whose keys `hits` selects. Return None if another worker matches it."""
+    """Match a message for some customers, whose keys `hits` selects.
+
+    Return None if not all of them were matched: another worker matches the message, or it is no longer live.
+    """
     with locks.round_lock(message) as mine:
         if not mine:
             return None
         # The hits may have been found with rules that were edited meanwhile.
         condition = compile_now(message).compiled
         among = f"c.id IN ({hits})"
-        made = requeue_withdrawn(message, condition, at=at, among=among)
-        made += insert_new_records(message, condition, at=at, among=among, progress=progress)
+        try:
+            made = requeue_withdrawn(message, condition, at=at, among=among)
+            made += insert_new_records(message, condition, at=at, among=among, progress=progress)
+        except NoLongerLive:
+            return None
     sql.analyze_after(made)
     return made
 
@@ -115,7 +133,7 @@ def is_still_live(message: Message) -> bool:
 
 @retried
 def requeue_withdrawn(message: Message, condition: Condition, *, at: datetime, among: str = EVERYONE) -> int:
-    """Requeue the withdrawn records of customers who match again."""
+    """Requeue the withdrawn records of customers who match again; NoLongerLive if the message is paused."""
     if not message.records.filter(status=Status.WITHDRAWN).exclude(reason=Reason.STOPPED).exists():
         return 0
     withdrawn = (
@@ -140,7 +158,7 @@ def requeue_withdrawn(message: Message, condition: Condition, *, at: datetime, a
         " WHERE r.id = locked.id"
     )
     if not is_still_live(message):
-        return 0
+        raise NoLongerLive
     return sql.execute(statement, {**condition.params, **sql.round_params(message, at=at)})
 
 
@@ -154,7 +172,8 @@ def insert_new_records(
 ) -> int:
     """Insert a record for every customer who matches and has none, in slices of at most SLICE, in customer order.
 
-    The rules are evaluated once and the slices are read from the result, so that no transaction is long.
+    The rules are evaluated once and the slices are read from the result, so that no transaction is long. Raise
+    NoLongerLive if the message is paused or edited before the last slice.
     """
     pairs = condition.pairs(
         per_company=message.per_company,
@@ -172,7 +191,7 @@ def insert_new_records(
         for start in range(0, found, sql.SLICE):
             new = insert_slice(message, {**params, "start": start, "end": start + sql.SLICE})
             if new is None:
-                break
+                raise NoLongerLive(made)
             made += new
             progress(made)
     finally:

@@ -292,7 +292,7 @@ def test_visit_during_the_insert_of_a_round_returns_in_app_messages(at):
         began = time.monotonic()
         visit = customer_visit.visit(customer, at=at, company=company)
         took = time.monotonic() - began
-        assert [message.message for message in visit.shown_messages] == [shown.pk]
+        assert [message.message for message in visit.shown] == [shown.pk]
         assert LOCKED_OUT_AFTER <= took < longest_wait()
         customer.refresh_from_db()
         company.refresh_from_db()

@@ -7,7 +7,7 @@ from django.db import connection
 
 from audiences.models import Customer, Workspace
 from delivery.maintenance import sweep
-from delivery.matching import changes, lifecycle, ongoing, rounds, verification
+from delivery.matching import changes, lifecycle, ongoing, recheck, rounds, verification
 from delivery.models import Alarm, AlarmKind, DeliveryRecord, MatchState, MissedMatch, Reason, Status
 from delivery.monitoring import alarms
 from messaging import authoring
@@ -59,6 +59,40 @@ def test_first_round_judges_everyone_and_the_next_only_changes(at, ada, message)
     assert message.last_matched_at == at + HOUR
     third = rounds.run_round(at=at + 2 * HOUR)
     assert (third.by_changes, third.candidates, third.made) == ([message.pk], 0, 0)
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["in full", "by changes"])
+@pytest.mark.parametrize("during", ["requeue_withdrawn", "insert_slice"])
+def test_customers_whom_a_pause_left_out_are_matched_after_the_resume(at, ada, message, monkeypatch, is_first, during):
+    if is_first:
+        Customer.objects.filter(pk=ada.pk).update(name="Eve")
+    else:
+        rounds.run_round(at=at)
+        Customer.objects.filter(pk=ada.pk).update(name="Eve")
+    step = getattr(ongoing, during)
+
+    def pause_first(*arguments: object, **options: object) -> object:
+        lifecycle.pause(message)
+        try:
+            return step(*arguments, **options)
+        finally:
+            message_lifecycle.resume(message, at=at)
+
+    withdrawn = during == "requeue_withdrawn"
+    if withdrawn:
+        ongoing.match_hits(message, at=at, hits=f"VALUES ({ada.pk})")
+        message.records.withdraw(reason=Reason.NO_LONGER_MATCHES)
+    with monkeypatch.context() as patched:
+        patched.setattr(ongoing, during, pause_first)
+        rounds.run_round(at=at + HOUR)
+    left_out = message.records.filter(status=Status.WAITING).count()
+    # The dispatcher rechecks the records held by a pause.
+    message.refresh_from_db()
+    recheck.recheck_held(message, at=at + HOUR)
+
+    rounds.run_round(at=at + 2 * HOUR)
+
+    assert (left_out, message.records.filter(status=Status.WAITING).count()) == (0, 1)
 
 
 def test_change_that_no_rule_sees_makes_no_candidate(at, ada, message):
