@@ -237,7 +237,7 @@ def test_json_log_line_has_the_record_and_no_content(monkeypatch, caplog, now):
     assert (about["record"], about["level"], about["logger"]) == (
         message.records.get().pk,
         "warning",
-        "delivery.sending.batch",
+        "delivery.sending.outgoing_copy",
     )
     assert "ConnectionResetError" in about["traceback"]
     assert not any(word in json.dumps(lines) for word in (SECRET_BODY, "Ann Secret"))
