@@ -95,7 +95,8 @@ def test_preview_as_a_chosen_customer_marks_missing_values(console, live_server)
     assert page.locator(".ob-frame iframe").get_attribute("sandbox") == ""
 
 
-def test_search_that_is_too_long_shows_the_reason(console, live_server, monkeypatch):
+def test_search_that_is_too_long_shows_the_reason(console, live_server, monkeypatch, browser_errors):
+    browser_errors.allow(r"Failed to load resource.*[?&]q=a")
     monkeypatch.setattr(lookups, "MENU_LIMIT", 1)
     SenderFactory()
     segment, _ = SegmentFactory(name="Customers of Acme"), SegmentFactory()
