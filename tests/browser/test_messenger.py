@@ -155,7 +155,7 @@ def test_unread_badge_counts_and_the_callback_runs(visit, ada, page):
     expect(page.locator(".badge")).to_have_text("1")
     assert page.evaluate("counts") == [2, 1]
     eventually(lambda: Conversation.objects.filter(read=True).count() == 1, page)
-    assert DeliveryRecord.objects.filter(opened_at=None).count() == 1
+    eventually(lambda: DeliveryRecord.objects.filter(opened_at=None).count() == 1, page)
 
 
 def test_dismissed_snippet_stays_dismissed_and_in_the_list(visit):

@@ -29,6 +29,7 @@ def console(context, live_server, transactional_db) -> Page:
 
 def fits(page: Page) -> None:
     """Assert that nothing scrolls sideways and axe finds nothing serious."""
+    page.wait_for_load_state()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.evaluate(AXE + ";0")
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]

@@ -208,7 +208,8 @@ def test_copies_in_flight_keep_to_the_throttle_of_four_workers(server, settings)
     assert message.records.counts()["sent"] == 300
     # Once all are connected: the first copies wait for that, and what they lost is made up for.
     moments = sorted(email.began for email in server.emails)[60:]
-    assert (len(moments) - 1) / (moments[-1] - moments[0]) == pytest.approx(60, rel=0.06)
+    # Never faster; a busy machine loses slots.
+    assert 60 * 0.9 <= (len(moments) - 1) / (moments[-1] - moments[0]) <= 60 * 1.06
     assert server.most_in_flight >= 2
 
 
