@@ -63,8 +63,8 @@ def finish_batches(**_options: object) -> None:
 
 @signals.worker_process_shutdown.connect
 @signals.worker_shutdown.connect
-def close_channels(**_facts: object) -> None:
-    """Close the connections to mail servers and providers, and remove the journal, when a worker process stops."""
+def close_resources(**_facts: object) -> None:
+    """End the logins to Firebase and remove the journals when a worker process stops. A dispatcher closes its pool."""
     from delivery import process
 
-    process.close_channels()
+    process.close_resources()

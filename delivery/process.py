@@ -1,22 +1,12 @@
-"""State of this process and of its threads: caches, open channels, the journal, requests to stop.
+"""State of this process: caches, logins, journals, requests to stop.
 
 Nothing here outlives the process, and nothing depends on it: an empty cache costs time only.
 """
 
 import mmap
-import threading
 from collections import OrderedDict
 from typing import Any
 
-
-class ThreadState(threading.local):
-    """Channels of one thread. Two threads on one connection would mix up their emails."""
-
-    def __init__(self) -> None:
-        self.channels: dict[str, Any] = {}
-
-
-thread = ThreadState()
 # Journals of batches that were settled, for the next batches (sending.journal).
 free_journals: list[Any] = []
 # The errors of the last emails in a row that got no answer (channels.email).
@@ -42,10 +32,8 @@ waiting_marks: Any = None
 broker_retry_at = 0.0
 
 
-def close_channels() -> None:
-    """Close the channels and remove the journals that no batch uses."""
-    while thread.channels:
-        thread.channels.popitem()[1].close()
+def close_resources() -> None:
+    """End the logins to Firebase and remove the journals that no batch uses."""
     while free_journals:
         free_journals.pop().close()
     while firebase_apps:
@@ -58,7 +46,7 @@ def close_channels() -> None:
 def reset() -> None:
     """Start again as a new process does."""
     global broker_retry_at, places, place_count, waiting_marks
-    close_channels()
+    close_resources()
     lost_emails.clear()
     live_messages.clear()
     renderings.clear()

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from django.db.models import Q
 
 from audiences.intake.attributes.fields import replace_unstorable
-from delivery import locks, process, rendering, shutdown
-from delivery.channels import CHANNELS, Channel, ChannelDown, Envelope, SenderRefused
+from delivery import locks, rendering, shutdown
+from delivery.channels import Channel, ChannelDown, Envelope, SenderRefused
 from delivery.channels.base import Answer, Answers
 from delivery.models import DeliveryRecord, DeviceCopy, Reason
 from delivery.sending import journal as sending_journal
@@ -43,14 +43,6 @@ log = logging.getLogger(__name__)
 PAUSE_CHECK_INTERVAL = timedelta(milliseconds=100)
 # In seconds. A copy does not begin if its last check is older, as the dispatcher may wait for the database.
 CHECK_VALID_FOR = 0.5
-
-
-def channel_of(name: Name) -> Channel:
-    """Return this thread's channel of that name, which stays open across batches."""
-    channels = process.thread.channels
-    if name not in channels:
-        channels[name] = CHANNELS[name]()
-    return channels[name]
 
 
 def messages_due(*, at: datetime) -> list[Message]:

@@ -55,7 +55,6 @@ DEVICES = (
 )
 # The addresses of a copy for the customer `c`. In-app messages have none: a visit shows them.
 RECIPIENTS: dict[Channel, str] = {Channel.EMAIL: "array[c.email]", Channel.PUSH: DEVICES}
-IS_ON_A_DEVICE = "EXISTS (SELECT FROM delivery_devicecopy d WHERE d.record_id = r.id)"
 # The number of columns before FACTS.
 HEAD_COLUMNS = 13
 # Records of an ongoing message that waited for these are rechecked before they are sent.
@@ -321,7 +320,7 @@ def blocked_reason_sql(message: Message) -> str:
 def give_up_reason_sql(message: Message) -> str:
     """Return SQL for why a record is given up. A push that a device has is never given up: it counts as sent."""
     if message.channel == Channel.PUSH:
-        return f"(CASE WHEN NOT {IS_ON_A_DEVICE} THEN {blocked_reason_sql(message)} END)"
+        return f"(CASE WHEN NOT {conditions.IS_ON_A_DEVICE} THEN {blocked_reason_sql(message)} END)"
     return blocked_reason_sql(message)
 
 

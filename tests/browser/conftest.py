@@ -235,7 +235,7 @@ def post(settings) -> Iterator[Post]:
     settings.EMAIL_HOST_USER = settings.EMAIL_HOST_PASSWORD = ""
     settings.EMAIL_USE_TLS = settings.EMAIL_USE_SSL = False
     yield kept
-    process.close_channels()
+    process.close_resources()
     loop.call_soon_threadsafe(loop.stop)
     thread.join(5)
 

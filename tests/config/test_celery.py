@@ -1,14 +1,13 @@
-"""Celery's signals: a worker process closes its channels when it stops."""
+"""Celery's signals: a worker process closes its journals when it stops."""
 
 import pytest
 from celery import signals
 
 import config.celery  # noqa: F401 - connects the signals
 from delivery import process
-from messaging.models import Channel
 
 
-class OpenChannel:
+class OpenJournal:
     is_open = True
 
     def close(self) -> None:
@@ -16,11 +15,11 @@ class OpenChannel:
 
 
 @pytest.mark.parametrize("stops", [signals.worker_process_shutdown, signals.worker_shutdown], ids=["pool", "worker"])
-def test_worker_that_stops_closes_its_channels(stops):
-    channel = OpenChannel()
-    process.thread.channels[Channel.EMAIL] = channel
+def test_worker_that_stops_closes_its_journals(stops):
+    journal = OpenJournal()
+    process.free_journals.append(journal)
 
     stops.send(sender=None)
 
-    assert not channel.is_open
-    assert process.thread.channels == {}
+    assert not journal.is_open
+    assert process.free_journals == []

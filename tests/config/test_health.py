@@ -13,11 +13,12 @@ from django_celery_beat.models import PeriodicTask
 from config.celery import app
 from config.logs import JsonLines
 from delivery import metrics, schedule, tasks
+from delivery.channels import CHANNELS
 from delivery.maintenance import sweep
 from delivery.matching import ongoing
 from delivery.models import DeliveryRecord, Heartbeat
 from delivery.monitoring import health
-from delivery.sending import batch, dispatcher
+from delivery.sending import dispatcher
 from messaging.models import Channel, Message
 from tests.factories import CustomerFactory, MessageFactory
 from tests.support.records import mark_records_sent
@@ -171,7 +172,7 @@ def read_metrics(client) -> dict[str, float]:
 
 
 def test_metrics_have_counts_and_durations(client, measured, monkeypatch, now):
-    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, Taker)
+    monkeypatch.setitem(CHANNELS, Channel.EMAIL, Taker)
     CustomerFactory(email="ann@x.example")
     message = MessageFactory(live=True, at=now)
     before = read_metrics(client)
@@ -224,7 +225,7 @@ def test_json_log_line_has_the_record_and_no_content(monkeypatch, caplog, now):
         raise ConnectionResetError
 
     monkeypatch.setattr(Taker, "send", lost)
-    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, Taker)
+    monkeypatch.setitem(CHANNELS, Channel.EMAIL, Taker)
     CustomerFactory(email="ann@x.example", name="Ann Secret")
     message = MessageFactory(live=True, at=now, body=f"<p>{SECRET_BODY}, {{{{ name }}}}</p>")
     ongoing.match(message, at=now)

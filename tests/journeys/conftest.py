@@ -80,7 +80,7 @@ def post(post_office, settings) -> Iterator[FakeMailServer]:
     settings.EMAIL_HOST_USER = settings.EMAIL_HOST_PASSWORD = ""
     settings.EMAIL_USE_TLS = settings.EMAIL_USE_SSL = False
     yield post
-    process.close_channels()
+    process.close_resources()
 
 
 @pytest.fixture

@@ -9,10 +9,11 @@ from audiences import identity_verification
 from audiences.models import Company, Customer, Workspace
 from audiences.models.customers import Role
 from delivery import rendering, tokens
+from delivery.channels import CHANNELS
 from delivery.conversations import threads
 from delivery.matching import ongoing
 from delivery.models import Conversation, DeliveryRecord
-from delivery.sending import batch, dispatcher
+from delivery.sending import dispatcher
 from messaging.models import Channel
 from tests.delivery.api.messenger.test_ping import Browser
 from tests.factories import CompanyFactory, CustomAttributeFactory, CustomerFactory, MessageFactory, rule
@@ -231,7 +232,7 @@ class Caught:
 )
 def test_customer_name_in_an_email_adds_no_header(monkeypatch, at, name):
     monkeypatch.setattr(Caught, "given", [])
-    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, Caught)
+    monkeypatch.setitem(CHANNELS, Channel.EMAIL, Caught)
     CustomAttributeFactory(name="site")
     CustomerFactory(email="m@x.example", name=name, attributes={"site": "javascript:alert(1)"})
     body = '<p>Hi {{ name }}</p><p><a href="{{ custom_attributes.site }}">Yours</a> <a title="{{ name }}">t</a></p>'
@@ -257,7 +258,7 @@ def test_customer_name_in_an_email_adds_no_header(monkeypatch, at, name):
 
 def test_tracking_link_never_redirects_to_a_customers_url(monkeypatch, at):
     monkeypatch.setattr(Caught, "given", [])
-    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, Caught)
+    monkeypatch.setitem(CHANNELS, Channel.EMAIL, Caught)
     CustomAttributeFactory(name="site")
     CustomerFactory(email="m@x.example", attributes={"site": "https://evil.example/"})
     body = (

@@ -63,7 +63,7 @@ def serving(settings: Any, monkeypatch: Any) -> Iterator["Firebase"]:
     server = Firebase()
     settings.FCM_CREDENTIALS, settings.FCM_URL, settings.PUSH_TIMEOUT = server.credentials, server.url, 1
     yield server
-    process.close_channels()
+    process.close_resources()
     server.close()
 
 

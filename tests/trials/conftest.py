@@ -23,7 +23,7 @@ from tests.support.mail_catcher import Catcher
 def catcher() -> Iterator[Catcher]:
     catcher = Catcher()
     yield catcher
-    process.close_channels()
+    process.close_resources()
     catcher.close()
 
 

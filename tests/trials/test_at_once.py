@@ -15,11 +15,11 @@ from django.db import connection, transaction
 from django.test import Client
 
 from audiences.models import Company, Customer, Integration, Membership
-from delivery.channels import Envelope
+from delivery.channels import CHANNELS, Envelope
 from delivery.maintenance import sweep
 from delivery.matching import launch, lifecycle, ongoing, rounds, sql
 from delivery.models import DeliveryRecord, Status
-from delivery.sending import batch, dispatcher
+from delivery.sending import dispatcher
 from delivery.visits import visit as customer_visit
 from messaging import lifecycle as message_lifecycle
 from messaging.models import Channel, Message, State, WrongState
@@ -63,7 +63,7 @@ class Noting:
 @pytest.fixture
 def channel(monkeypatch) -> Noting:
     channel = Noting()
-    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, lambda: channel)
+    monkeypatch.setitem(CHANNELS, Channel.EMAIL, lambda: channel)
     return channel
 
 

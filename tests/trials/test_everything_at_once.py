@@ -14,14 +14,14 @@ import pytest
 from django.utils import timezone
 
 from audiences.models import Company, Customer, Membership, Workspace
-from delivery.channels import Envelope, NoSuchMailbox, Rejected, Unavailable
+from delivery.channels import CHANNELS, Envelope, NoSuchMailbox, Rejected, Unavailable
 from delivery.customers import erase as customer_erase
 from delivery.customers import merge as customer_merge
 from delivery.maintenance import sweep
 from delivery.matching import lifecycle, rounds
 from delivery.models import DeliveryRecord, Status
 from delivery.monitoring import invariants
-from delivery.sending import batch, claim, dispatcher, outcome, uncertain
+from delivery.sending import claim, dispatcher, outcome, uncertain
 from delivery.visits import visit as customer_visit
 from messaging import authoring
 from messaging import lifecycle as message_lifecycle
@@ -67,7 +67,7 @@ class Moody:
 @pytest.fixture
 def channel(monkeypatch) -> Moody:
     channel = Moody()
-    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, lambda: channel)
+    monkeypatch.setitem(CHANNELS, Channel.EMAIL, lambda: channel)
     monkeypatch.setattr(outcome, "BACK_OFF", [A_MOMENT] * len(outcome.BACK_OFF))
     monkeypatch.setattr(claim, "SOON", A_MOMENT)
     return channel

@@ -10,11 +10,11 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from delivery import locks, rendering
-from delivery.channels import Envelope
+from delivery.channels import CHANNELS, Envelope
 from delivery.matching import direct, lifecycle, ongoing, recheck
 from delivery.matching import sql as matching_sql
 from delivery.models import Status
-from delivery.sending import batch, dispatcher
+from delivery.sending import dispatcher
 from messaging import lifecycle as message_lifecycle
 from messaging.models import Channel, Message
 from tests.factories import CustomAttributeFactory, CustomerFactory, MessageFactory, rule
@@ -40,7 +40,7 @@ class Noting:
 @pytest.fixture
 def channel(monkeypatch) -> Noting:
     channel = Noting()
-    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, lambda: channel)
+    monkeypatch.setitem(CHANNELS, Channel.EMAIL, lambda: channel)
     return channel
 
 
@@ -190,7 +190,7 @@ def test_pause_does_not_wait_indefinitely_for_a_silent_mail_server(at, monkeypat
             over.wait(10)
             return ""
 
-    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, Deaf)
+    monkeypatch.setitem(CHANNELS, Channel.EMAIL, Deaf)
 
     def pause() -> float:
         handing.wait(10)

@@ -494,7 +494,7 @@ def test_a_worker_that_dies_after_one_device_has_it_leaves_the_record_uncertain(
     with pytest.raises(SystemExit):
         hand_over(at)
     monkeypatch.undo()
-    process.close_channels()
+    process.close_resources()
 
     assert settle.recover_from_journals(at=at) == 1
     assert (only().status, only().reason) == (Status.UNCERTAIN, Reason.WORKER_DIED)

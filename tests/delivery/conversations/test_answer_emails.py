@@ -11,12 +11,11 @@ from django.db import connections
 from audiences.models import Customer, Workspace
 from delivery import rendering, tasks
 from delivery.channels import Rejected
-from delivery.channels.email import Email
 from delivery.conversations import answer_emails, threads
 from delivery.matching import ongoing
 from delivery.models import AnswerMail, Conversation, DeliveryRecord, Pace, Status
 from delivery.reply_addresses import reply_address
-from delivery.sending import batch, outcome
+from delivery.sending import outcome
 from delivery.visits import visit
 from messaging.models import Channel
 from tests.delivery.channels.conftest import server  # noqa: F401 - a fixture
@@ -158,10 +157,7 @@ def test_notes_and_state_changes_are_not_emailed(post, grace, at):
     assert forward(at + AFTER) == 0
 
 
-def test_concurrent_workers_send_each_answer_once(post, grace, at, transactional_db, monkeypatch):
-    # Each worker process has its own channel; here each thread needs one.
-    own = threading.local()
-    monkeypatch.setattr(batch, "channel_of", lambda _name: vars(own).setdefault("channel", Email()))
+def test_concurrent_workers_send_each_answer_once(post, grace, at, transactional_db):
     for number in range(6):
         add_answer(at, grace, email=f"ann{number}@shop.example")
     begin = threading.Barrier(3)
@@ -170,7 +166,6 @@ def test_concurrent_workers_send_each_answer_once(post, grace, at, transactional
     def sweep() -> None:
         begin.wait()
         mailed.extend(forward(at + AFTER) for _ in range(6))
-        vars(own).setdefault("channel", Email()).close()
         connections.close_all()
 
     workers = [threading.Thread(target=sweep) for _ in range(3)]

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from django.db import IntegrityError, connection, transaction
 
-from delivery.channels import Envelope, Rejected, Unavailable
+from delivery.channels import CHANNELS, Envelope, Rejected, Unavailable
 from delivery.matching import direct, launch, ongoing
 from delivery.matching import forecast as matching_forecast
 from delivery.models import DeliveryRecord, Reason, Status
@@ -39,7 +39,7 @@ class Keeping:
 def channel(monkeypatch) -> Keeping:
     channel = Keeping()
     channel.given = []
-    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, lambda: channel)
+    monkeypatch.setitem(CHANNELS, Channel.EMAIL, lambda: channel)
     return channel
 
 

@@ -13,6 +13,7 @@ from rest_framework.test import APIClient
 
 from audiences import identity_verification, intake
 from audiences.models import Company, Customer, Device, Membership, Workspace
+from delivery import channels
 from delivery.channels import Envelope, Unavailable
 from delivery.customers import merge
 from delivery.eligibility.explain import Verdict, explain
@@ -61,7 +62,7 @@ class Mailbox:
 @pytest.fixture(autouse=True)
 def mailbox(monkeypatch) -> Mailbox:
     mailbox = Mailbox()
-    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, lambda: mailbox)
+    monkeypatch.setitem(channels.CHANNELS, Channel.EMAIL, lambda: mailbox)
     return mailbox
 
 

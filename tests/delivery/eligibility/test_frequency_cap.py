@@ -8,6 +8,7 @@ import pytest
 from django.db import connection
 
 from audiences.models import Customer, Workspace
+from delivery.channels import CHANNELS
 from delivery.eligibility import frequency_cap
 from delivery.matching import direct, ongoing
 from delivery.models import DeliveryRecord, Reason, Status
@@ -33,8 +34,8 @@ class Taking:
 
 @pytest.fixture(autouse=True)
 def channel(monkeypatch) -> None:
-    monkeypatch.setitem(sending_batch.CHANNELS, Channel.EMAIL, Taking)
-    monkeypatch.setitem(sending_batch.CHANNELS, Channel.PUSH, Taking)
+    monkeypatch.setitem(CHANNELS, Channel.EMAIL, Taking)
+    monkeypatch.setitem(CHANNELS, Channel.PUSH, Taking)
 
 
 @pytest.fixture(autouse=True)

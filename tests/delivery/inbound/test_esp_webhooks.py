@@ -382,7 +382,7 @@ def provider(settings):
         return started[-1]
 
     yield start
-    process.close_channels()
+    process.close_resources()
     for each in started:
         each.close()
 

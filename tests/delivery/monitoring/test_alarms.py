@@ -16,7 +16,7 @@ from django_celery_beat.models import PeriodicTask
 from audiences.models import Subscription, Workspace
 from config import alarm_thread
 from delivery import schedule
-from delivery.channels import ChannelDown
+from delivery.channels import CHANNELS, ChannelDown
 from delivery.conversations import threads as conversation_threads
 from delivery.matching import ongoing
 from delivery.models import (
@@ -33,7 +33,6 @@ from delivery.models import (
     RefusedVisitors,
 )
 from delivery.monitoring import alarms, health
-from delivery.sending import batch
 from messaging.models import Channel
 from outbound import roles
 from outbound.templatetags.console import PAGE_PERMISSIONS
@@ -295,7 +294,7 @@ def test_batch_records_the_outage_of_its_channel(at, monkeypatch, settings, tmp_
         def close(self):
             """Nothing is open."""
 
-    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, Down)
+    monkeypatch.setitem(CHANNELS, Channel.EMAIL, Down)
     CustomerFactory(email="ann@x.example")
     message = MessageFactory(live=True, at=at)
     ongoing.match(message, at=at)

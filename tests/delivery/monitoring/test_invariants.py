@@ -8,11 +8,12 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
+from delivery.channels import CHANNELS
 from delivery.maintenance import sweep
 from delivery.matching import direct
 from delivery.models import DeliveryRecord, Pace
 from delivery.monitoring import invariants
-from delivery.sending import batch, dispatcher
+from delivery.sending import dispatcher
 from messaging.models import Channel, Message
 from tests.factories import CompanyFactory, CustomerFactory, MessageFactory
 
@@ -31,7 +32,7 @@ class AcceptingChannel:
 
 @pytest.fixture(autouse=True)
 def channel(monkeypatch) -> None:
-    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, AcceptingChannel)
+    monkeypatch.setitem(CHANNELS, Channel.EMAIL, AcceptingChannel)
 
 
 def one_off(at) -> Message:

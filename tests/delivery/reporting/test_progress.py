@@ -5,10 +5,11 @@ from datetime import timedelta
 import pytest
 
 from audiences.models import Customer
+from delivery.channels import CHANNELS
 from delivery.matching import lifecycle
 from delivery.models import Pace
 from delivery.reporting import progress
-from delivery.sending import batch, dispatcher
+from delivery.sending import dispatcher
 from messaging.models import Channel, Message
 from tests.factories import CustomerFactory, MessageFactory
 from tests.support.sending import send_one_batch
@@ -29,7 +30,7 @@ class Taking:
 
 @pytest.fixture(autouse=True)
 def channel(monkeypatch) -> None:
-    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, Taking)
+    monkeypatch.setitem(CHANNELS, Channel.EMAIL, Taking)
 
 
 def under_way(at, *, sent: int, of: int) -> Message:

@@ -11,7 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from audiences.models import Company, Customer
 from delivery import rendering
-from delivery.channels import ChannelDown, Envelope, Rejected, SenderRefused, Unavailable
+from delivery.channels import CHANNELS, ChannelDown, Envelope, Rejected, SenderRefused, Unavailable
 from delivery.maintenance import sweep
 from delivery.matching import lifecycle
 from delivery.matching import ongoing as ongoing_matching
@@ -54,7 +54,7 @@ class Obedient:
 @pytest.fixture
 def channel(monkeypatch) -> Obedient:
     channel = Obedient()
-    monkeypatch.setitem(sending_batch.CHANNELS, Channel.EMAIL, lambda: channel)
+    monkeypatch.setitem(CHANNELS, Channel.EMAIL, lambda: channel)
     return channel
 
 

@@ -19,11 +19,10 @@ from django.db.utils import OperationalError
 from django.utils import timezone
 
 from delivery import process, shutdown
-from delivery.channels import Rejected, Unavailable
+from delivery.channels import CHANNELS, Rejected, Unavailable
 from delivery.maintenance import sweep
 from delivery.matching import lifecycle, ongoing
 from delivery.models import DeliveryRecord, Reason, Status
-from delivery.sending import batch as sending_batch
 from delivery.sending import claim, dispatcher, journal
 from delivery.sending import outcome as sending_outcome
 from delivery.sending import settle as sending_settle
@@ -53,7 +52,7 @@ class Telling:
 @pytest.fixture
 def channel(monkeypatch) -> Telling:
     channel = Telling()
-    monkeypatch.setitem(sending_batch.CHANNELS, Channel.EMAIL, lambda: channel)
+    monkeypatch.setitem(CHANNELS, Channel.EMAIL, lambda: channel)
     return channel
 
 
@@ -250,15 +249,6 @@ def test_slow_mail_server_makes_nothing_uncertain_while_its_worker_lives(at, cha
 
     assert now[0] - at > claim.LEASE
     assert message.records.counts()["sent"] == 10
-
-
-def test_threads_of_a_worker_share_no_connection(channel, monkeypatch):
-    monkeypatch.setitem(sending_batch.CHANNELS, Channel.EMAIL, Telling)
-
-    with ThreadPoolExecutor(1) as pool:
-        theirs = pool.submit(sending_batch.channel_of, Channel.EMAIL).result()
-
-    assert sending_batch.channel_of(Channel.EMAIL) is sending_batch.channel_of(Channel.EMAIL) is not theirs
 
 
 def test_worker_asked_to_stop_finishes_its_copy_and_puts_the_rest_back(at, channel, settings):

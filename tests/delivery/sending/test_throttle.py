@@ -11,11 +11,11 @@ from django.utils import timezone
 
 from audiences.models import Customer
 from delivery import process, shutdown
-from delivery.channels import ChannelDown, SenderRefused
+from delivery.channels import CHANNELS, ChannelDown, SenderRefused
 from delivery.matching import ongoing
 from delivery.models import Pace
 from delivery.models.pace import growing_plan
-from delivery.sending import batch, dispatcher, throttle
+from delivery.sending import dispatcher, throttle
 from messaging.models import Channel, Message
 from tests.factories import CustomerFactory, MessageFactory
 from tests.support.concurrency import elsewhere
@@ -41,7 +41,7 @@ class Noting:
 @pytest.fixture
 def channel(monkeypatch) -> Noting:
     channel = Noting()
-    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, lambda: channel)
+    monkeypatch.setitem(CHANNELS, Channel.EMAIL, lambda: channel)
     return channel
 
 

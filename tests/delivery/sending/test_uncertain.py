@@ -6,10 +6,11 @@ from functools import partial
 import pytest
 
 from delivery import rendering
+from delivery.channels import CHANNELS
 from delivery.maintenance import sweep
 from delivery.matching import lifecycle
 from delivery.models import DeliveryRecord, Reason, Status
-from delivery.sending import batch, dispatcher
+from delivery.sending import dispatcher
 from delivery.sending import uncertain as uncertain_records
 from delivery.sending.uncertain import Proof
 from messaging.models import Channel
@@ -39,7 +40,7 @@ class Losing:
 @pytest.fixture
 def channel(monkeypatch) -> Losing:
     channel = Losing()
-    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, lambda: channel)
+    monkeypatch.setitem(CHANNELS, Channel.EMAIL, lambda: channel)
     return channel
 
 

@@ -12,11 +12,12 @@ from django.test import Client
 
 from audiences.models import Customer, Workspace
 from delivery import tokens
+from delivery.channels import CHANNELS
 from delivery.customers import erase
 from delivery.matching import ongoing
 from delivery.models import DeliveryRecord, Hit, Link, VisitorKind
 from delivery.reporting import counters
-from delivery.sending import batch, dispatcher
+from delivery.sending import dispatcher
 from delivery.tracking import hits
 from messaging import authoring
 from messaging.models import Channel, Message
@@ -53,7 +54,7 @@ class Caught:
 @pytest.fixture
 def channel(monkeypatch) -> Caught:
     channel = Caught()
-    monkeypatch.setitem(batch.CHANNELS, Channel.EMAIL, lambda: channel)
+    monkeypatch.setitem(CHANNELS, Channel.EMAIL, lambda: channel)
     return channel
 
 
