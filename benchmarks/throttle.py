@@ -93,7 +93,7 @@ def after_pauses() -> Row:
         "handed over after a pause returned / may be in flight",
         late,
         at_most=1.0,
-        note=f"at most {max(late) * settings.EMAIL_CONNECTIONS:.0f} mails, {PAUSES} pauses, {WORKERS} workers",
+        note=f"at most {max(late) * settings.EMAIL_CONNECTIONS:.0f} emails, {PAUSES} pauses, {WORKERS} workers",
     )
 
 
