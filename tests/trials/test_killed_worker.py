@@ -55,11 +55,11 @@ def kill_at(kill: Kill, worker: Running, catcher: Catcher) -> threading.Event:
     def meanwhile(number: int, step: str) -> None:
         if killed.is_set() or number < kill.mail or step != kill.step:
             return
+        killed.set()  # before the kill: whoever sees the worker gone must find the reason
         if kill.later:
             threading.Timer(kill.later, worker.kill).start()
         else:
             worker.kill()
-        killed.set()
 
     catcher.meanwhile = meanwhile
     return killed
