@@ -252,9 +252,9 @@ def registered_origins(workspace: Workspace) -> set[str]:
 def webhooks_with_last_delivery() -> QuerySet[Subscription]:
     """Return the webhooks, each with the time of its last delivery."""
     delivered = Notification.objects.filter(subscription=OuterRef("pk"), state=NotificationState.DELIVERED)
-    return Subscription.objects.annotate(told_at=Subquery(delivered.order_by("-pk").values("settled_at")[:1])).order_by(
-        "pk"
-    )
+    return Subscription.objects.annotate(
+        notified_at=Subquery(delivered.order_by("-pk").values("settled_at")[:1])
+    ).order_by("pk")
 
 
 def back_to_section(part: str) -> HttpResponse:
