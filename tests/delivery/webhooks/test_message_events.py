@@ -139,7 +139,7 @@ def test_payload_names_the_message_the_customer_and_the_company_and_is_signed_bo
         "delivery_id": str(message.records.get().pk),
         "message": {
             "type": "message",
-            "id": str(message.pk),
+            "id": f"msg_{message.pk}",
             "title": "Renewal",
             "message_type": "email",
             "send_type": "one_off",
