@@ -20,6 +20,7 @@ from audiences.api.payloads import Json, list_payload, tag, unix
 from audiences.intake import Conflict, Refused
 from audiences.intake.attributes.fields import read_text
 from audiences.models import Tag
+from delivery.conversations.payloads import MESSAGE_PREFIX, message_id
 from delivery.reporting import counters
 from messaging.models import Channel, Message, SendType, State
 from messaging.models.message import MessageQuerySet
@@ -75,21 +76,29 @@ class Outbound(Endpoint):
 class OneMessage(Endpoint):
     """/outbound/{id}."""
 
+    # Its state and content decide what customers receive.
+    rights = {"patch": "send"}
+
     def get(self, request: Request, pk: str) -> Response:
         """Find a message with its counts, also a direct message."""
-        return Response(message_payloads([lookups.get_row(messages_with_relations(), pk)])[0])
+        return Response(message_payloads([find_message(pk)])[0])
 
     def patch(self, request: Request, pk: str) -> Response:
         """Change the title, or the state: `paused` pauses, `live` resumes and `stopped` stops the message."""
         sent, at = body(request), timezone.now()
         with transaction.atomic():
-            message = lookups.get_row(messages_with_relations(), pk)
+            message = find_message(pk)
             refuse_locked_fields(message, sent)
             if "title" in sent:
                 rename_message(message, sent["title"], request=request)
             if "state" in sent:
                 change_state(message, read_text(sent["state"], "state"), request=request, at=at)
-        return Response(message_payloads([lookups.get_row(messages_with_relations(), pk)])[0])
+        return Response(message_payloads([find_message(pk)])[0])
+
+
+def find_message(value: str) -> Message:
+    """Return the message with this id, also without the prefix, which ids had before. Raise Unknown (404) if none."""
+    return lookups.get_row(messages_with_relations(), value.removeprefix(MESSAGE_PREFIX))
 
 
 def messages_with_relations() -> MessageQuerySet:
@@ -156,7 +165,7 @@ def message_payload(message: Message) -> Json:
     sender = message.sender
     return {
         "type": "message",
-        "id": str(message.pk),
+        "id": message_id(message.pk),
         "title": message.title,
         "channel": message.channel,
         "format": message.format or None,
