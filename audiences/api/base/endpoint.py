@@ -205,5 +205,10 @@ def body(request: Request) -> dict[str, Any]:
     """Return the body, or refuse an empty one (wire 5.2)."""
     if not request.data:
         raise Refused("Body is required")
+    return optional_body(request)
+
+
+def optional_body(request: Request) -> dict[str, Any]:
+    """Return the body, which may be empty."""
     sent: dict[str, Any] = request.data  # type: ignore[assignment]  # JsonObject reads nothing else.
     return sent
