@@ -25,7 +25,7 @@ ID = re.compile(r"\(\?P<pk>[^)]*\)")
 ERRORS = {
     400: "The request is invalid. The message gives the reason.",
     401: "The token is missing or invalid.",
-    403: "The action is not allowed for this customer.",
+    403: "The token lacks the right for this call, or the action is not allowed for this customer.",
     404: "An object that the request refers to does not exist.",
     409: "The request is ambiguous, or the object can no longer be changed in this way.",
     413: "The body is too large.",
@@ -34,7 +34,7 @@ ERRORS = {
     429: "Rate limit exceeded. The headers give the time of the reset.",
     503: "Temporarily unavailable. Try again in a moment.",
 }
-COMMON_ERRORS, BODY_ERRORS = (400, 401, 404, 429, 503), (409, 413, 415, 422)
+COMMON_ERRORS, BODY_ERRORS = (400, 401, 403, 404, 429, 503), (409, 413, 415, 422)
 COMMON_HEADERS = {
     IGNORED_KEYS_HEADER: "Keys of the body that the call ignored, such as `subjekt, to.name`. Absent if none.",
     "X-RateLimit-Limit": "Requests allowed in a window of 10 seconds.",

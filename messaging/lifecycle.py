@@ -101,7 +101,7 @@ def resume(message: Message, *, at: datetime) -> None:
         to=State.SAMPLED if sampled else State.LIVE,
         among=(State.PAUSED,),
         refusal="Only a paused message can be resumed.",
-        rejudge_before=at if message.send_type == SendType.ONGOING else None,
+        recheck_before=at if message.send_type == SendType.ONGOING else None,
     )
 
 

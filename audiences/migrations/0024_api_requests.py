@@ -22,7 +22,7 @@ def find_creators(apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("audiences", "0020_change_log"),
+        ("audiences", "0021_plain_change_columns"),
         ("admin", "0003_logentry_add_action_flag_choices"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]

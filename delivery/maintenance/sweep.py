@@ -33,7 +33,7 @@ def withdraw_rest_of_stopped(_at: datetime) -> None:
 def match_unmatched(*, at: datetime) -> None:
     """Match the live ongoing messages whose first round, or first round after a resume, has not run."""
     waiting = Message.objects.live().ongoing().exclude(channel=Channel.IN_APP)
-    for message in waiting.filter(Q(last_matched_at=None) | Q(rejudge_before__isnull=False)):
+    for message in waiting.filter(Q(last_matched_at=None) | Q(recheck_before__isnull=False)):
         ongoing.match_safely(message, at=at)
 
 

@@ -82,7 +82,7 @@ class Message(models.Model):
     sample_size = models.PositiveIntegerField(null=True, blank=True, editable=False)
     rest_sent_at = models.DateTimeField(null=True, blank=True, editable=False)
     # Set on resume: records matched before this moment wait until they are rechecked (behaviour 4.9).
-    rejudge_before = models.DateTimeField(null=True, blank=True, editable=False)
+    recheck_before = models.DateTimeField(null=True, blank=True, editable=False)
     last_matched_at = models.DateTimeField(null=True, blank=True, editable=False)
     # Why the last matching round, launch or batch failed; the console and an alarm show it. Empty if it succeeded.
     problem = models.TextField(blank=True, default="", editable=False)

@@ -31,9 +31,15 @@ REWRITTEN_TABLES = {"django_migrations", "django_content_type", "auth_permission
 REWRITTEN_COLUMNS = {"django_celery_beat_periodictask": {"name"}, "messaging_message": {"problem"}}
 RENAMED_COLUMNS = {
     "audiences_import": {"nobody": "unmatched"},
-    "delivery_alarm": {"words": "description"},
+    "audiences_kindchange": {"trouble": "problem"},
+    "delivery_alarm": {
+        "words": "description",
+        "told_at": "notified_at",
+        "told_over_at": "end_notified_at",
+        "telling_until": "notifying_until",
+    },
     "delivery_deliveryrecord": {"inbox": "address", "filled": "variables"},
-    "messaging_message": {"trouble": "problem"},
+    "messaging_message": {"trouble": "problem", "rejudge_before": "recheck_before"},
     "messaging_messageversion": {"dress": "layout"},
 }
 

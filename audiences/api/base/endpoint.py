@@ -15,6 +15,7 @@ from gunicorn.http.errors import ParseException
 from rest_framework.exceptions import NotFound, ParseError
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
+from rest_framework.permissions import IsAuthenticated
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -26,6 +27,7 @@ from audiences.api.base.errors import TooLarge
 from audiences.api.base.ignored_keys import IGNORED_KEYS_HEADER, Keys, find_ignored_keys, header_value
 from audiences.api.base.openapi import Parameter
 from audiences.api.base.query import check_query
+from audiences.api.base.rights import HasRight
 from audiences.api.base.versions import VERSION_HEADER, check_version, refuse_foreign_keys
 from audiences.intake import Refused
 from audiences.models import Integration
@@ -115,6 +117,7 @@ class RateLimit(BaseThrottle):
 class Endpoint(APIView):
     """Base class of the API's views."""
 
+    permission_classes: list[Any] = [IsAuthenticated, HasRight]
     parser_classes = [JsonObject]
     throttle_classes = [RateLimit]
     content_negotiation_class = JsonNegotiation
