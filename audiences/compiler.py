@@ -114,6 +114,8 @@ class Compiler:
 
     def compile_group(self, group: Group) -> str:
         """Compile a group to a boolean expression in parentheses."""
+        if group.match == "none" and group.rules:
+            return f"({self.compile_group(replace(group, match='any'))} IS NOT TRUE)"
         joint = " AND " if group.match == "all" else " OR "
         inner = [
             self.compile_group(rule) if isinstance(rule, Group) else self.compile_rule(rule) for rule in group.rules
@@ -160,7 +162,7 @@ class Compiler:
         return self.summaries[event][1]
 
     def days_ago(self, days: int) -> str:
-        """Return SQL for the time so many periods of 24 hours before now."""
+        """Return SQL for the time so many periods of 24 hours before now; after now if `days` is negative."""
         hours = self.add_param(days * 24, "int")
         return f"({self.view.now} - make_interval(hours => {hours}))"
 
@@ -222,14 +224,33 @@ def more_than_days_ago(compiler: Compiler, attribute: Attribute, value: int) -> 
 
 
 def less_than_days_ago(compiler: Compiler, attribute: Attribute, value: int) -> str:
-    """Match times later than so many days of 24 hours ago, including the future."""
-    return f"{compiler.column_sql(attribute)} > {compiler.days_ago(value)}"
+    """Match times later than so many days of 24 hours ago, until now."""
+    x = compiler.column_sql(attribute)
+    return f"{x} > {compiler.days_ago(value)} AND {x} <= {compiler.view.now}"
 
 
 def exactly_days_ago(compiler: Compiler, attribute: Attribute, value: int) -> str:
     """Match the 24 hours that began `value` + 1 days ago: 0 is the last 24 hours (behaviour 6.2)."""
     x = compiler.column_sql(attribute)
     return f"{x} <= {compiler.days_ago(value)} AND {x} > {compiler.days_ago(value + 1)}"
+
+
+def in_less_than_days(compiler: Compiler, attribute: Attribute, value: int) -> str:
+    """Match times in the future that are earlier than in so many days of 24 hours."""
+    x = compiler.column_sql(attribute)
+    return f"{x} > {compiler.view.now} AND {x} < {compiler.days_ago(-value)}"
+
+
+def in_more_than_days(compiler: Compiler, attribute: Attribute, value: int) -> str:
+    """Match times later than in so many days of 24 hours."""
+    return f"{compiler.column_sql(attribute)} > {compiler.days_ago(-value)}"
+
+
+def exactly_days_from_now(compiler: Compiler, attribute: Attribute, value: int) -> str:
+    """Match times on the calendar day that is so many days after today, in the workspace's zone."""
+    zone = compiler.add_param(compiler.zone.key, "text")
+    day = f"({compiler.column_sql(attribute)} AT TIME ZONE {zone})::date"
+    return f"{day} = ({compiler.view.now} AT TIME ZONE {zone})::date + {compiler.add_param(value, 'int')}"
 
 
 def after_day(compiler: Compiler, attribute: Attribute, value: str) -> str:
@@ -299,6 +320,9 @@ COMPILE: dict[tuple[Kind, Operator], Compile] = {
     (K.DATE, O.MORE_THAN_DAYS_AGO): more_than_days_ago,
     (K.DATE, O.LESS_THAN_DAYS_AGO): less_than_days_ago,
     (K.DATE, O.EXACTLY_DAYS_AGO): exactly_days_ago,
+    (K.DATE, O.IN_LESS_THAN_DAYS): in_less_than_days,
+    (K.DATE, O.IN_MORE_THAN_DAYS): in_more_than_days,
+    (K.DATE, O.EXACTLY_DAYS_FROM_NOW): exactly_days_from_now,
     (K.DATE, O.AFTER): after_day,
     (K.DATE, O.ON): on_day,
     (K.DATE, O.BEFORE): before_day,

@@ -20,7 +20,7 @@ from messaging.models import Channel, Checking, Message, SendType, State
 from outbound.console.admin import ConsoleAdmin
 from outbound.console.formatting import chip
 from outbound.console.lookups import teammate_name
-from outbound.console.wording import STATE_TONES, Names, counted
+from outbound.console.wording import GROUP_WORDS, STATE_TONES, Names, counted
 from outbound.messages.records import status_chip
 
 MESSAGES_EXPLAINED_MAX = 300
@@ -241,7 +241,7 @@ def rule_lines(judged: EvaluatedNode, *, names: Names, owners: dict[int, str], d
         if group.copied_from:
             text = f"{'Not in' if group.negated else 'In'} segment {group.copied_from}"
         else:
-            text = "All of:" if group.match == "all" else "Any of:"
+            text = GROUP_WORDS[group.match]
         yield {**line, "text": text}
         yield from rule_lines(inner, names=names, owners=owners, depth=depth + 1)
 

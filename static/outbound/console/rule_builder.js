@@ -3,7 +3,7 @@ import { fetchJson, nextKey, notifyChanged, parseJson, readJson } from "./page.j
 
 const withKeys = (node) => {
   if (node && Array.isArray(node.rules)) {
-    return { ...node, match: node.match === "any" ? "any" : "all", rules: node.rules.map(withKeys), key: nextKey() };
+    return { ...node, match: node.match ?? "all", rules: node.rules.map(withKeys), key: nextKey() };
   }
   if (node && node.attribute !== undefined) return { ...node, key: nextKey() };
   return { match: "all", rules: [], key: nextKey() };
