@@ -177,6 +177,15 @@ class Group:
             else:
                 yield rule
 
+    def positive_leaves(self) -> Iterator[Rule]:
+        """Yield the rules that are not in a negated group."""
+        if not self.negated and self.match != "none":
+            for rule in self.rules:
+                if isinstance(rule, Group):
+                    yield from rule.positive_leaves()
+                else:
+                    yield rule
+
     def own_rule_count(self) -> int:
         """Return the number of rules without those of copied segments, which were counted in the segment."""
         groups = [rule for rule in self.rules if isinstance(rule, Group) and not rule.copied_from]

@@ -38,6 +38,7 @@ SCHEMAS: dict[str, Schema] = {
         sender=or_null(object_schema("sender", id=TEXT, name=TEXT, email=TEXT)),
         audience=or_null(TEXT),
         per_company=BOOLEAN,
+        only_new_matches=BOOLEAN,
         to_customer=or_null(TEXT),
         to_company=or_null(TEXT),
         tags=list_schema("tag", ref("Tag")),

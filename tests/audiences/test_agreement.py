@@ -13,7 +13,7 @@ from django.db import connection, transaction
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from audiences import attributes, compiler
+from audiences import attributes, compiler, segment_copies
 from audiences.attributes import Catalogue
 from audiences.models import Audience
 from audiences.models.audience import parse_stored_rules
@@ -156,7 +156,7 @@ def test_the_compiler_agrees_with_the_oracle(
         for rules in trees:
             expected = agree(stored, world, rules)
 
-            frozen = compiler.freeze(parse_stored_rules(rules), on=now)
+            frozen = segment_copies.freeze(parse_stored_rules(rules), on=now)
             assert parse_stored_rules(frozen.as_json()) == frozen
             assert stored.pairs(frozen, per_company=True) == expected
 

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from django.db import connection
 
-from audiences import compiler
+from audiences import compiler, segment_copies
 from audiences.compiler import View, compile_tree
 from audiences.models import CustomAttribute, Workspace
 from audiences.models.audience import parse_stored_rules
@@ -472,7 +472,7 @@ def test_a_company_segment_requires_a_company(french: Any) -> None:
 def test_frozen_rules_ignore_later_edits_of_segments(french: Any) -> None:
     outer = SegmentFactory(name="Not French", rules=all_of(rule("segment", "is_not", french.pk)))
     rules = any_of(rule("segment", "is", outer.pk), rule("country", "is", "IE"))
-    frozen = compiler.freeze(parse_stored_rules(rules), on=AT).as_json()
+    frozen = segment_copies.freeze(parse_stored_rules(rules), on=AT).as_json()
     for segment in (french, outer):
         segment.rules = all_of(rule("country", "is", "IT"))
         segment.save()
@@ -484,7 +484,7 @@ def test_frozen_rules_ignore_later_edits_of_segments(french: Any) -> None:
 
 
 def test_a_copy_has_the_segments_name_the_day_and_the_negation(french: Any) -> None:
-    tree = compiler.freeze(parse_stored_rules(all_of(rule("segment", "is_not", french.pk))), on=AT)
+    tree = segment_copies.freeze(parse_stored_rules(all_of(rule("segment", "is_not", french.pk))), on=AT)
     assert tree.rules[0].as_json() == {
         "match": "all",
         "rules": [all_of({"attribute": "country", "operator": "is", "value": "FR"})],
@@ -496,7 +496,7 @@ def test_a_copy_has_the_segments_name_the_day_and_the_negation(french: Any) -> N
 def test_a_negated_copy_matches_unknown_values() -> None:
     ordered = SegmentFactory(rules=all_of(rule("event_count.ordered", "greater_than", 0)))
     CustomerFactory(user_id="never did")
-    frozen = compiler.freeze(parse_stored_rules(all_of(rule("segment", "is_not", ordered.pk))), on=AT)
+    frozen = segment_copies.freeze(parse_stored_rules(all_of(rule("segment", "is_not", ordered.pk))), on=AT)
     assert matched(frozen.as_json()) == {"never did"}
 
 
@@ -504,7 +504,7 @@ def test_a_negated_copy_matches_unknown_values() -> None:
 def test_the_copy_of_an_empty_segment_matches_no_customer() -> None:
     nobody = SegmentFactory(rules={**all_of(), "copied_from": "Everyone as of 3 May 2026", "negated": True})
     rules = all_of(rule("segment", "is", nobody.pk))
-    assert matched(compiler.freeze(parse_stored_rules(rules), on=AT).as_json()) == matched(rules) == set()
+    assert matched(segment_copies.freeze(parse_stored_rules(rules), on=AT).as_json()) == matched(rules) == set()
 
 
 @pytest.mark.usefixtures("people")
@@ -518,7 +518,7 @@ def test_the_copy_of_a_segment_of_everyone_matches_everyone() -> None:
         ("company.segment", "is_not", {"FR", "DE", "unknown"}),
     ):
         rules = all_of(rule(name, operator, everyone.pk))
-        assert matched(compiler.freeze(parse_stored_rules(rules), on=AT).as_json()) == matched(rules) == expected
+        assert matched(segment_copies.freeze(parse_stored_rules(rules), on=AT).as_json()) == matched(rules) == expected
 
 
 # Rules that became invalid
@@ -568,6 +568,6 @@ def test_a_deleted_tag_matches_no_customer() -> None:
 def test_a_deleted_segment_has_a_readable_error(french: Any) -> None:
     tree = parse_stored_rules(all_of(rule("segment", "is", french.pk)))
     french.delete()
-    for ask in (compile_tree, lambda tree: compiler.freeze(tree, on=AT)):
+    for ask in (compile_tree, lambda tree: segment_copies.freeze(tree, on=AT)):
         with pytest.raises(RuleError, match="A rule uses a segment that no longer exists"):
             ask(tree)
