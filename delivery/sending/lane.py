@@ -1,16 +1,20 @@
 """A lane: a channel in use by this process, with its connections and its open batches."""
 
 import time
+from collections import defaultdict
 from collections.abc import Container
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID, uuid4
 
 from django.conf import settings
 
+from delivery import locks
 from delivery.channels import CHANNELS, Channel
 from delivery.sending import connections
 from delivery.sending.batch import OpenBatch
+from delivery.sending.claim import unreachable_records
 from delivery.sending.outcome import DATABASE_LOST
 from delivery.sending.outgoing_copy import Gate
 from delivery.sending.pool import Concurrency, Pool
@@ -60,11 +64,42 @@ class Lane:
         self.renewed_from = now + (RENEW_INTERVAL if share.connections == share.fair else HURRIED_RENEW_INTERVAL)
         return share.fair > 0
 
+    def check_batches(self, *, at: datetime, now: float) -> None:
+        """Renew leases, and withdraw copies that may not begin: paused, unreachable, or of a closed channel."""
+        stale: dict[int, list[OpenBatch]] = defaultdict(list)
+        for opened in self.batches:
+            if not opened.batch.is_ours(at=at):
+                opened.gate.close()
+            if opened.is_closed:
+                self.withdraw(opened)
+            elif opened.needs_check(at=at, now=now):
+                stale[opened.of.message.pk].append(opened)
+        for batches in stale.values():
+            self.check_message(batches, at=at, now=now)
+
+    def check_message(self, batches: list[OpenBatch], *, at: datetime, now: float) -> None:
+        """Check copies that wait for a thread or a slot: is their message live, and can their customers be reached?"""
+        of = batches[0].of
+        if not locks.batch_may_continue(of.message):
+            of.gate.close()
+            for opened in batches:
+                self.withdraw(opened)
+            return
+        queued = [job.subject for job in self.pool.waiting_jobs()]
+        copies = [copy for copy in queued if copy.batch.of is of] + [copy for opened in batches for copy in opened.rest]
+        # The next claim settles them with the reason.
+        gone = unreachable_records(of.message, [copy.record.pk for copy in copies])
+        for opened in batches:
+            if gone:
+                self.withdraw(opened, only=gone)
+            opened.note_check(at=at, now=now)
+
     def close(self) -> None:
         """Close the connections and give back the share. Those that are still in use are given back by its lease."""
         self.pool.close(patience=0 if self.batches else None)
         for opened in self.batches:
             opened.abandon()
+            opened.close_journal()
         if not self.pool.threads:
             with suppress(*DATABASE_LOST):
                 connections.give_back(self.name, holder=self.holder)
