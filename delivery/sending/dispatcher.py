@@ -136,9 +136,13 @@ class Dispatcher:
     def renew_shares(self) -> None:
         """Renew the shares of connections. A channel with more dispatchers than connections is left to the others."""
         for lane in self.lanes.values():
-            if not lane.renew_share() and lane.name not in self.resting:
-                log.info("channel %s has a dispatcher for each connection already", lane.name)
+            if not lane.renew_share():
+                if lane.name not in self.resting:
+                    log.info("channel %s has a dispatcher for each connection already", lane.name)
                 self.resting.add(lane.name)
+                # The others claim its records.
+                for opened in lane.batches:
+                    opened.gate.close()
 
     def recover(self) -> None:
         """Let no copy begin, and go on with a new connection. The locks of the lost one are gone."""

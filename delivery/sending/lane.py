@@ -36,6 +36,12 @@ class Lane:
     # By `time.monotonic`: when the throttle may give slots again, and when the share is renewed.
     slots_from: float = 0.0
     renewed_from: float = 0.0
+    # As the others know: the connections of this dispatcher, and whether a server answers over one of them.
+    in_use: int = 0
+    is_answered: bool = False
+    # Whether a server answers over a connection of another dispatcher, and whether this one has a part of the total.
+    others_are_answered: bool = False
+    has_fair_share: bool = True
     holder: UUID = field(default_factory=uuid4)
 
     def room(self) -> int:
@@ -55,14 +61,25 @@ class Lane:
 
     def renew_share(self) -> bool:
         """Renew the share of connections in time. Return False if there are more dispatchers than connections."""
-        now = time.monotonic()
-        if now < self.renewed_from and not self.pool.is_refused:
-            return True
+        now, in_use, is_answered = time.monotonic(), self.pool.threads, bool(self.pool.answered_threads)
+        # After a refusal, others decide by these facts whether it is an outage, and how many connections remain.
+        is_news = is_answered != self.is_answered or in_use >= 2 * max(1, self.in_use)
+        if now < self.renewed_from and not (self.pool.is_refused or is_news):
+            return self.has_fair_share
         refused, self.pool.is_refused = self.pool.is_refused, False
-        share = connections.renew_share(self.name, holder=self.holder, in_use=self.pool.threads, is_refused=refused)
+        share = connections.renew_share(
+            self.name, holder=self.holder, in_use=in_use, is_answered=is_answered, is_refused=refused
+        )
+        self.in_use, self.is_answered, self.others_are_answered = in_use, is_answered, share.others_are_answered
         self.pool.set_limit(share.connections)
         self.renewed_from = now + (RENEW_INTERVAL if share.connections == share.fair else HURRIED_RENEW_INTERVAL)
-        return share.fair > 0
+        self.has_fair_share = share.fair > 0
+        return self.has_fair_share
+
+    @property
+    def has_other_connections(self) -> bool:
+        """Whether connections other than one that is refused are in use. For sending threads too."""
+        return self.pool.has_others or self.others_are_answered
 
     def check_batches(self, *, at: datetime, now: float) -> None:
         """Renew leases, and withdraw copies that may not begin: paused, unreachable, or of a closed channel."""
