@@ -43,6 +43,8 @@ urlpatterns: list[URLPattern] = [
     path("m/o/<str:token>.gif", views.opened, name="opened"),
     re_path(r"^m/c/(?P<token>[^/]+)/(?P<number>[0-9]{1,4})$", views.click, name="click"),
     path("messenger/messenger.js", script.script, name="messenger"),
+    # The same script, for pages that call window.Intercom.
+    path("messenger/intercom.js", script.script, name="intercom"),
     path("messenger/images/<str:name>", script.image, name="image"),
     path("messenger/files/<str:key>/<str:name>", script.file, name="file"),
     *(re_path(rf"^{REPEATED_API_PREFIX}{address}/?$", view.as_view()) for address, view in ENDPOINTS.items()),
