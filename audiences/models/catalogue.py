@@ -104,7 +104,7 @@ class KindChange(models.Model):
     kept = models.PositiveBigIntegerField(null=True, blank=True)
     lost = models.PositiveBigIntegerField(null=True, blank=True)
     # The reason for a failure; empty if the change succeeded or is waiting.
-    trouble = models.TextField(blank=True, default="")
+    problem = models.TextField(blank=True, default="")
 
     class Meta:
         constraints = [

@@ -57,7 +57,7 @@ def apply_change(key: int, *, at: datetime) -> bool:
         change.ended_at = at
         lock_rules()
         if is_blocked(attribute, to=Kind(change.to)):
-            change.trouble = (
+            change.problem = (
                 "A rule of a segment, or of a scheduled, live or paused message, is invalid for the new kind."
             )
         else:
@@ -66,14 +66,14 @@ def apply_change(key: int, *, at: datetime) -> bool:
                     attribute, to=Kind(change.to), lose_at_most=change.lose_at_most
                 )
             except kind_conversion.TooMuchLost as too_much:
-                change.trouble = (
+                change.problem = (
                     f"Values that would be lost: {too_much.lost:,}, more than the {change.lose_at_most:,} that were"
                     " confirmed."
                 )
             else:
                 change.kept, change.lost = done.kept, done.lost
         change.save()
-    if not change.trouble:
+    if not change.problem:
         kind_conversion.convert_late_writes(attribute, was=was)
     return True
 

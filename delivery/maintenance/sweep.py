@@ -33,7 +33,7 @@ def withdraw_rest_of_stopped(_at: datetime) -> None:
 def match_unmatched(*, at: datetime) -> None:
     """Match the live ongoing messages whose first round, or first round after a resume, has not run."""
     waiting = Message.objects.live().ongoing().exclude(channel=Channel.IN_APP)
-    for message in waiting.filter(Q(last_matched_at=None) | Q(rejudge_before__isnull=False)):
+    for message in waiting.filter(Q(last_matched_at=None) | Q(recheck_before__isnull=False)):
         ongoing.match_safely(message, at=at)
 
 
@@ -41,7 +41,7 @@ def launch_scheduled(*, at: datetime) -> None:
     """Launch the scheduled one-offs that are due. One that cannot launch stays, with an alarm (behaviour 4.9)."""
     for message in Message.objects.filter(state=State.SCHEDULED, scheduled_for__lte=at, launching_at=None):
         try:
-            launch_job.request_launch(message, at=at)
+            launch_job.request_launch(message, at=at, among=(State.SCHEDULED,))
             launch_job.launch(message.pk, at=at)
         except NotReady as reason:
             Message.objects.filter(pk=message.pk).update(problem=" ".join(reason.messages))

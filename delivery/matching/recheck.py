@@ -39,7 +39,7 @@ def recheck_due(message: Message, *, at: datetime) -> int:
 
 def recheck_held(message: Message, *, at: datetime, condition: Condition | None = None) -> int:
     """Recheck the records that a pause held, after the message was resumed. Return how many were withdrawn."""
-    if message.rejudge_before is None:
+    if message.recheck_before is None:
         return 0
     # The machine that resumed it may have a clock ahead of ours.
     matched_at = "greatest(%(now)s::timestamptz, %(held)s)"
@@ -52,9 +52,9 @@ def recheck_held(message: Message, *, at: datetime, condition: Condition | None 
         due=sql.DUE,
     )
     # Records that another worker is rechecking count as held; that worker, or a later one, clears the mark.
-    still_held = message.records.filter(status=Status.WAITING, matched_at__lt=message.rejudge_before)
-    done = Message.objects.filter(pk=message.pk, rejudge_before=message.rejudge_before).exclude(Exists(still_held))
-    done.update(rejudge_before=None)
+    still_held = message.records.filter(status=Status.WAITING, matched_at__lt=message.recheck_before)
+    done = Message.objects.filter(pk=message.pk, recheck_before=message.recheck_before).exclude(Exists(still_held))
+    done.update(recheck_before=None)
     return withdrawn
 
 
@@ -93,7 +93,7 @@ def recheck_records(
         **condition.params,
         **sql.round_params(message, at=at),
         "slice": sql.SLICE,
-        "held": message.rejudge_before,
+        "held": message.recheck_before,
     }
     withdrawn = 0
     while True:

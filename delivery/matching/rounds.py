@@ -98,7 +98,7 @@ def followed_messages(messages: Mapping[int, Message], compiled: Mapping[int, Li
     for state in MatchState.objects.filter(message__in=list(messages)).order_by("pk"):
         live, message = compiled.get(state.message_id), messages[state.message_id]
         # A database that was restored from a dump counts its transactions from the start.
-        if live is None or message.rejudge_before is not None or state.horizon > horizon:
+        if live is None or message.recheck_before is not None or state.horizon > horizon:
             continue
         dependencies = dependencies_of(live)
         if dependencies.is_traceable and dependencies.fingerprint == state.fingerprint:

@@ -35,10 +35,10 @@ class Alarm(models.Model):
     seen_at = models.DateTimeField()
     over_at = models.DateTimeField(null=True, blank=True)
     # When teammates were emailed that it began and that it is over; null until then.
-    told_at = models.DateTimeField(null=True, blank=True)
-    told_over_at = models.DateTimeField(null=True, blank=True)
+    notified_at = models.DateTimeField(null=True, blank=True)
+    end_notified_at = models.DateTimeField(null=True, blank=True)
     # Until when a worker has claimed the email.
-    telling_until = models.DateTimeField(null=True, blank=True)
+    notifying_until = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [

@@ -208,11 +208,11 @@ def raise_alarm(kind: AlarmKind, words: str, *, at: datetime) -> None:
 
 def send_notifications(*, at: datetime) -> None:
     """Send the emails that are due. A failed email is retried; an alarm that has ended by then gets one email."""
-    untold = Alarm.objects.filter(Q(told_at=None) | Q(over_at__isnull=False, told_over_at=None))
+    untold = Alarm.objects.filter(Q(notified_at=None) | Q(over_at__isnull=False, end_notified_at=None))
     for alarm in untold.order_by("pk"):
-        free = Alarm.objects.filter(Q(telling_until=None) | Q(telling_until__lt=at), pk=alarm.pk)
-        still = free.filter(told_at=alarm.told_at, told_over_at=alarm.told_over_at, over_at=alarm.over_at)
-        if not still.update(telling_until=at + NOTIFICATION_LEASE):
+        free = Alarm.objects.filter(Q(notifying_until=None) | Q(notifying_until__lt=at), pk=alarm.pk)
+        still = free.filter(notified_at=alarm.notified_at, end_notified_at=alarm.end_notified_at, over_at=alarm.over_at)
+        if not still.update(notifying_until=at + NOTIFICATION_LEASE):
             continue  # Another process sends it.
         try:
             send_email(alarm)
@@ -220,8 +220,8 @@ def send_notifications(*, at: datetime) -> None:
             # Email itself may be the problem. The console shows the alarm.
             log.exception("alarm %s cannot be emailed", alarm.pk)
             continue
-        changes: dict[str, Any] = {"told_at": alarm.told_at or at, "telling_until": None}
-        Alarm.objects.filter(pk=alarm.pk).update(**changes, **({"told_over_at": at} if alarm.over_at else {}))
+        changes: dict[str, Any] = {"notified_at": alarm.notified_at or at, "notifying_until": None}
+        Alarm.objects.filter(pk=alarm.pk).update(**changes, **({"end_notified_at": at} if alarm.over_at else {}))
 
 
 def send_email(alarm: Alarm) -> None:

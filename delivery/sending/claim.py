@@ -295,7 +295,7 @@ def claim_sql(message: Message) -> str:
     held = ""
     if message.send_type == SendType.ONGOING:
         # Records held by the window, the cap or a pause are rechecked first.
-        held = f" AND NOT {NEEDS_RECHECK} AND (m.rejudge_before IS NULL OR r.matched_at >= m.rejudge_before)"
+        held = f" AND NOT {NEEDS_RECHECK} AND (m.recheck_before IS NULL OR r.matched_at >= m.recheck_before)"
     return (
         "SELECT m.version_id, w.cap_messages, w.cap_days,"
         f" m.channel = '{Channel.EMAIL}' AND coalesce(w.track_emails, TRUE), m.updated_at,"

@@ -146,7 +146,7 @@ def test_held_records_are_rechecked_completely_although_our_clock_is_behind(at, 
 
     assert run.wrong == []
     message.refresh_from_db()
-    assert message.rejudge_before is None
+    assert message.recheck_before is None
     assert message.records.counts()["waiting"] == 5
 
 
@@ -172,10 +172,10 @@ def test_record_that_another_worker_rechecks_stays_held(at):
 
     assert at_once([judge_and_die, judge_meanwhile]).wrong == []
     message.refresh_from_db()
-    assert message.rejudge_before == later
+    assert message.recheck_before == later
     recheck.recheck_held(message, at=later)
     message.refresh_from_db()
-    assert message.rejudge_before is None
+    assert message.recheck_before is None
 
 
 def test_pause_does_not_wait_indefinitely_for_a_silent_mail_server(at, monkeypatch, caplog):

@@ -224,7 +224,7 @@ def test_failed_alarm_email_is_retried(at, ops, settings):
     kept, settings.EMAIL_BACKEND = settings.EMAIL_BACKEND, f"{__name__}.Refuses"
     late_sweep(at)
     alarms.check_alarms(at=at)
-    assert Alarm.objects.get().told_at is None
+    assert Alarm.objects.get().notified_at is None
     settings.EMAIL_BACKEND = kept
 
     alarms.send_notifications(at=at + MINUTE)
@@ -232,7 +232,7 @@ def test_failed_alarm_email_is_retried(at, ops, settings):
     alarms.send_notifications(at=at + 6 * MINUTE)
     alarms.send_notifications(at=at + 12 * MINUTE)
 
-    assert (len(mail.outbox), Alarm.objects.get().told_at) == (1, at + 6 * MINUTE)
+    assert (len(mail.outbox), Alarm.objects.get().notified_at) == (1, at + 6 * MINUTE)
 
 
 def test_unsent_alarm_sends_one_email_after_it_ended(at, ops):

@@ -222,7 +222,7 @@ def test_many_values_are_converted_by_a_worker(console, monkeypatch, django_capt
     seats.refresh_from_db()
     change.refresh_from_db()
     assert (seats.kind, stored()) == ("number", [5, 7, None])
-    assert (change.kept, change.lost, change.ended_at, change.trouble) == (2, 1, AT, "")
+    assert (change.kept, change.lost, change.ended_at, change.problem) == (2, 1, AT, "")
     assert "2 values kept, 1 became unknown" in console.get(page(seats)).content.decode()
 
 
@@ -298,7 +298,7 @@ def test_message_that_went_live_meanwhile_blocks_and_a_draft_does_not(console, i
 
     change.refresh_from_db()
     assert (stored() == ["5", "7"]) is is_live
-    assert bool(change.trouble) is is_live
+    assert bool(change.problem) is is_live
 
 
 @pytest.mark.usefixtures("many")
