@@ -5,7 +5,8 @@ is reached, or the address already has the message.
 """
 
 import uuid
-from collections.abc import Collection, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -78,6 +79,8 @@ class Claimed:
     variables: dict[str, object]
     address: str | None = None
     company: int | None = None
+    # The customer's time zone, "" if unknown.
+    zone_name: str = ""
 
 
 @dataclass(slots=True)
@@ -170,7 +173,12 @@ class Claim:
     def take_row(self, row: Row, person: dict[str, Any]) -> None:
         company = dict(zip(COMPANIES, row.facts[len(PEOPLE) :], strict=True)) if row.company else None
         variables = rendering.variable_values(self.copy.names, customer=person, company=company)
-        self.taken.append(Claimed(row.pk, row.attempts + 1, tuple(row.to or ()), variables, row.address, row.company))
+        self.taken.append(
+            Claimed(
+                *(row.pk, row.attempts + 1, tuple(row.to or ()), variables, row.address, row.company),
+                zone_name=person["timezone"],
+            )
+        )
         if row.address is not None:
             self.inboxes.add(row.copy_key)
         if self.cap is not None:
@@ -340,6 +348,19 @@ def unreachable_records(message: Message, records: Collection[int]) -> set[int]:
             [list(records)],
         )
         return {pk for (pk,) in cursor.fetchall()}
+
+
+def records_outside_window(message: Message, records: Iterable[Claimed], *, at: datetime) -> set[int]:
+    """Return those of these records whose delivery window is closed."""
+    window = message.parsed_window
+    if not window.spans:
+        return set()
+    by_zone: dict[str, set[int]] = defaultdict(set)
+    for record in records:
+        by_zone[record.zone_name].add(record.pk)
+    facts = {"workspace": Workspace.current().tz, "at": at}
+    closed = [zone for zone in by_zone if conditions.next_opening(window, message.window_zone, zone, **facts) > at]
+    return {pk for zone in closed for pk in by_zone[zone]}
 
 
 def twins_of(message: Message, rows: list[Row]) -> dict[tuple[str | None, int | None], DeliveryRecord]:
