@@ -358,9 +358,13 @@ def records_outside_window(message: Message, records: Iterable[Claimed], *, at: 
     by_zone: dict[str, set[int]] = defaultdict(set)
     for record in records:
         by_zone[record.zone_name].add(record.pk)
-    facts = {"workspace": Workspace.current().tz, "at": at}
-    closed = [zone for zone in by_zone if conditions.next_opening(window, message.window_zone, zone, **facts) > at]
-    return {pk for zone in closed for pk in by_zone[zone]}
+    workspace = Workspace.current().tz
+    return {
+        pk
+        for zone, found in by_zone.items()
+        if conditions.next_opening(window, message.window_zone, zone, workspace=workspace, at=at) > at
+        for pk in found
+    }
 
 
 def twins_of(message: Message, rows: list[Row]) -> dict[tuple[str | None, int | None], DeliveryRecord]:
