@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("delivery", "0027_plain_alarm_columns"),
+        ("delivery", "0033_fingerprints_of_rewritten_rules"),
     ]
 
     operations = [
