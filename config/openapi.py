@@ -24,7 +24,7 @@ ID = re.compile(r"\(\?P<pk>[^)]*\)")
 ERRORS = {
     400: "The request is invalid. The message gives the reason.",
     401: "The token is missing or invalid.",
-    403: "The action is not allowed for this customer.",
+    403: "The token lacks the right for this call, or the action is not allowed for this customer.",
     404: "An object that the request refers to does not exist.",
     409: "The request is ambiguous, or the object can no longer be changed in this way.",
     413: "The body is too large.",
@@ -33,7 +33,7 @@ ERRORS = {
     429: "Rate limit exceeded. The headers give the time of the reset.",
     503: "Temporarily unavailable. Try again in a moment.",
 }
-COMMON_ERRORS, BODY_ERRORS = (400, 401, 404, 429, 503), (409, 413, 415, 422)
+COMMON_ERRORS, BODY_ERRORS = (400, 401, 403, 404, 429, 503), (409, 413, 415, 422)
 LIMIT_HEADERS = {
     "X-RateLimit-Limit": "Requests allowed in a window of 10 seconds.",
     "X-RateLimit-Remaining": "Requests left in the window.",
@@ -82,6 +82,7 @@ class CallSchema(AutoSchema):
             "tags": [call.tag],
             "parameters": parameters,
             "security": [{name: []} for name in SECURITY],
+            "x-required-right": view.right_for(method),
             "responses": {
                 str(call.status): success_response(call),
                 **{

@@ -2,7 +2,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = [("audiences", "0021_plain_change_columns")]
+    dependencies = [("audiences", "0026_token_rights")]
 
     operations = [
         migrations.CreateModel(

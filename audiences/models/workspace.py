@@ -1,11 +1,13 @@
 """Workspace settings (one row) and API tokens."""
 
 import secrets
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo, available_timezones
 
 import pgtrigger
 from django.contrib.auth import get_user_model
+from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator, validate_email
 from django.db import models
@@ -156,23 +158,51 @@ class Workspace(models.Model):
         return ZoneInfo(self.zone)
 
 
+class TokenRight(models.TextChoices):
+    """What a token may be used for."""
+
+    READ = "read", "Read data"
+    WRITE = "write", "Write data"
+    SEND = "send", "Send messages and replies"
+
+
+def all_rights() -> list[str]:
+    return list(TokenRight.values)
+
+
 class Integration(AbstractAuthToken):
     """An API token, hashed, without expiry. Its user cannot log in."""
 
     LAST_USED_EVERY = timedelta(minutes=1)
 
     name = models.CharField(max_length=200)
+    rights = ArrayField(models.CharField(max_length=8, choices=TokenRight), default=all_rights)
     last_used_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta(AbstractAuthToken.Meta):
+        constraints = [
+            models.CheckConstraint(
+                name="token_has_rights",
+                condition=models.Q(rights__contained_by=TokenRight.values) & ~models.Q(rights=[]),
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def rights_text(self) -> str:
+        """The rights as staff read them."""
+        if set(self.rights) == set(TokenRight):
+            return "All"
+        return ", ".join(str(right.label) for right in TokenRight if right in self.rights)
+
     @classmethod
-    def issue(cls, *, name: str) -> "tuple[Integration, str]":
+    def issue(cls, *, name: str, rights: Sequence[str] = tuple(TokenRight.values)) -> "tuple[Integration, str]":
         """Create an integration with its user. Return it and the token, which cannot be read again."""
         username = f"integration-{secrets.token_hex(8)}"
         user = get_user_model().objects.create_user(username=username, first_name=name[:150])
-        integration, token = cls.objects.create(user=user, name=name)
+        integration, token = cls.objects.create(user=user, name=name, rights=list(rights))
         return integration, token
 
     def revoke(self) -> None:

@@ -34,6 +34,8 @@ MAX_BODY_LENGTH = 100_000
 class Messages(Endpoint):
     """/messages."""
 
+    rights = {"post": "send"}
+
     def post(self, request: Request) -> Response:
         """Send a message from a teammate to a customer, or from a customer to the team; `from` names the author."""
         sent = body(request)

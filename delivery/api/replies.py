@@ -33,6 +33,7 @@ class Reply(Endpoint):
     """/conversations/{id}/reply, and /conversations/last/reply for the newest conversation of one user."""
 
     parameters = {"post": (PLAIN,), "put": (PLAIN,)}
+    rights = {"post": "send"}
 
     def post(self, request: Request, pk: str) -> Response:
         """Reply to or change a conversation, as its user or as a teammate; return the conversation with its parts."""

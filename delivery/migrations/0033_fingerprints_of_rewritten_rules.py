@@ -101,7 +101,7 @@ def fingerprints(
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("delivery", "0027_plain_alarm_columns"),
+        ("delivery", "0031_message_events"),
         ("messaging", "0014_future_dates"),
         ("audiences", "0028_rewritten_rules"),
     ]

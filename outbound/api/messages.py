@@ -75,6 +75,9 @@ class Outbound(Endpoint):
 class OneMessage(Endpoint):
     """/outbound/{id}."""
 
+    # Its state and content decide what customers receive.
+    rights = {"patch": "send"}
+
     def get(self, request: Request, pk: str) -> Response:
         """Find a message with its counts, also a direct message."""
         return Response(message_payloads([lookups.get_row(messages_with_relations(), pk)])[0])

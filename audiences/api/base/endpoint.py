@@ -2,7 +2,7 @@
 
 import json
 from io import BytesIO
-from typing import Any
+from typing import Any, Literal
 
 from django.conf import settings
 from django.core.cache import cache
@@ -12,6 +12,7 @@ from gunicorn.http.errors import ParseException
 from rest_framework.exceptions import NotFound, ParseError
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
+from rest_framework.permissions import IsAuthenticated
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -21,12 +22,15 @@ from rest_framework.views import APIView
 from audiences.api.base.errors import TooLarge
 from audiences.api.base.openapi import Parameter
 from audiences.api.base.query import check_query
+from audiences.api.base.rights import HasRight
 from audiences.api.base.versions import VERSION_HEADER, check_version, refuse_foreign_keys
 from audiences.intake import Refused
 
 # The official clients append the path of a `next` link to their base URL, which already ends in /api, and so request
 # /api/api/users. The pattern of every address begins with this optional prefix.
 REPEATED_API_PREFIX = "(?:api/)?"
+# The right that a token needs for a call: read data, write data, or send messages and answers.
+Right = Literal["read", "write", "send"]
 # API_RATE_LIMIT is per minute; requests are counted in windows of this many seconds (wire 5.3).
 RATE_WINDOW_SECONDS = 10
 
@@ -107,11 +111,25 @@ class RateLimit(BaseThrottle):
 class Endpoint(APIView):
     """Base class of the API's views."""
 
+    permission_classes: list[Any] = [IsAuthenticated, HasRight]
     parser_classes = [JsonObject]
     throttle_classes = [RateLimit]
     content_negotiation_class = JsonNegotiation
     # The query parameters of each method, by its name in lower case. The OpenAPI document shows the same ones.
     parameters: dict[str, tuple[Parameter, ...]] = {}
+    # The methods, by their names in lower case, that need another right than "read" (GET) or "write" (all others).
+    rights: dict[str, Right] = {}
+
+    @classmethod
+    def right_for(cls, method: str) -> Right:
+        """Return the right that a token needs for this method."""
+        name = method.lower()
+        return cls.rights.get(name, "read" if name in ("get", "head", "options") else "write")
+
+    @property
+    def required_right(self) -> Right:
+        """The right that the token of the current request needs."""
+        return self.right_for(str(self.request.method))
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Authenticate and throttle, then refuse input that the call would silently ignore."""

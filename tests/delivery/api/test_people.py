@@ -16,6 +16,7 @@ from delivery.matching import direct
 from delivery.messenger import sessions
 from delivery.models import Conversation, DeliveryRecord, Status
 from delivery.visits import visit
+from delivery.webhooks.notification import standard_secret
 from messaging.models import Channel, Message
 from tests.factories import CustomerFactory, MembershipFactory, MessageFactory, SenderFactory, TagFactory
 
@@ -194,6 +195,7 @@ def test_unexpected_error_in_one_item_does_not_stop_the_others(api, monkeypatch)
 def test_subscription_shows_its_secret_once_and_its_log(api, at):
     made = post(api, "subscriptions", url="https://hooks.example/", topics=["user.created"]).json()
     assert made["hub_secret"] == Subscription.objects.get().secret
+    assert made["signing_secret"] == standard_secret(made["hub_secret"])
     assert "hub_secret" not in api.get(f"/api/subscriptions/{made['id']}").json()
     post(api, "users", user_id="1")
 
@@ -216,6 +218,8 @@ def test_subscription_shows_its_secret_once_and_its_log(api, at):
         ({"url": "https://x.example/", "topics": []}, 400, "topics"),
         ({"url": [], "topics": ["ping"]}, 400, "url"),
         ({"url": "https://x.example/", "topics": ["ping"], "hub_secret": False}, 400, "hub_secret"),
+        ({"url": "https://x.example/", "topics": ["*"], "hub_secret": "whsec_not base64"}, 400, "hub_secret"),
+        ({"url": "https://x.example/", "topics": ["*"], "hub_secret": "whsec_"}, 400, "hub_secret"),
         ({"url": "ftp://x.example/", "topics": ["ping"]}, 400, "url"),
         ({"url": "http://169.254.169.254/latest", "topics": ["ping"]}, 400, "url"),
     ],
