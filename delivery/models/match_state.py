@@ -45,7 +45,7 @@ class MatchState(models.Model):
     def begin_full_match(cls, message: Message, *, horizon: int, at: datetime) -> None:
         """Have entries at or above the horizon stay in the log while everyone is judged. An older state does so too."""
         cls.objects.filter(message=message, horizon__gt=horizon).delete()
-        cls.objects.bulk_create([cls(message=message, horizon=horizon, at=at)], ignore_conflicts=True)
+        MatchState.objects.bulk_create([MatchState(message=message, horizon=horizon, at=at)], ignore_conflicts=True)
 
     @classmethod
     def record_full_match(cls, message: Message, *, horizon: int, at: datetime, fingerprint: str) -> None:
