@@ -20,6 +20,7 @@ MAX_TEXT_LENGTH = 50_000
 MAX_LINE_LENGTH = 1_000
 MAX_LINES = 600
 MAX_REASON_LINES = 15
+MAX_LABEL_LENGTH = 80
 MAX_ADDRESSES = 20
 
 SERVER_NAMES = re.compile(
@@ -241,6 +242,8 @@ def failed_addresses(line: str) -> list[str]:
     found = []
     for match in list(ADDRESS.finditer(line))[:MAX_ADDRESSES]:
         before = line[: match.start()]
+        if len(before) > MAX_LABEL_LENGTH:
+            before = f"…{before[-MAX_LABEL_LENGTH:]}"
         address = next(iter(extract_addresses([ADDRESS_TYPE.sub("", match[0].strip("'."))])), "")
         is_recipient = bool(RCPT.search(before)) or (bool(BEFORE.search(before)) and not NOT_FAILED.search(before))
         if address and is_recipient and not SERVER_ADDRESS.search(address) and not BOUNCE_TOKEN.search(address):

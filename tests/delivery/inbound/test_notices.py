@@ -1,6 +1,7 @@
 """Bounce notices of many servers: recognised, about the right address, hard only if the mailbox does not exist."""
 
 from datetime import UTC, datetime
+from time import process_time
 
 import pytest
 
@@ -119,6 +120,20 @@ def test_address_that_failed_is_the_last_one_outside_of_the_server(fields, addre
     )
 
     assert [item.address for item in feedback_of(mail.encode())] == [address]
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["to   ", "to a@b.example ", "<", "550 ", "could not ", "user ", "a@", "Final-Recipient: ", "=", "<!--", "- "],
+)
+def test_hostile_notice_is_read_within_seconds(piece):
+    lines = f"{(piece * 1_000)[:990]}x a@b.example\n" * 3_000
+    began = process_time()
+
+    for content_type in ("text/plain", "text/html", "message/delivery-status"):
+        feedback_of(f"From: MAILER-DAEMON@x.example\nContent-Type: {content_type}\n\n{lines}".encode())
+
+    assert process_time() - began < 15
 
 
 def test_every_recipient_of_a_notice_has_its_own_reason():
