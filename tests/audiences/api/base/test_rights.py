@@ -18,7 +18,7 @@ ACTS = {
     for act in ("live", "sample", "rest", "schedule", "unschedule", "cancel", "pause", "resume", "stop")
 }
 RIGHTS: dict[str, set[str]] = {
-    "read": set(),
+    "read": {"post customers/search"},
     "write": {
         *("post bulk/events", "post bulk/users", "post user_delete_requests"),
         *("post companies", "post devices", "delete devices/7", "post events", "post notes"),
