@@ -4,14 +4,12 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 
-from django.db.models import Q
-
 from audiences import change_log
 from delivery.matching import launch_job, lifecycle, ongoing, rounds, verification
 from delivery.models import Status
 from delivery.reporting import counters
 from delivery.sending import settle
-from messaging.models import Channel, Message, NotReady, State, WrongState
+from messaging.models import Message, NotReady, State, WrongState
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +31,7 @@ def withdraw_rest_of_stopped(_at: datetime) -> None:
 
 def match_unmatched(*, at: datetime) -> None:
     """Match the live ongoing messages whose first round, or first round after a resume, has not run."""
-    waiting = Message.objects.live().ongoing().exclude(channel=Channel.IN_APP)
-    for message in waiting.filter(Q(last_matched_at=None) | Q(recheck_before__isnull=False)):
+    for message in rounds.unmatched_messages(at=at):
         ongoing.match_safely(message, at=at)
 
 
