@@ -19,8 +19,8 @@ from delivery.matching import ongoing as ongoing_matching
 from delivery.models import DeliveryRecord, Pace, Reason, Status
 from delivery.sending import batch as sending_batch
 from delivery.sending import claim, dispatcher, outcome, settle
-from messaging import authoring
-from messaging.models import Channel, Message
+from messaging import authoring, content
+from messaging.models import Channel, Message, MessageVersion
 from tests.factories import (
     CompanyFactory,
     CustomAttributeFactory,
@@ -90,6 +90,23 @@ def test_custom_attributes_of_customer_and_company_are_in_the_copy(at, channel):
         "custom_attributes.plan": "pro",
         "company.custom_attributes.seats": 7,
     }
+
+
+@pytest.mark.parametrize("name", [*content.VARIABLES, "custom_attributes.a.b", "company.custom_attributes.a.b"])
+def test_claim_reads_the_columns_that_a_variable_needs(name, monkeypatch):
+    person = {column: f"{column} of Ann" for column in claim.PEOPLE} | {"attributes": {"a.b": 1}}
+    company = {column: f"{column} of Acme" for column in claim.COMPANIES} | {"attributes": {"a.b": 2}}
+    monkeypatch.setattr(rendering, "known_variables", lambda _version: frozenset({name}))
+
+    people, companies = claim.fact_columns(Message(version=MessageVersion()))
+
+    found = rendering.variable_values(
+        {name},
+        customer={column: person[column] for column in people},
+        company={column: company[column] for column in companies},
+    )
+    assert found == rendering.variable_values({name}, customer=person, company=company) != {}
+    assert len(people) + len(companies) <= 2
 
 
 def test_due_record_is_handed_over_and_settled_as_sent(at, channel):
