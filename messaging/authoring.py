@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 
-from audiences import compiler
+from audiences import compiler, segment_copies
 from audiences.models import CustomAttribute, Workspace
 from audiences.rules import RuleError
 from messaging import content
@@ -112,7 +112,7 @@ def change_audience(message: Message, *, rules: object, by: User | None, at: dat
         message.audience.rules = rules
         message.audience.save()
         if message.is_locked and message.version:
-            message.audience.rules = compiler.freeze(
+            message.audience.rules = segment_copies.freeze(
                 message.audience.tree, on=at.astimezone(Workspace.current().tz)
             ).as_json()
             message.audience.save()
@@ -153,7 +153,7 @@ def freeze_audience(message: Message, *, at: datetime) -> None:
     """Copy the rules of referenced segments into the audience, and save rules and email layout in the version."""
     if message.audience is None or message.version is None:
         return
-    tree = compiler.freeze(message.audience.tree, on=at.astimezone(Workspace.current().tz))
+    tree = segment_copies.freeze(message.audience.tree, on=at.astimezone(Workspace.current().tz))
     message.audience.rules = message.version.rules = tree.as_json()
     message.version.layout = message.layout
     message.audience.save()

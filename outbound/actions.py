@@ -74,7 +74,8 @@ UNCOUNTED = LaunchPlan()
 
 def set_live(message: Message, *, at: datetime, plan: LaunchPlan = UNCOUNTED, **_asked: Any) -> str:
     """Set a message live and create the records of a one-off. A worker does this for a large audience."""
-    if plan.by_worker and (message.send_type == SendType.ONE_OFF or not plan.is_exact):
+    inserts = message.send_type == SendType.ONE_OFF or message.only_new_matches
+    if plan.by_worker and (inserts or not plan.is_exact):
         return request_launch(message, at=at, among=NOT_YET_LIVE, reviewed=plan.reviewed_people)
     count = launch.launch(message, at=at)
     if message.send_type == SendType.ONGOING:

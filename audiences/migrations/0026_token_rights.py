@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('audiences', '0025_message_topics'),
+        ("audiences", "0025_message_topics"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -1,6 +1,6 @@
 """Models: workspace, customers, companies, events, tags, audiences, imports, bulk jobs and webhook outbox."""
 
-from audiences.models.audience import Audience
+from audiences.models.audience import Audience, RewrittenRules
 from audiences.models.catalogue import CustomAttribute, KindChange, RefusedName
 from audiences.models.companies import Company, Membership
 from audiences.models.customers import Customer, Device
@@ -41,6 +41,7 @@ __all__ = [
     "Notification",
     "NotificationState",
     "RefusedName",
+    "RewrittenRules",
     "Subscription",
     "Tag",
     "Topic",

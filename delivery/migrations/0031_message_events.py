@@ -8,7 +8,7 @@ from django.db import migrations
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('delivery', '0027_plain_alarm_columns'),
+        ("delivery", "0027_plain_alarm_columns"),
     ]
 
     operations = [

@@ -98,6 +98,7 @@ SCHEMAS: dict[str, Schema] = {
         checking=one_of(*Checking.values),
         same_inbox_once=BOOLEAN,
         per_company=BOOLEAN,
+        only_new_matches=BOOLEAN,
         to_customer=or_null(TEXT),
         to_company=or_null(TEXT),
         tags=list_schema("tag", ref("Tag")),
