@@ -9,6 +9,7 @@ from drf_spectacular.openapi import AutoSchema
 
 from audiences.api import schema as of_audiences
 from audiences.api.base.endpoint import Endpoint
+from audiences.api.base.idempotency import IDEMPOTENCY_HEADER, REPLAYED_HEADER
 from audiences.api.base.ignored_keys import IGNORED_KEYS_HEADER
 from audiences.api.base.openapi import Call, Parameter, Schema, ref
 from audiences.urls import ADDRESSES
@@ -45,9 +46,16 @@ ERRORS = {
 COMMON_ERRORS, BODY_ERRORS = (400, 401, 403, 404, 429, 503), (409, 413, 415, 422)
 COMMON_HEADERS = {
     IGNORED_KEYS_HEADER: "Keys of the body that the call ignored, such as `subjekt, to.name`. Absent if none.",
+    REPLAYED_HEADER: "`true` if this is the answer to an earlier request with the same Idempotency-Key.",
     "X-RateLimit-Limit": "Requests allowed in a window of 10 seconds.",
     "X-RateLimit-Remaining": "Requests left in the window.",
     "X-RateLimit-Reset": "End of the window, in unix seconds.",
+}
+IDEMPOTENCY_PARAMETER = {
+    "name": IDEMPOTENCY_HEADER,
+    "in": "header",
+    "description": "A value of your own, such as a UUID: a repeated request has one effect, for 24 hours.",
+    "schema": {"type": "string", "format": "uuid"},
 }
 SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "The token of an integration."},
@@ -92,6 +100,9 @@ class CallSchema(AutoSchema):
         if "{id}" in path:
             parameters.insert(0, {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}})
         refused = {*COMMON_ERRORS, *call.refuses, *(BODY_ERRORS if call.sends is not None else ())}
+        if method == "POST":
+            parameters.append(IDEMPOTENCY_PARAMETER)
+            refused.add(409)
         operation: dict[str, Any] = {
             "operationId": f"{method.lower()}_{re.sub('[^a-z]+', '_', path.removeprefix('/api/')).strip('_')}",
             "summary": (getattr(view, method.lower()).__doc__ or "").strip(),

@@ -27,6 +27,7 @@ from config.api_docs.descriptions import DESCRIPTIONS
 from config.api_docs.examples import BODIES
 from config.openapi import ADDRESS_OF, CALLS
 from delivery.conversations import threads
+from delivery.matching import direct
 from delivery.visits import visit
 from tests.factories import (
     AT,
@@ -99,6 +100,8 @@ def map_query(context, query):
 
 @api.hook
 def map_path_parameters(context, path_parameters):
+    if context.operation.path == "/api/messages/{id}" and "id" in path_parameters:
+        return {"id": f"msg_{KEY + 1}" if len(path_parameters["id"]) % 2 else f"umsg_{KEY}"}
     return with_existing_ids(path_parameters)
 
 
@@ -132,6 +135,8 @@ def token(settings, django_user_model) -> str:
     MessageFactory(in_app=True, live=True)
     MessageFactory(pk=KEY, live=True)
     visit.visit(customer, at=AT)
+    message = MessageFactory(pk=KEY + 1, to_customer=customer, live=True)
+    direct.insert_direct_record(customer, message, at=AT)
     begun = threads.open_by_customer(customer, body="Hello?", at=AT)
     threads.reply_by_teammate(begun, teammate=ada, body="Hi", at=AT)
     begun.parts.update(conversation=move(begun))
