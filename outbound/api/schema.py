@@ -178,7 +178,6 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
             tag="Outbound",
             sends=body_schema(**WRITABLE, state=one_of(*ACTION_FOR_STATE)),
             answers=MESSAGE,
-            more="A change to a field that is locked once live is a 409 `conflict`; `field` names it.",
         ),
     },
     review.Preview: {"get": Call(tag="Outbound", answers=ref("MessagePreview"))},
