@@ -217,11 +217,14 @@ def find_people(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
 
 
 def known_values(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
-    """Return values that complete the value of a rule."""
+    """Return values that complete the value of a rule, or with `is` the value that its author may have meant."""
     if not request.user.has_perm("audiences.view_customer"):
         raise PermissionDenied
-    if is_too_long(request.GET.get("q", "")):
+    if is_too_long(request.GET.get("is", request.GET.get("q", ""))):
         return JsonResponse({"wrong": TOO_LONG}, status=400)
+    if "is" in request.GET:
+        meant = autocomplete.meant_value(request.GET.get("attribute", ""), value=request.GET["is"])
+        return JsonResponse({"meant": meant})
     found = autocomplete.known_values(request.GET.get("attribute", ""), words=request.GET.get("q", ""))
     return JsonResponse({"values": found})
 

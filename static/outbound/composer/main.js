@@ -1,5 +1,6 @@
 /* The scripts of the composer and of the other pages with a message or a rule builder. */
 import { onEditorReady } from "../console/editors.js";
+import { attributePicker } from "../console/attribute_picker.js";
 import { nameSearch } from "../console/name_search.js";
 import { notifyChanged } from "../console/page.js";
 import { ruleBuilder } from "../console/rule_builder.js";
@@ -10,7 +11,7 @@ import { preview } from "./preview.js";
 import { variableMenu } from "./variables.js";
 
 const components = {
-  composer, deliveryWindow, directMessage, imageButton, nameSearch, preview, ruleBuilder, variableMenu,
+  attributePicker, composer, deliveryWindow, directMessage, imageButton, nameSearch, preview, ruleBuilder, variableMenu,
 };
 
 uploadImages();
