@@ -5,6 +5,7 @@ from audiences.models.catalogue import CustomAttribute, KindChange, RefusedName
 from audiences.models.companies import Company, Membership
 from audiences.models.customers import Customer, Device
 from audiences.models.events import Event, EventName, EventSummary
+from audiences.models.idempotency import IdempotencyKey
 from audiences.models.imports import Import, ImportChunk, ImportKind, ImportNewcomer, ImportProblem, ImportState
 from audiences.models.jobs import Job, JobItem, JobTask
 from audiences.models.notes import Note
@@ -23,6 +24,7 @@ __all__ = [
     "Event",
     "EventName",
     "EventSummary",
+    "IdempotencyKey",
     "Import",
     "ImportChunk",
     "ImportKind",

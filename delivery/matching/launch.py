@@ -11,7 +11,7 @@ from delivery.eligibility import conditions
 from delivery.matching import sql
 from delivery.models import Reason, Status
 from messaging import lifecycle as message_lifecycle
-from messaging.models import Channel, Message, NotReady, SendType
+from messaging.models import Channel, Message, NotReady, SendType, State, WrongState
 
 
 def launch(
@@ -36,7 +36,7 @@ def launch(
         message_lifecycle.prepare_launch(message, at=at, sample=sample)
         made = insert_one_off_records(message, at=at, sample=sample, progress=progress)
         if not made:
-            raise NotReady("No customer matches right now, so this one-off would reach no one.")
+            raise NotReady({"rules": "No customer matches right now, so this one-off would reach no one."})
         message_lifecycle.mark_live(message, at=at, sample=sample)
     sql.analyze_after(made)
     return made
@@ -46,7 +46,9 @@ def send_to_rest(message: Message, *, at: datetime, progress: sql.SliceProgress 
     """Launch a sampled one-off for the second time, to customers who match and have no record (behaviour 4.10)."""
     with transaction.atomic():
         # No key update: opens and clicks of the sample, which refer to the message, must not wait.
-        Message.objects.select_for_update(no_key=True).get(pk=message.pk)
+        locked = Message.objects.select_for_update(no_key=True).get(pk=message.pk)
+        if locked.state != State.SAMPLED:
+            raise WrongState(message_lifecycle.NO_REST)
         made = insert_one_off_records(message, at=at, progress=progress)
         message_lifecycle.send_to_rest(message, at=at)
     sql.analyze_after(made)

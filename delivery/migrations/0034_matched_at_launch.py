@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('delivery', '0033_fingerprints_of_rewritten_rules'),
+        ("delivery", "0034_answered_connections"),
     ]
 
     operations = [

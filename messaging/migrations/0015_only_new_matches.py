@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('audiences', '0028_rewritten_rules'),
-        ('messaging', '0014_future_dates'),
+        ("messaging", "0014_future_dates"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -17,6 +17,7 @@ from audiences.models import Audience
 from messaging import authoring, content
 from messaging.content.plain_text import html_to_text
 from messaging.models import Channel, Checking, Format, Message, MessageVersion, Sender, SendType, Style, WindowZone
+from outbound.composer.confirm import MAX_SAMPLE
 from outbound.console.rich_text import RichTextWidget
 
 RULE_PATH = re.compile(r"^(?:Rule|Group) ([\d.]+)")
@@ -185,7 +186,7 @@ class DraftForm(AudienceFields, ContentForm):
     )
     scheduled_for = forms.DateTimeField(required=False, input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
     confirm = forms.CharField(required=False, max_length=40)
-    sample = forms.IntegerField(required=False, min_value=1, max_value=1_000_000)
+    sample = forms.IntegerField(required=False, min_value=1, max_value=MAX_SAMPLE)
 
     def clean(self) -> dict[str, Any]:
         """Validate both steps and the fields that the pressed button needs."""
