@@ -10,7 +10,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
 
 @pytest.mark.parametrize("size", [(1440, 900), (390, 844)], ids=["desk", "phone"])
-def test_filters_are_built_from_presets_and_names(console, live_server, size):
+def test_filters_are_built_from_presets_and_names(console, live_server, browser_errors, size):
+    browser_errors.allow("net::ERR_FAILED|htmx:sendError")
     SenderFactory()
     CustomAttributeFactory(name="trial_ends_at", kind="date", label="End of trial")
     CustomAttributeFactory(name="plan")
@@ -38,6 +39,16 @@ def test_filters_are_built_from_presets_and_names(console, live_server, size):
     page.get_by_role("button", name="pro", exact=True).click()
     expect(page.get_by_label("Value")).to_have_value("pro")
     expect(page.locator("#summary")).to_contain_text("1 matches now")
+    expect(page.locator(".ob-names:visible")).to_contain_text("Ada Byron")
+
+    # The count is marked until the next one has arrived, and if none can.
+    page.route("**/forecast/**", lambda route: route.abort())
+    page.get_by_label("Value").fill("pro ")
+    expect(page.locator("#summary .ob-count-state")).to_contain_text("Outdated.")
+    expect(page.locator("#summary .ob-count-state")).to_contain_text("could not be counted")
+    page.unroute("**/forecast/**")
+    page.get_by_label("Value").fill("pro")
+    expect(page.locator("#summary .ob-count-state")).to_have_count(0)
 
     # An event that has not arrived yet, for people who do it after go-live.
     page.get_by_role("button", name="First time someone does X").click()

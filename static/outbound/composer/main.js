@@ -1,6 +1,7 @@
 /* The scripts of the composer and of the other pages with a message or a rule builder. */
 import { onEditorReady } from "../console/editors.js";
 import { attributePicker } from "../console/attribute_picker.js";
+import { markCounts } from "../console/count_state.js";
 import { nameSearch } from "../console/name_search.js";
 import { notifyChanged } from "../console/page.js";
 import { ruleBuilder } from "../console/rule_builder.js";
@@ -15,6 +16,7 @@ const components = {
 };
 
 uploadImages();
+markCounts();
 onEditorReady((editor) => editor.setAttribute("aria-label", "Text"));
 document.addEventListener("logged-in", notifyChanged);
 document.addEventListener("alpine:init", () => {

@@ -544,6 +544,23 @@ def test_event_that_never_arrived_is_warned_about(console):
     assert "No event has arrived yet under the name “left-now”. Check the spelling." in said
 
 
+def test_ten_matching_people_are_named_below_the_count(console):
+    for n in range(12):
+        MembershipFactory(customer__name=f"Ada {n:02}", company__plan="pro")
+    CustomerFactory(name="Bob")
+    form = typed(SenderFactory())
+    form["rules"] = json.dumps({"match": "all", "rules": [rule("company.plan", "is", "pro")]})
+
+    answer = console.post(FORECAST, form)
+    assert [one.name for one in answer.context["matching"]] == [f"Ada {n:02}" for n in range(11, 1, -1)]
+    assert "10 of them" in answer.content.decode()
+    segment = console.post(reverse("admin:audience_count_people"), {"name": "Pro", "rules": form["rules"]})
+    assert len(segment.context["matching"]) == 10
+
+    form["rules"] = json.dumps({"match": "all", "rules": [rule("name", "is", "Bob")]})
+    assert "They are" in console.post(FORECAST, form).content.decode()
+
+
 def test_presets_add_rules_that_can_be_edited(console):
     labels = [preset["label"] for preset in console.get(ADD).context["offer"]["presets"]]
     assert labels == ["First time someone does X", "Signed up N days ago and has not done X", "Not seen for N days"]
