@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('audiences', '0028_rewritten_rules'),
+        ("audiences", "0028_rewritten_rules"),
     ]
 
     operations = [
