@@ -5,7 +5,8 @@ is reached, or the address already has the message.
 """
 
 import uuid
-from collections.abc import Collection, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -77,6 +78,8 @@ class Claimed:
     variables: dict[str, object]
     address: str | None = None
     company: int | None = None
+    # The customer's time zone, "" if unknown.
+    zone_name: str = ""
 
 
 @dataclass(slots=True)
@@ -170,7 +173,12 @@ class Claim:
     def take_row(self, row: Row) -> None:
         company = row.organisation if row.company else None
         variables = rendering.variable_values(self.copy.names, customer=row.person, company=company)
-        self.taken.append(Claimed(row.pk, row.attempts + 1, tuple(row.to or ()), variables, row.address, row.company))
+        self.taken.append(
+            Claimed(
+                *(row.pk, row.attempts + 1, tuple(row.to or ()), variables, row.address, row.company),
+                zone_name=row.person["timezone"],
+            )
+        )
         if row.address is not None:
             self.inboxes.add(row.copy_key)
         if self.cap is not None:
@@ -370,6 +378,23 @@ def unreachable_records(message: Message, records: Collection[int]) -> set[int]:
             [list(records)],
         )
         return {pk for (pk,) in cursor.fetchall()}
+
+
+def records_outside_window(message: Message, records: Iterable[Claimed], *, at: datetime) -> set[int]:
+    """Return those of these records whose delivery window is closed."""
+    window = message.parsed_window
+    if not window.spans:
+        return set()
+    by_zone: dict[str, set[int]] = defaultdict(set)
+    for record in records:
+        by_zone[record.zone_name].add(record.pk)
+    workspace = Workspace.current().tz
+    return {
+        pk
+        for zone, found in by_zone.items()
+        if conditions.next_opening(window, message.window_zone, zone, workspace=workspace, at=at) > at
+        for pk in found
+    }
 
 
 def twins_of(message: Message, rows: list[Row]) -> dict[tuple[str | None, int | None], DeliveryRecord]:

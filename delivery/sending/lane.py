@@ -15,7 +15,7 @@ from delivery.channels import CHANNELS, Channel
 from delivery.concurrency import Concurrency
 from delivery.sending import connections
 from delivery.sending.batch import OpenBatch
-from delivery.sending.claim import unreachable_records
+from delivery.sending.claim import records_outside_window, unreachable_records
 from delivery.sending.outcome import DATABASE_LOST
 from delivery.sending.outgoing_copy import Gate
 from delivery.sending.pool import Pool
@@ -53,11 +53,11 @@ class Lane:
         return min(settings.IN_FLIGHT, max(SMALLEST_BATCH, int(self.pool.concurrency.rate * BATCH_SECONDS)))
 
     def room(self) -> int:
-        """Return how many records may be claimed: one batch more than there are connections, less those open."""
-        limit, size = self.pool.concurrency.limit, self.batch_size
-        if not limit:
+        """Return how many records may be claimed: one batch more than connections that help, less those open."""
+        target, size = self.pool.concurrency.target, self.batch_size
+        if not target:
             return 0
-        return min(size, limit + size - sum(opened.unsettled for opened in self.batches))
+        return min(size, target + size - sum(opened.unsettled for opened in self.batches))
 
     def has_room_for(self, message: Message) -> bool:
         """Return whether a claim is worth while. A direct message waits for nothing but a place."""
@@ -103,7 +103,10 @@ class Lane:
             self.check_message(batches, at=at, now=now)
 
     def check_message(self, batches: list[OpenBatch], *, at: datetime, now: float) -> None:
-        """Check copies that wait for a thread or a slot: is their message live, and can their customers be reached?"""
+        """Check copies that wait for a thread or a slot.
+
+        Is their message live, can their customers be reached, and is the delivery window open?
+        """
         of = batches[0].of
         if not locks.batch_may_continue(of.message):
             of.gate.close()
@@ -112,8 +115,10 @@ class Lane:
             return
         queued = [job.subject for job in self.pool.waiting_jobs()]
         copies = [copy for copy in queued if copy.batch.of is of] + [copy for opened in batches for copy in opened.rest]
+        records = [copy.record for copy in copies]
         # The next claim settles them with the reason.
-        gone = unreachable_records(of.message, [copy.record.pk for copy in copies])
+        gone = unreachable_records(of.message, [record.pk for record in records])
+        gone |= records_outside_window(of.message, records, at=at)
         for opened in batches:
             if gone:
                 self.withdraw(opened, only=gone)

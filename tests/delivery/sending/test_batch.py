@@ -1,5 +1,6 @@
 """Sending a batch: claimed, committed, sent, settled; with a channel that answers as the test decides."""
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from itertools import pairwise
@@ -429,6 +430,33 @@ def test_window_that_closed_meanwhile_is_waited_for_again(at, channel):
 
     record = message.records.get()
     assert (record.reason, record.due_at) == (Reason.WINDOW, (at + timedelta(days=7)).replace(hour=9))
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("zone", ["workspace", "customer"])
+def test_copies_that_wait_for_a_connection_when_the_window_closes_wait_for_it_to_open(at, channel, settings, zone):
+    settings.EMAIL_CONNECTIONS = 1
+    for n in range(10):
+        CustomerFactory(email=f"{n}@x.example", timezone="UTC")
+    window = [{"weekday": 0, "from": "09:00", "to": "10:30"}]
+    message = matched(at, window=window, window_zone=zone)
+    now, begun, closed = [at], [], []
+
+    def answer(_envelope: Envelope) -> str:
+        begun.append(time.monotonic())
+        if len(begun) == 2:
+            now[0] = at.replace(minute=30)
+            closed.append(time.monotonic())
+        time.sleep(0.15)
+        return ""
+
+    channel.answer = answer
+    dispatcher.dispatch(clock=lambda: now[0], until=at + timedelta(hours=1))
+
+    # A copy begins at most half a second after it was checked.
+    assert begun[-1] < closed[0] + 0.5
+    rest = message.records.exclude(status=Status.SENT)
+    assert set(rest.values_list("status", "reason")) == {(Status.WAITING, Reason.WINDOW)}
 
 
 def test_one_off_that_waited_for_the_window_is_not_rechecked(at, channel):
