@@ -8,8 +8,9 @@ from django.db.utils import DataError
 
 from audiences import change_log
 from audiences.models import Customer, Workspace
+from audiences.rules import RELATIVE_DAY_OPERATORS, Operator
 from delivery.maintenance import sweep
-from delivery.matching import changes, lifecycle, ongoing, recheck, rounds, verification
+from delivery.matching import changes, dependencies, lifecycle, ongoing, recheck, rounds, verification
 from delivery.models import Alarm, AlarmKind, DeliveryRecord, MatchState, MissedMatch, Reason, Status
 from delivery.monitoring import alarms
 from messaging import authoring
@@ -120,6 +121,12 @@ def test_time_alone_makes_a_candidate_at_the_boundary(at):
     done = rounds.run_round(at=at + 2 * HOUR)
 
     assert (done.by_changes, done.made) == ([message.pk], 1)
+
+
+def test_every_operator_that_compares_with_now_has_boundaries():
+    # Its days are calendar days of the workspace.
+    by_calendar = {Operator.EXACTLY_DAYS_FROM_NOW}
+    assert set(dependencies.BOUNDARY_DAYS) | by_calendar == set(RELATIVE_DAY_OPERATORS)
 
 
 @pytest.mark.parametrize(
