@@ -290,7 +290,7 @@ for name, given in connections.items():
         raise ImproperlyConfigured(f"{name} must be a whole number from 1 to 1000: {given}")
 EMAIL_CONNECTIONS, PUSH_CONNECTIONS = (int(given) for given in connections.values())
 # How many records of one message a worker process claims at once. It has at most so many more in hand than connections.
-IN_FLIGHT = env.int("IN_FLIGHT", default=10)
+IN_FLIGHT = env.int("IN_FLIGHT", default=100)
 # The folder of the workers' journals, shared by the workers of one machine.
 FLIGHTS_DIR = env.str("FLIGHTS_DIR", default=str(DATA_DIR / "in-hand"))
 
@@ -392,6 +392,7 @@ LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": env.str("LOG_FORMAT", default="line")}},
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
     "loggers": {
+        "flufl.bounce": {"level": "ERROR"},  # It logs each of its detectors, for each notice.
         "kombu.connection": {"level": "ERROR"},  # It warns that the URL of the embedded broker has no host.
         # The development server's access log, by the same formatter as all else.
         "django.server": {"handlers": ["console"], "level": "INFO", "propagate": False},

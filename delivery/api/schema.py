@@ -25,7 +25,8 @@ from audiences.api.base.openapi import (
     page_of,
     ref,
 )
-from audiences.api.schema import COUNTS, NAMED
+from audiences.api.counts import TOTAL_COUNTS
+from audiences.api.schema import NAMED
 from audiences.models import Topic
 from delivery.api import conversations, counts, jobs, messages, people, replies, subscriptions
 from delivery.conversations.payloads import MESSAGE_TYPES
@@ -202,6 +203,32 @@ CHANGED = Call(tag="Subscriptions", sends=body_schema(**SUBSCRIPTION_SENT), answ
 SUBSCRIBED = Call(tag="Subscriptions", answers=ref("Subscription"))
 VISITOR_HERE = Call(tag="Leads", answers=ref("Person"))
 VISITOR_CHANGED = Call(tag="Leads", sends=ref("PersonFacts"), answers=ref("Person"))
+
+COUNT = object_schema(count=WHOLE)
+COUNTS_BY_NAME = array_schema({"type": "object", "additionalProperties": WHOLE})
+COUNTS = Call(
+    tag="Counts",
+    answers={
+        "anyOf": [
+            object_schema("count.hash", company=COUNT, user=COUNT, lead=COUNT, tag=COUNT, segment=COUNT),
+            object_schema("count", user=object_schema(segment=COUNTS_BY_NAME)),
+            object_schema("count", user=object_schema(tag=COUNTS_BY_NAME)),
+            object_schema("count", company=object_schema(segment=COUNTS_BY_NAME)),
+            object_schema("count", company=object_schema(tag=COUNTS_BY_NAME)),
+            object_schema("count", company=object_schema(user=COUNTS_BY_NAME)),
+            *(object_schema("count", **{kind: COUNT}) for kind in TOTAL_COUNTS),
+            object_schema(
+                "count", conversation=object_schema(assigned=WHOLE, unassigned=WHOLE, open=WHOLE, closed=WHOLE)
+            ),
+            object_schema(
+                "count",
+                conversation=object_schema(
+                    admin=array_schema(object_schema(id=TEXT, name=TEXT, open=WHOLE, closed=WHOLE))
+                ),
+            ),
+        ]
+    },
+)
 
 
 def bulk(*methods: str, data_type: str, data: Schema) -> Call:

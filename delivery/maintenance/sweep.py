@@ -6,6 +6,7 @@ from datetime import datetime
 
 from django.db.models import Q
 
+from audiences import change_log
 from delivery.matching import launch_job, lifecycle, ongoing, rounds, verification
 from delivery.models import Status
 from delivery.reporting import counters
@@ -61,6 +62,7 @@ STEPS: tuple[Callable[[datetime], object], ...] = (
     lambda _at: lifecycle.finish_one_offs(),
     lambda _at: counters.fold_changes(),
     lambda at: rounds.run_prompt_round(at=at),
+    lambda _at: change_log.delete_foreign_entries(),
     lambda at: verification.verify_next_slice(at=at),
     lambda _at: rounds.truncate_unread_entries(),
 )

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from datetime import datetime
 
-from django.conf import settings
 from django.db import connection
 
 from delivery import locks, shutdown
@@ -330,7 +329,8 @@ class Dispatcher:
         fatal: BaseException | None = None
         for lane in lanes:
             # With few copies in flight the next claim begins before the queue is empty.
-            many = settings.IN_FLIGHT if lane.pool.in_flight > 2 * settings.IN_FLIGHT else settings.IN_FLIGHT // 2
+            size = lane.batch_size
+            many = size if lane.pool.in_flight > 2 * size else size // 2
             for job in lane.pool.wait_for_answers(timeout=WAIT_INTERVAL / len(lanes), at_least=max(1, many)):
                 try:
                     job.subject.batch.record_job(job)
@@ -346,7 +346,7 @@ class Dispatcher:
         is_due = (
             is_last
             or any(opened.is_complete for opened in batches)
-            or sum(opened.results for opened in batches) >= settings.IN_FLIGHT
+            or any(sum(opened.results for opened in lane.batches) >= lane.batch_size for lane in self.lanes.values())
             or time.monotonic() - oldest >= SETTLE_INTERVAL
         )
         if not is_due:

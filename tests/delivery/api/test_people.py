@@ -304,10 +304,6 @@ def test_field_that_cannot_be_set_is_refused_by_name(api, field):
     assert (again.status_code, again.json()["title"]) == (200, message.title)
 
 
-def test_me_is_the_integration(api):
-    assert api.get("/api/me").json()["name"] == "tests"
-
-
 def test_sync_by_id_does_not_refill_an_erased_person(api):
     user = CustomerFactory(user_id="u1", email="ann@x.example")
     post(api, "user_delete_requests", intercom_user_id=str(user.pk))

@@ -88,6 +88,7 @@ ON_SENT = [
     (FeedbackType.REFUSED_NO_MAILBOX, Status.SENT, BOUNCED, HARD),
     (FeedbackType.COMPLAINED, Status.SENT, COMPLAINED, SPAM),
     (FeedbackType.UNSUBSCRIBED, Status.SENT, {"unsubscribed"}, OUT),
+    (FeedbackType.DOUBTFUL, Status.SENT, NOTHING, NOTHING),
 ]
 
 
@@ -412,6 +413,16 @@ def test_report_about_a_foreign_email_changes_nothing(record, at, name, marks):
     assert router.receive(parse_email(mail), at=at) is Outcome.FOREIGN
 
     assert state(record) == {"status": Status.SENT, "happened": NOTHING, "flags": NOTHING}
+
+
+def test_notice_that_is_not_understood_is_shown_to_staff_and_flags_nobody(record, at):
+    set_status(record, Status.SENT, at=at)
+    mail = b"From: MAILER-DAEMON@mx.x.example\r\nSubject: Hello\r\nMessage-ID: <1@x>\r\n\r\nYour request was noted.\r\n"
+
+    assert router.receive(to_bounce_address(record, mail), at=at) is Outcome.DOUBTFUL
+
+    assert state(record) == {"status": Status.SENT, "happened": NOTHING, "flags": NOTHING}
+    assert record.why == feedback.DOUBTFUL_NOTICE
 
 
 def test_truncated_report_is_not_a_reply(record, at):
