@@ -199,9 +199,24 @@ class UnknownAddress(Endpoint):
 
     def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:
         """Answer 404 to every method."""
-        raise NotFound("There is nothing at this address.")
+        raise NotFound(f"There is nothing at this address. {settings.PUBLIC_URL}/api/docs/ lists the calls.")
 
     options = http_method_not_allowed
+
+
+class ApiRoot(UnknownAddress):
+    """/api/: the addresses of the documentation, also for callers without a token."""
+
+    authentication_classes: list[Any] = []
+    permission_classes: list[Any] = []
+
+    def get(self, request: Request) -> Response:
+        """Return the links."""
+        here = f"{settings.PUBLIC_URL}/api"
+        links = {"docs": f"{here}/docs/", "schema": f"{here}/schema"}
+        return Response(
+            {"type": "api", "version": "1.4", "links": links}, headers={"Link": f'<{links["docs"]}>; rel="help"'}
+        )
 
 
 def body(request: Request) -> dict[str, Any]:
