@@ -391,6 +391,7 @@ LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": env.str("LOG_FORMAT", default="line")}},
     "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
     "loggers": {
+        "flufl.bounce": {"level": "ERROR"},  # It logs each of its detectors, for each notice.
         "kombu.connection": {"level": "ERROR"},  # It warns that the URL of the embedded broker has no host.
         # The development server's access log, by the same formatter as all else.
         "django.server": {"handlers": ["console"], "level": "INFO", "propagate": False},

@@ -28,7 +28,7 @@ MAX_BODY_LENGTH = 100_000
 CONTENT_KEYS = ("title", "sender", "style", "subject", "body", "link")
 AUDIENCE_KEYS = ("rules", "window", "window_zone", "checking")
 # Set once, in a draft.
-DRAFT_KEYS = ("channel", "format", "send_type", "same_inbox_once")
+DRAFT_KEYS = ("channel", "format", "send_type", "same_inbox_once", "only_new_matches")
 WRITABLE_KEYS = (*CONTENT_KEYS, *AUDIENCE_KEYS, *DRAFT_KEYS)
 MESSAGE_ID = re.compile(rf"{MESSAGE_PREFIX}(\d{{1,18}})")
 CONTENT_IS_LOCKED = "The content can be edited while the message is live or paused."
@@ -112,8 +112,9 @@ def form_values(sent: Mapping[str, Any], *, channel: str) -> dict[str, Any]:
         values["rules"] = json.dumps(with_message_keys(read_mapping(sent["rules"], "rules")))
     if "window" in sent:
         values["window"] = json.dumps([] if sent["window"] is None else sent["window"])
-    if "same_inbox_once" in sent:
-        values["same_inbox_once"] = bool(read_flag(sent["same_inbox_once"], "same_inbox_once"))
+    for key in ("same_inbox_once", "only_new_matches"):
+        if key in sent:
+            values[key] = bool(read_flag(sent[key], key))
     return values
 
 

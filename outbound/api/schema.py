@@ -68,6 +68,7 @@ WRITABLE: dict[str, Schema] = {
     "window_zone": one_of(*WindowZone.values),
     "checking": one_of(*Checking.values),
     "same_inbox_once": SENT_BOOLEAN,
+    "only_new_matches": {**SENT_BOOLEAN, "description": "Leave out the people who match at go-live."},
 }
 COUNTED = {
     "reviewed": {
