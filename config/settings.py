@@ -348,7 +348,6 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS: dict[str, Any] = {
     "TITLE": "Outbound",
-    "DESCRIPTION": "Send data, read messages and deliveries, answer customers. docs/api.md starts with an example.",
     "VERSION": "1",
     "OAS_VERSION": "3.1.0",
     "SERVE_AUTHENTICATION": [],
