@@ -284,13 +284,16 @@ PUSH_TIMEOUT = env.int("PUSH_TIMEOUT", default=15)
 connections = {
     "EMAIL_CONNECTIONS": env.str("EMAIL_CONNECTIONS", default="20"),
     "PUSH_CONNECTIONS": env.str("PUSH_CONNECTIONS", default="20"),
+    # Subscribers of webhooks that a worker sends to at the same time, each one request at a time.
+    "WEBHOOK_CONNECTIONS": env.str("WEBHOOK_CONNECTIONS", default="100"),
+    # How many records of one message a worker process claims at once. It has at most so many more in hand than
+    # connections.
+    "IN_FLIGHT": env.str("IN_FLIGHT", default="100"),
 }
 for name, given in connections.items():
     if not re.fullmatch(r"[1-9][0-9]{0,2}|1000", given):
         raise ImproperlyConfigured(f"{name} must be a whole number from 1 to 1000: {given}")
-EMAIL_CONNECTIONS, PUSH_CONNECTIONS = (int(given) for given in connections.values())
-# How many records of one message a worker process claims at once. It has at most so many more in hand than connections.
-IN_FLIGHT = env.int("IN_FLIGHT", default=100)
+EMAIL_CONNECTIONS, PUSH_CONNECTIONS, WEBHOOK_CONNECTIONS, IN_FLIGHT = (int(given) for given in connections.values())
 # The folder of the workers' journals, shared by the workers of one machine.
 FLIGHTS_DIR = env.str("FLIGHTS_DIR", default=str(DATA_DIR / "in-hand"))
 
@@ -303,8 +306,6 @@ if not CELERY_BROKER_URL:
     # The transport of config.broker, which config.celery registers.
     CELERY_BROKER_URL = "files://"
     CELERY_BROKER_TRANSPORT_OPTIONS |= {"folder": str(BROKER_DIR), "polling_interval": 0.2}
-# Subscribers of webhooks that a worker sends to at the same time, each one request at a time.
-WEBHOOK_CONNECTIONS = env.int("WEBHOOK_CONNECTIONS", default=100)
 CELERY_TIMEZONE = "UTC"
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_PUBLISH_RETRY = False

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from threading import Lock
 from zoneinfo import ZoneInfo
 
 from audiences.attributes import Catalogue
@@ -79,9 +78,6 @@ class LiveMessages:
         return frozenset(name for message in self.all() for name in message.names)
 
 
-CACHE_LOCK = Lock()
-
-
 def cached_live_messages(*, database: str) -> LiveMessages | None:
     """Return the compiled messages of this process, of any generation; None before the first visit."""
     return process.live_messages.get(database)
@@ -91,7 +87,7 @@ def live_messages(*, generation: int, database: str) -> LiveMessages:
     """Return all live messages compiled, from the cache unless something changed since."""
     here: LiveMessages | None = process.live_messages.get(database)
     if here is None or here.generation != generation:
-        with CACHE_LOCK:
+        with process.live_messages_lock:
             found: LiveMessages | None = process.live_messages.get(database)
             # A thread that waited here uses the result of the thread before it, unless that is outdated.
             if found is None or found is here or found.generation < generation:
