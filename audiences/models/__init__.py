@@ -9,6 +9,7 @@ from audiences.models.imports import Import, ImportChunk, ImportKind, ImportNewc
 from audiences.models.jobs import Job, JobItem, JobTask
 from audiences.models.notes import Note
 from audiences.models.subscriptions import Notification, NotificationState, Subscription, Topic
+from audiences.models.suppression import Suppression, SuppressionReason, SuppressionSource
 from audiences.models.tags import CompanyTag, CustomerTag, Tag
 from audiences.models.workspace import Integration, Workspace
 
@@ -40,6 +41,9 @@ __all__ = [
     "NotificationState",
     "RefusedName",
     "Subscription",
+    "Suppression",
+    "SuppressionReason",
+    "SuppressionSource",
     "Tag",
     "Topic",
     "Workspace",

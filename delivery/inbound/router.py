@@ -22,6 +22,7 @@ from delivery.models import Conversation, ConversationPart, DeliveryRecord
 from delivery.reply_addresses import Referent, ReferentKind
 from delivery.sending import uncertain
 from delivery.sending.uncertain import Proof
+from delivery.tracking import links
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class Outcome(StrEnum):
     NOTICE = "notice"  # A report about one of our emails, recorded.
     FOREIGN = "foreign"  # A report about an email that is not ours.
     UNPROVEN = "unproven"  # A report about one of our emails, but not at an address where reports count.
+    UNSUBSCRIBED = "unsubscribed"  # Sent to the address in the List-Unsubscribe header.
     AUTO_REPLY = "auto_reply"
     UNADDRESSED = "unaddressed"  # No valid reply address: there is none, or it is forged.
 
@@ -55,6 +57,10 @@ def receive(email: InboundEmail, *, at: datetime) -> Outcome:
     notices = dsn.read_notices(email, at=at)
     if notices is not None:
         outcome = record_notices(notices)
+    elif (record := record_to_unsubscribe(email)) is not None:
+        # Providers send these by themselves, maybe marked as automatic.
+        links.unsubscribe(record, at=at)
+        outcome = Outcome.UNSUBSCRIBED
     elif email.auto_reply_reason:
         outcome = Outcome.AUTO_REPLY
     else:
@@ -63,6 +69,12 @@ def receive(email: InboundEmail, *, at: datetime) -> Outcome:
         "email %s: %s %s", email.message_id, outcome, email.auto_reply_reason if outcome is Outcome.AUTO_REPLY else ""
     )
     return outcome
+
+
+def record_to_unsubscribe(email: InboundEmail) -> DeliveryRecord | None:
+    """Return the record whose recipient unsubscribes by this email; None if it came to another address."""
+    pk = reply_addresses.record_to_unsubscribe(email.recipients)
+    return None if pk is None else DeliveryRecord.objects.filter(pk=pk).first()
 
 
 def record_notices(notices: list[dsn.Notice]) -> Outcome:

@@ -9,7 +9,7 @@ from django.db.models import Q
 from delivery.matching import launch_job, lifecycle, ongoing, rounds, verification
 from delivery.models import Status
 from delivery.reporting import counters
-from delivery.sending import settle
+from delivery.sending import settle, suppression
 from messaging.models import Channel, Message, NotReady, State, WrongState
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ def launch_scheduled(*, at: datetime) -> None:
 STEPS: tuple[Callable[[datetime], object], ...] = (
     lambda at: settle.recover_from_journals(at=at),
     lambda at: settle.expire_leases(at=at),
+    lambda at: suppression.repair_flags(at=at),
     lambda at: launch_job.run_requested_launches(at=at),
     lambda at: launch_scheduled(at=at),
     withdraw_rest_of_stopped,
