@@ -223,6 +223,23 @@ def current_horizon() -> int:
         return int(cursor.fetchone()[0])
 
 
+def cluster_id() -> str:
+    """Return the id of the database cluster, which counts the transactions; "" if this user may not read it."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT has_function_privilege('pg_control_system()', 'EXECUTE')")
+        if not cursor.fetchone()[0]:
+            return ""
+        cursor.execute("SELECT system_identifier FROM pg_control_system()")
+        return str(cursor.fetchone()[0])
+
+
+def delete_foreign_entries() -> int:
+    """Delete the entries of transactions still to come: a dump of another cluster was restored."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"DELETE FROM {TABLE} WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+        return int(cursor.rowcount)
+
+
 def has_entries(*, since: int, older_than: timedelta) -> bool:
     """Return whether there are entries at or above a horizon that were written so long ago."""
     with connection.cursor() as cursor:

@@ -278,7 +278,7 @@ PUSH_TIMEOUT = read_number("PUSH_TIMEOUT", default=15, least=1)
 EMAIL_CONNECTIONS = read_number("EMAIL_CONNECTIONS", default=20, least=1, most=1000)
 PUSH_CONNECTIONS = read_number("PUSH_CONNECTIONS", default=20, least=1, most=1000)
 # How many records of one message a worker process claims at once. It has at most so many more in hand than connections.
-IN_FLIGHT = read_number("IN_FLIGHT", default=10, least=1)
+IN_FLIGHT = read_number("IN_FLIGHT", default=100, least=1)
 # The folder of the workers' journals, shared by the workers of one machine.
 FLIGHTS_DIR = read_text("FLIGHTS_DIR", default=str(DATA_DIR / "in-hand"))
 

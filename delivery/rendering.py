@@ -58,6 +58,12 @@ def copy_of(version: MessageVersion, *, channel: str, tracked: bool = False) -> 
     return kept
 
 
+def known_variables(version: MessageVersion) -> frozenset[str] | None:
+    """Return the variables of a version that this process has compiled; None if it has not."""
+    kept = process.renderings.get((version.pk, True)) or process.renderings.get((version.pk, False))
+    return kept.names if kept else None
+
+
 def links_of(version: MessageVersion) -> list[str]:
     """Return the stored link targets of a version, by number."""
     return list(Link.objects.filter(version=version).order_by("number").values_list("address", flat=True))

@@ -194,8 +194,7 @@ def sign_content(content: bytes, *, purpose: Purpose, key: str) -> bytes:
 
 def mask_content(content: bytes, signature: bytes, *, purpose: Purpose, key: str) -> bytes:
     """Mask bytes; applied again, unmask them."""
-    cover = hmac_of(f"{purpose}-cover", signature, key=key)
-    return bytes(one ^ other for one, other in zip(content, cover, strict=False))
+    return tokens.xor(content, hmac_of(f"{purpose}-cover", signature, key=key))
 
 
 def hmac_of(salt: str, content: bytes, *, key: str) -> bytes:

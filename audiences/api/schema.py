@@ -3,7 +3,7 @@
 Over 120 lines because it is one table.
 """
 
-from audiences.api import companies, counts, devices, events, leads, me, notes, scrolling, segments, tags, users
+from audiences.api import companies, counts, devices, events, leads, me, notes, scrolling, search, segments, tags, users
 from audiences.api.base.endpoint import Endpoint
 from audiences.api.base.openapi import (
     BOOLEAN,
@@ -31,8 +31,28 @@ from audiences.api.base.openapi import (
     page_of,
     ref,
 )
+from audiences.intake import companies as company_facts
+from audiences.intake import customer_fields
+from audiences.intake.attributes.fields import Reader, read_integer, read_moment, read_number, read_seconds
+from audiences.models.workspace import TokenRight
 
 MAYBE_OBJECT: Schema = {"type": ["object", "null"], "additionalProperties": True}
+TEXT_OR_OBJECT: Schema = {"type": ["string", "object", "null"]}
+# The schemas of fields that are not texts, by their readers.
+SENT_BY_READER: dict[Reader, Schema] = {
+    read_moment: SENT_MOMENT,
+    read_seconds: SENT_MOMENT,
+    read_number: SENT_NUMBER,
+    read_integer: SENT_NUMBER,
+    company_facts.read_plan: TEXT_OR_OBJECT,
+}
+
+
+def sent_fields(*tables: tuple[tuple[str, str, Reader], ...]) -> dict[str, Schema]:
+    """Return the schemas of the fields that these tables of intake read."""
+    return {field: SENT_BY_READER.get(read, TEXTUAL) for table in tables for field, _, read in table}
+
+
 AVATAR = object_schema("avatar", image_url=MAYBE_TEXT)
 TAGS = list_schema("tag", ref("Tag"))
 SEGMENTS = list_schema("segment", ref("Segment"))
@@ -47,9 +67,9 @@ LOCATION_FIELDS = (
     "postal_code",
 )
 UTM = {f"utm_{part}": MAYBE_TEXT for part in ("campaign", "content", "medium", "source", "term")}
-COUNT = object_schema(count=WHOLE)
-COUNTS_BY_NAME = array_schema({"type": "object", "additionalProperties": WHOLE})
 
+# The keys that identify a person.
+NAMED: dict[str, Schema] = dict.fromkeys(("id", "user_id", "email", "intercom_user_id"), TEXTUAL)
 PLATFORM = one_of("android", "ios", "web")
 
 PERSON: dict[str, Schema] = {
@@ -88,6 +108,18 @@ PERSON: dict[str, Schema] = {
     "owner_id": MAYBE_TEXT,
     "custom_attributes": FREE,
 }
+ADMIN: dict[str, Schema] = {
+    "id": TEXT,
+    "name": TEXT,
+    "email": MAYBE_TEXT,
+    "away_mode_enabled": BOOLEAN,
+    "avatar": AVATAR,
+    "team_ids": array_schema(TEXT),
+}
+APP = object_schema("app", id_code=TEXT, name=TEXT, timezone=TEXT, identity_verification=BOOLEAN)
+TOKEN_FIELDS: dict[str, Schema] = {"id": TEXT, "name": TEXT, "rights": array_schema(one_of(*TokenRight.values))}
+INTEGRATION = object_schema("integration", **TOKEN_FIELDS)
+FOUND_VALUE: Schema = {"type": ["string", "number", "boolean"]}
 SCHEMAS: dict[str, Schema] = {
     "ErrorList": object_schema(
         "error.list",
@@ -95,6 +127,13 @@ SCHEMAS: dict[str, Schema] = {
         errors=array_schema(object_schema(code=TEXT, message=TEXT, maybe={"field": TEXT})),
     ),
     "Pages": object_schema("pages", next=MAYBE_TEXT, page=WHOLE, per_page=WHOLE, total_pages=WHOLE),
+    "CursorPages": object_schema(
+        "pages",
+        next=or_null(object_schema(page=WHOLE, starting_after=TEXT)),
+        page=WHOLE,
+        per_page=WHOLE,
+        total_pages=WHOLE,
+    ),
     "Tag": object_schema("tag", id=TEXT, name=TEXT),
     "Segment": object_schema(
         "segment",
@@ -129,15 +168,7 @@ SCHEMAS: dict[str, Schema] = {
         custom_attributes=FREE,
         maybe=WARNINGS,
     ),
-    "Admin": object_schema(
-        "admin",
-        id=TEXT,
-        name=TEXT,
-        email=MAYBE_TEXT,
-        away_mode_enabled=BOOLEAN,
-        avatar=AVATAR,
-        team_ids=array_schema(TEXT),
-    ),
+    "Admin": object_schema("admin", **ADMIN),
     "Note": object_schema(
         "note",
         id=TEXT,
@@ -173,38 +204,40 @@ SCHEMAS: dict[str, Schema] = {
         events=array_schema(object_schema(name=TEXT, first=TEXT, last=TEXT, count=WHOLE, description=MAYBE_TEXT)),
     ),
     "CompanyFacts": body_schema(
+        type=TEXTUAL,
         company_id=TEXTUAL,
         id=TEXTUAL,
-        name=TEXTUAL,
-        plan={"type": ["string", "object", "null"]},
-        monthly_spend=SENT_NUMBER,
-        size=SENT_NUMBER,
-        website=TEXTUAL,
-        industry=TEXTUAL,
-        remote_created_at=SENT_MOMENT,
+        **sent_fields(company_facts.COLUMNS),
         custom_attributes=MAYBE_OBJECT,
         remove=SENT_BOOLEAN,
     ),
     "PersonFacts": body_schema(
+        type=TEXTUAL,
         id=TEXTUAL,
         user_id=TEXTUAL,
-        email=TEXTUAL,
-        phone=TEXTUAL,
-        name=TEXTUAL,
-        signed_up_at=SENT_MOMENT,
-        last_request_at=SENT_MOMENT,
-        last_seen_ip=TEXTUAL,
-        last_seen_user_agent=TEXTUAL,
+        **sent_fields(customer_fields.COLUMNS, customer_fields.DETAIL_FIELDS),
+        avatar=TEXT_OR_OBJECT,
         unsubscribed_from_emails=SENT_BOOLEAN,
         update_last_request_at=SENT_BOOLEAN,
         new_session=SENT_BOOLEAN,
-        language=TEXTUAL,
-        timezone=TEXTUAL,
-        location_data=MAYBE_OBJECT,
+        location_data={
+            **MAYBE_OBJECT,
+            "properties": {
+                "type": TEXTUAL,
+                **sent_fields(customer_fields.LOCATION_COLUMNS, customer_fields.LOCATION_DETAILS),
+            },
+        },
         custom_attributes=MAYBE_OBJECT,
         companies=array_schema(ref("CompanyFacts")),
     ),
-    "PersonNamed": body_schema(type=TEXTUAL, id=TEXTUAL, user_id=TEXTUAL, email=TEXTUAL, intercom_user_id=TEXTUAL),
+    "EventFacts": body_schema(
+        "event_name",
+        event_name=TEXTUAL,
+        created_at=SENT_MOMENT,
+        **NAMED,
+        metadata=MAYBE_OBJECT,
+    ),
+    "PersonNamed": body_schema(type=TEXTUAL, **NAMED),
 }
 
 USER_PAGE = page_of("user", ref("User"))
@@ -249,21 +282,16 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
             answers={"anyOf": [ref("Company"), page_of("company", ref("Company"), key="companies"), USER_PAGE]},
         ),
     },
+    scrolling.CompanyScroll: {
+        "get": Call(tag="Companies", answers=list_schema("company", ref("Company"), key="companies", scroll_param=TEXT))
+    },
     companies.OneCompany: {"get": COMPANY_ANSWER},
     companies.CompanyUsers: {"get": Call(tag="Companies", answers=page_of("user", ref("Person")))},
     events.Events: {
         "post": Call(
             tag="Events",
             status=202,
-            sends=body_schema(
-                "event_name",
-                event_name=TEXTUAL,
-                created_at=SENT_MOMENT,
-                id=TEXTUAL,
-                user_id=TEXTUAL,
-                email=TEXTUAL,
-                metadata=MAYBE_OBJECT,
-            ),
+            sends=ref("EventFacts"),
         ),
         "get": Call(
             tag="Events",
@@ -281,7 +309,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
             sends=body_schema(
                 id=TEXTUAL,
                 name=TEXTUAL,
-                users=array_schema(body_schema(id=TEXTUAL, user_id=TEXTUAL, email=TEXTUAL, untag=SENT_BOOLEAN)),
+                users=array_schema(body_schema(**NAMED, untag=SENT_BOOLEAN)),
                 companies=array_schema(body_schema(id=TEXTUAL, company_id=TEXTUAL, untag=SENT_BOOLEAN)),
             ),
             answers=ref("Tag"),
@@ -299,7 +327,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
     devices.Devices: {
         "post": Call(
             tag="Devices",
-            sends=body_schema("token", token=TEXT, platform=PLATFORM, id=TEXTUAL, user_id=TEXTUAL, email=TEXTUAL),
+            sends=body_schema("token", token=TEXT, platform=PLATFORM, **NAMED),
             answers=ref("Device"),
             more="Identifies the user by id, then user_id, then email. Call it at each start of the app.",
         ),
@@ -314,49 +342,38 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
                 body=TEXT,
                 admin_id=TEXTUAL,
                 user=ref("PersonNamed"),
-                user_id=TEXTUAL,
-                email=TEXTUAL,
+                **NAMED,
             ),
             answers=ref("Note"),
         ),
         "get": Call(tag="Notes", answers=page_of("note", ref("Note"))),
     },
     notes.OneNote: {"get": NOTE_ANSWER},
+    search.CustomerSearch: {
+        "post": Call(
+            tag="Users",
+            sends=body_schema(
+                "query",
+                query=body_schema(field=TEXTUAL, operator=const("="), value=FOUND_VALUE),
+                sort=body_schema(field=const("created_at"), order=one_of(*search.ORDERS)),
+                pagination=body_schema(per_page=SENT_NUMBER, starting_after=TEXTUAL),
+            ),
+            answers=list_schema("customer", ref("Person"), pages=ref("CursorPages"), total_count=WHOLE),
+        )
+    },
     counts.Admins: {"get": Call(tag="Admins", answers=list_schema("admin", ref("Admin")))},
+    counts.OneAdmin: {"get": Call(tag="Admins", answers=ref("Admin"))},
     me.Me: {
         "get": Call(
             tag="Admins",
-            answers=object_schema(
-                "integration",
-                id=TEXT,
-                name=TEXT,
-                email={"type": "null"},
-                app=object_schema("app", id_code=TEXT, name=TEXT, timezone=TEXT, identity_verification=BOOLEAN),
-            ),
+            answers={
+                "anyOf": [
+                    object_schema("admin", **ADMIN, app=APP, integration=INTEGRATION),
+                    object_schema(
+                        "integration", **TOKEN_FIELDS, email={"type": "null"}, app=APP, integration=INTEGRATION
+                    ),
+                ]
+            },
         )
     },
 }
-# Routed by delivery, which adds the counts of conversations.
-COUNTS = Call(
-    tag="Counts",
-    answers={
-        "anyOf": [
-            object_schema("count.hash", company=COUNT, user=COUNT, lead=COUNT, tag=COUNT, segment=COUNT),
-            object_schema("count", user=object_schema(segment=COUNTS_BY_NAME)),
-            object_schema("count", user=object_schema(tag=COUNTS_BY_NAME)),
-            object_schema("count", company=object_schema(segment=COUNTS_BY_NAME)),
-            object_schema("count", company=object_schema(tag=COUNTS_BY_NAME)),
-            object_schema("count", company=object_schema(user=COUNTS_BY_NAME)),
-            *(object_schema("count", **{kind: COUNT}) for kind in counts.TOTAL_COUNTS),
-            object_schema(
-                "count", conversation=object_schema(assigned=WHOLE, unassigned=WHOLE, open=WHOLE, closed=WHOLE)
-            ),
-            object_schema(
-                "count",
-                conversation=object_schema(
-                    admin=array_schema(object_schema(id=TEXT, name=TEXT, open=WHOLE, closed=WHOLE))
-                ),
-            ),
-        ]
-    },
-)

@@ -93,6 +93,29 @@ class Audience(models.Model):
             raise ValidationError({"rules": str(wrong)}) from wrong
 
 
+class RewrittenRules(models.Model):
+    """Stored rules that an upgrade rewrote without changing their meaning, before and after: it can be undone."""
+
+    class Owner(models.TextChoices):
+        """The table of the row that has the rules."""
+
+        AUDIENCE = "audience"
+        VERSION = "version"
+
+    owner = models.CharField(max_length=8, choices=Owner)
+    row_id = models.BigIntegerField()
+    before = models.JSONField()
+    after = models.JSONField()
+
+    class Meta:
+        default_permissions = ()
+        verbose_name_plural = "rewritten rules"
+        constraints = [models.UniqueConstraint(name="rules_rewritten_once", fields=("owner", "row_id"))]
+
+    def __str__(self) -> str:
+        return f"Rules of {self.owner} {self.row_id}"
+
+
 def parse_stored_rules(stored: object, *, catalogue: attributes.Catalogue | None = None) -> Group:
     """Parse stored rules with the current catalogue; a caller with many rules can pass it."""
     if catalogue is None:
@@ -119,12 +142,13 @@ class LeadRule:
 
 
 def lead_rules(tree: Group, *, segment: str = "") -> list[LeadRule]:
-    """Return the role rules that a lead can fulfil. A rule inside an excluded segment adds nobody (behaviour 4.17)."""
+    """Return the role rules that a lead can fulfil. One inside an excluded segment or “none of” adds nobody."""
     found: list[LeadRule] = []
+    if tree.negated or tree.match == "none":
+        return found
     for rule in tree.rules:
         if isinstance(rule, Group):
-            if not rule.negated:
-                found += lead_rules(rule, segment=rule.copied_from or segment)
+            found += lead_rules(rule, segment=rule.copied_from or segment)
         elif rule.attribute == ROLE_ATTRIBUTE and (rule.operator is Operator.IS) == (rule.value == Role.LEAD):
             found.append(LeadRule(rule, segment))
         elif rule.attribute in SEGMENT_ATTRIBUTES and rule.operator is Operator.IS:

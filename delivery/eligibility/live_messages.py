@@ -127,7 +127,14 @@ def compile_message(message: Message, *, catalogue: Catalogue, workspace: Worksp
     condition = at_visit = at_login = None
     if message.send_type == SendType.ONGOING:
         tree = parse_stored_rules(message.audience.rules, catalogue=catalogue)
-        compile_view = partial(compile_tree, tree, prefix=f"m{message.pk}_", catalogue=catalogue, zone=workspace.tz)
+        compile_view = partial(
+            compile_tree,
+            tree,
+            prefix=f"m{message.pk}_",
+            catalogue=catalogue,
+            zone=workspace.tz,
+            events_since=conditions.events_since(message),
+        )
         condition = at_visit = compile_view()
         if SEES_LAST_SEEN.search(condition.sql):
             at_visit, at_login = compile_view(view=conditions.AT_VISIT), compile_view(view=conditions.AT_LOGIN)

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from django.db.models import Q
 
+from audiences import change_log
 from delivery.matching import launch_job, lifecycle, ongoing, rounds, verification
 from delivery.models import Status
 from delivery.reporting import counters
@@ -41,7 +42,7 @@ def launch_scheduled(*, at: datetime) -> None:
     """Launch the scheduled one-offs that are due. One that cannot launch stays, with an alarm (behaviour 4.9)."""
     for message in Message.objects.filter(state=State.SCHEDULED, scheduled_for__lte=at, launching_at=None):
         try:
-            launch_job.request_launch(message, at=at)
+            launch_job.request_launch(message, at=at, among=(State.SCHEDULED,))
             launch_job.launch(message.pk, at=at)
         except NotReady as reason:
             Message.objects.filter(pk=message.pk).update(problem=" ".join(reason.messages))
@@ -62,6 +63,7 @@ STEPS: tuple[Callable[[datetime], object], ...] = (
     lambda _at: lifecycle.finish_one_offs(),
     lambda _at: counters.fold_changes(),
     lambda at: rounds.run_prompt_round(at=at),
+    lambda _at: change_log.delete_foreign_entries(),
     lambda at: verification.verify_next_slice(at=at),
     lambda _at: rounds.truncate_unread_entries(),
 )

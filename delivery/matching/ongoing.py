@@ -62,6 +62,8 @@ def match(message: Message, *, at: datetime, progress: sql.Progress = sql.no_pro
             return 0
         # Before anything is read: later changes are judged by the next round.
         horizon = change_log.current_horizon()
+        if settings.CHANGE_DRIVEN_MATCHING:
+            MatchState.begin_full_match(message, horizon=horizon, at=at)
         try:
             live = compile_now(message)
         except RuleError as wrong:
@@ -75,7 +77,8 @@ def match(message: Message, *, at: datetime, progress: sql.Progress = sql.no_pro
         except NoLongerLive as ended:
             return made + ended.made
         if settings.CHANGE_DRIVEN_MATCHING:
-            MatchState.record_full_match(message, horizon=horizon, at=at, fingerprint=fingerprint_of(live))
+            fingerprint = fingerprint_of(live, cluster=change_log.cluster_id())
+            MatchState.record_full_match(message, horizon=horizon, at=at, fingerprint=fingerprint)
         Message.objects.filter(pk=message.pk).update(last_matched_at=at, problem="")
     sql.analyze_after(made)
     metrics.observe_duration("match", began, message.pk)

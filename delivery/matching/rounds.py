@@ -21,7 +21,7 @@ from delivery.eligibility import conditions, live_messages
 from delivery.eligibility.live_messages import Live
 from delivery.matching import changes, ongoing, sql
 from delivery.matching.changes import Followed
-from delivery.matching.dependencies import dependencies_of
+from delivery.matching.dependencies import dependencies_of, fingerprint_of
 from delivery.matching.logins import condition_with_logins
 from delivery.models import MatchState
 from messaging.models import Channel, Checking, Message
@@ -98,13 +98,13 @@ def followed_messages(
         MatchState.objects.all().delete()
         return []
     found = []
+    cluster = change_log.cluster_id()
     for state in MatchState.objects.filter(message__in=list(messages)).order_by("pk"):
         live, message = compiled.get(state.message_id), messages[state.message_id]
-        # A database that was restored from a dump counts its transactions from the start.
         if live is None or message.recheck_before is not None or state.horizon > horizon:
             continue
         dependencies = dependencies_of(live)
-        if dependencies.is_traceable and dependencies.fingerprint == state.fingerprint:
+        if dependencies.is_traceable and fingerprint_of(live, cluster=cluster) == state.fingerprint:
             found.append(Followed(live, condition_with_logins(live, message, at=at), dependencies, state))
     return found
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from django.db import connection
 from django.db.models import Q
 
-from audiences.intake.identity_resolution import lower_case
+from audiences.intake.identity_resolution import is_same_address
 from audiences.models import Customer, Suppression, SuppressionReason, SuppressionSource
 from audiences.models.suppression import flag_is_set_sql
 from audiences.transactions import retried
@@ -17,8 +17,9 @@ from delivery.models import DeliveryRecord
 def record_hard_bounce(record: DeliveryRecord, *, address: str, at: datetime) -> bool:
     """Record that a copy bounced because its mailbox does not exist. Return False if that is known.
 
-    The bounce is about an address: a customer with another address by now is not affected. A repeated report has the
-    same moment, so it does not undo a flag that staff have cleared meanwhile.
+    The bounce is about an address: a customer with another address by now is not affected, and neither is one whose
+    server forwards to an address that does not exist. A repeated report has the same moment, so it does not undo a flag
+    that staff have cleared meanwhile.
     """
     is_news = Q(bounced_at=None) | Q(bounced_at__lt=at)
     rows = DeliveryRecord.objects.filter(pk=record.pk)
@@ -26,9 +27,9 @@ def record_hard_bounce(record: DeliveryRecord, *, address: str, at: datetime) ->
     if not rows.filter(is_news).update(bounced_at=at):
         return False
     record = rows.get()
-    if record.address:
+    if record.address and (not address or is_same_address(record.address, address)):
         suppress_dead_mailbox(record.address, at=at)
-    else:
+    elif not record.address:
         flag_hard_bounce(record.customer_id, address=address, at=at)
     return True
 
@@ -39,7 +40,7 @@ def flag_hard_bounce(customer_id: int, *, address: str, at: datetime) -> None:
     A report must not suppress an address to which the email did not go.
     """
     current = Customer.objects.values_list("email", flat=True).get(pk=customer_id)
-    if current and (not address or lower_case(address.strip()) == current):
+    if current and (not address or is_same_address(current, address)):
         suppress_dead_mailbox(current, at=at)
 
 

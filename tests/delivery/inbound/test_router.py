@@ -381,7 +381,6 @@ HEADERS = {
     "автоматический ответ": {"Subject": "=?utf-8?b?0JDQstGC0L7QvNCw0YLQuNGH0LXRgdC60LjQuSDQvtGC0LLQtdGC?="},
     "ooo": {"Subject": "OOO"},
     "ooo with a colon": {"Subject": "OOO: Re: Hi"},
-    "ooo with a dash": {"Subject": "OOO - back on Monday"},
     "on holiday in brackets": {"Subject": "On holiday (Re: Hi)"},
     "i am on annual leave": {"Subject": "I am on annual leave."},
     "自動返信メール": {"Subject": str(Header("自動返信メール", "utf-8"))},
@@ -389,7 +388,8 @@ HEADERS = {
     "自動応答メッセージ": {"Subject": str(Header("自動応答メッセージ", "utf-8"))},
     "自动回复邮件": {"Subject": str(Header("自动回复邮件: Hi", "utf-8"))},
     "автоответчик": {"Subject": str(Header("Автоответчик: Hi", "utf-8"))},
-    "on vacation": {"Subject": "On vacation until Monday"},
+    "with the mark of a company": {"Subject": "[External] Automatic reply: Re: Hi"},
+    "hungarian": {"Subject": str(Header("Automatikus válasz: Hi", "utf-8"))},
     "a read receipt": {"Content-Type": "multipart/report; report-type=disposition-notification; boundary=b"},
     "a mailer daemon": {"From": "MAILER-DAEMON@x.example"},
     "no-reply": {"From": "Acme <no-reply@x.example>"},
@@ -429,6 +429,10 @@ def test_empty_envelope_sender_marks_an_automatic_reply(record, receive, sender)
         {"Precedence": "normal"},
         {"Return-Path": "<ann@x.example>"},
         {"Subject": "Re: Out of office tips"},
+        {"Subject": "OOO - back on Monday"},
+        {"Subject": "On vacation until Monday"},
+        {"From": "bounce-house@x.example"},
+        {"From": "postmaster@x.example"},
         {"Subject": "Your vacation photos"},
         {"Subject": "Ooo nice photos"},
         {"Subject": "Ooo-la-la"},
@@ -484,10 +488,17 @@ def test_hostile_file_name_is_text(record, receive):
     assert "<img" not in ConversationPart.objects.get(part_type=PartType.NOTE).body
 
 
-def test_email_without_text_is_a_reply(record, receive):
-    receive(thanks(record).replace(b"Thanks!", b""))
+@pytest.mark.parametrize(
+    ("subject", "text"),
+    [
+        (None, "(This email has no text.)"),
+        ("Re: Hi, yes please", "(This email has no text. Subject: Re: Hi, yes please)"),
+    ],
+)
+def test_email_without_text_is_a_reply_with_its_subject(record, receive, subject, text):
+    receive(with_headers(thanks(record).replace(b"Thanks!", b""), Subject=subject))
 
-    assert reply_texts() == ["(This email has no text.)"]
+    assert reply_texts() == [text]
 
 
 def test_reply_written_within_the_quote_is_kept(record, receive):

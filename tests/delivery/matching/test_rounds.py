@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 
+from audiences import change_log
 from audiences.models import Customer, Workspace
 from delivery.maintenance import sweep
 from delivery.matching import changes, lifecycle, ongoing, recheck, rounds, verification
@@ -14,6 +15,7 @@ from messaging import authoring
 from messaging import lifecycle as message_lifecycle
 from messaging.models import Checking, Message
 from tests.factories import CustomAttributeFactory, CustomerFactory, MessageFactory, rule
+from tests.support.concurrency import elsewhere
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -45,6 +47,11 @@ def rename_without_log(name: str) -> None:
     disable_customer_log()
     Customer.objects.update(name=name)
     enable_customer_log()
+
+
+def move_entries_to_a_past_slot() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE audiences_change SET slot = (date_part('hour', now())::int + 1) % 3")
 
 
 def test_first_round_judges_everyone_and_the_next_only_changes(at, ada, message):
@@ -114,6 +121,28 @@ def test_time_alone_makes_a_candidate_at_the_boundary(at):
     assert (done.by_changes, done.made) == ([message.pk], 1)
 
 
+@pytest.mark.parametrize(
+    ("operator", "days", "ahead"),
+    [
+        ("in_less_than_days", 3, timedelta(days=3, minutes=90)),
+        ("less_than_days_ago", 3, timedelta(minutes=90)),
+        ("exactly_days_from_now", 1, timedelta(days=1, hours=15)),
+    ],
+)
+def test_time_alone_makes_candidates_of_future_dates(operator, days, ahead, at):
+    """`at` is 10:00 in UTC. In Samoa, 13 hours ahead, the next day begins an hour later, 37 hours before the date."""
+    Workspace.objects.update_or_create(pk=1, defaults={"zone": "Pacific/Apia"})
+    CustomerFactory(email="a@x.example", signed_up_at=at + ahead)
+    message = MessageFactory(live=True, at=at, rules=[rule("signed_up_at", operator, days)])
+    rounds.run_round(at=at)
+
+    quiet = rounds.run_round(at=at + timedelta(minutes=50))
+    done = rounds.run_round(at=at + 2 * HOUR)
+
+    assert (quiet.candidates, quiet.made) == (0, 0)
+    assert (done.by_changes, done.candidates, done.made) == ([message.pk], 1, 1)
+
+
 @pytest.mark.parametrize("jump", [timedelta(days=2), -timedelta(days=2)], ids=["forward", "back"])
 def test_boundary_is_crossed_by_a_clock_that_jumps(jump, at):
     CustomerFactory(email="a@x.example", last_seen_at=at + jump - timedelta(days=3, hours=12))
@@ -134,8 +163,10 @@ def test_withdrawn_record_of_a_matching_customer_is_requeued(at, ada):
     assert message.records.get().status == Status.WAITING
 
 
-@pytest.mark.parametrize("what", ["rules", "zone", "kind", "log", "restored", "switched off", "failed"])
-def test_everyone_is_judged_once_after(what, at, settings, ada):
+@pytest.mark.parametrize(
+    "what", ["rules", "zone", "kind", "log", "restored", "another cluster", "switched off", "failed"]
+)
+def test_everyone_is_judged_once_after(what, at, monkeypatch, settings, ada):
     CustomAttributeFactory(name="plan")
     message = MessageFactory(
         live=True, at=at, rules=[rule("name", "is", "Eve"), rule("custom_attributes.plan", "is_unknown")]
@@ -161,6 +192,9 @@ def test_everyone_is_judged_once_after(what, at, settings, ada):
         changes.truncate_log(horizon=None)
     elif what == "restored":
         MatchState.objects.update(horizon=2**60)
+    elif what == "another cluster":
+        # With the same counts of transactions.
+        monkeypatch.setattr(change_log, "cluster_id", lambda: "another")
     elif what == "switched off":
         settings.CHANGE_DRIVEN_MATCHING = False
         MatchState.objects.filter(pk=message.pk).delete()
@@ -220,10 +254,46 @@ def test_change_of_an_open_transaction_is_judged_after_its_commit(at, ada, messa
         other.close()
 
 
+@pytest.mark.parametrize("truncate", [rounds.truncate_read_entries, lambda: changes.truncate_log(horizon=None)])
+def test_change_during_a_full_match_is_judged_although_another_process_truncates_the_log(
+    at, monkeypatch, ada, message, truncate
+):
+    insert = ongoing.insert_new_records
+
+    def change_and_truncate() -> None:
+        Customer.objects.filter(pk=ada.pk).update(name="Eve")
+        move_entries_to_a_past_slot()
+        truncate()
+
+    def insert_meanwhile(*args: object, **how: object) -> int:
+        made = insert(*args, **how)
+        elsewhere(change_and_truncate)
+        return made
+
+    with monkeypatch.context() as first:
+        first.setattr(ongoing, "insert_new_records", insert_meanwhile)
+        assert rounds.run_round(at=at).made == 0
+
+    assert rounds.run_round(at=at + HOUR).made == 1
+
+
+def test_sweep_deletes_the_entries_of_another_cluster_and_no_others(at, ada, message):
+    rounds.run_round(at=at)
+    Customer.objects.filter(pk=ada.pk).update(name="Eve")
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO audiences_change (customer_id, bits, xid) VALUES (%s, 1, %s)", [ada.pk, 2**60])
+
+    sweep.sweep(at=at)
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT max(xid) < %s FROM audiences_change", [2**60])
+        assert cursor.fetchone() == (True,)
+    assert rounds.run_round(at=at + HOUR).made == 1
+
+
 def test_read_slots_of_past_hours_are_truncated_after_a_round(at, ada, message):
     rounds.run_round(at=at)
-    with connection.cursor() as cursor:
-        cursor.execute("UPDATE audiences_change SET slot = (date_part('hour', now())::int + 1) % 3")
+    move_entries_to_a_past_slot()
 
     rounds.run_round(at=at)
 

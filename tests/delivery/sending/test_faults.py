@@ -18,11 +18,11 @@ from django.db import connection
 from django.db.utils import OperationalError
 from django.utils import timezone
 
-from delivery import process, shutdown
+from delivery import locks, process, shutdown
 from delivery.channels import CHANNELS, Rejected, Unavailable
 from delivery.maintenance import sweep
 from delivery.matching import lifecycle, ongoing
-from delivery.models import DeliveryRecord, Reason, Status
+from delivery.models import ConnectionShare, DeliveryRecord, Reason, Status
 from delivery.sending import claim, dispatcher, journal
 from delivery.sending import outcome as sending_outcome
 from delivery.sending import settle as sending_settle
@@ -125,7 +125,8 @@ def test_journal_with_characters_the_database_refuses_does_not_block_other_journ
     assert not list(Path(configured.FLIGHTS_DIR).iterdir())
 
 
-def test_one_batch_of_the_dead_that_cannot_be_settled_keeps_no_other_from_it(at, monkeypatch):
+def test_one_batch_of_the_dead_that_cannot_be_settled_keeps_no_other_from_it(at, monkeypatch, settings):
+    settings.IN_FLIGHT = 10
     message = to_people(20, at)
     batches = [dies(message, at=at, begun=1, taken=1) for _ in range(2)]
     settle = sending_settle.settle_abandoned_batch
@@ -343,6 +344,62 @@ def test_batch_that_is_settled_at_the_second_try_keeps_the_session_that_holds_it
     assert message.records.counts()["sent"] == 1
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("fault", [ValueError("nobody foresaw this"), OperationalError("no space left on device")])
+def test_results_that_cannot_be_settled_are_left_to_the_journal_and_other_messages_go_on(
+    at, channel, monkeypatch, fault
+):
+    first, second = to_people(15, at), MessageFactory(live=True, at=at)
+    settle, now = sending_settle.settle_batches, [at]
+
+    def fails_for_first(parts, *, at):
+        if any(batch.message == first for batch, _ in parts):
+            # Longer than the lease, for which a lost database is waited for.
+            now[0] += claim.LEASE
+            raise fault
+        settle(parts, at=at)
+
+    monkeypatch.setattr(sending_settle, "settle_batches", fails_for_first)
+    monkeypatch.setattr(sending_outcome, "DATABASE_RETRY_PAUSE", 0)
+    dispatcher.dispatch(clock=lambda: now[0], until=at + timedelta(hours=1))
+    ongoing.match(second, at=now[0])
+    dispatcher.dispatch(clock=lambda: now[0], until=now[0] + timedelta(hours=1))
+    monkeypatch.setattr(sending_settle, "settle_batches", settle)
+    dispatcher.dispatch(clock=lambda: now[0], until=now[0] + timedelta(hours=1))
+
+    assert (first.records.counts()["sent"], second.records.counts()["sent"]) == (15, 15)
+    assert len(channel.given) == 30
+    assert not ConnectionShare.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_worker_that_lost_the_database_ends_once_its_leases_are_over(at, channel, monkeypatch, settings):
+    settings.EMAIL_CONNECTIONS = 1
+    message = to_people(5, at)
+    check, now, is_lost = locks.batch_may_continue, [at], threading.Event()
+
+    def is_unreachable(message: Message) -> bool:
+        if is_lost.is_set():
+            now[0] += timedelta(minutes=1)
+            raise OperationalError("the server closed the connection")
+        return check(message)
+
+    def loses(number: int) -> None:
+        if number == 2:
+            is_lost.set()
+            time.sleep(0.2)
+
+    channel.does = loses
+    monkeypatch.setattr(locks, "batch_may_continue", is_unreachable)
+    monkeypatch.setattr(dispatcher, "DATABASE_RETRY_PAUSE", 0.01)
+    dispatcher.dispatch(clock=lambda: now[0], until=at + timedelta(seconds=1))
+    sweep.sweep(at=now[0])
+
+    assert is_lost.is_set()
+    counts = message.records.counts()
+    assert (counts["sent"], counts["waiting"]) == (len(channel.given), 5 - len(channel.given))
+
+
 @pytest.mark.parametrize("refusal", [Rejected("no"), Unavailable("later")])
 def test_refused_copies_of_a_worker_that_ended_before_it_settled_are_tried_again(at, channel, monkeypatch, refusal):
     message = to_people(1, at)
@@ -384,6 +441,7 @@ def test_process_killed_with_a_batch_in_hand_leaves_one_in_doubt(settings):
     message = to_people(12, at)
     place = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}")
     there = {**os.environ, "DATABASE_URL": place.geturl(), "FLIGHTS_DIR": settings.FLIGHTS_DIR, "SECRET_KEY": "x"}
+    there["IN_FLIGHT"] = "10"
     killed = subprocess.run([sys.executable, "-c", DIES], env=there, check=False)  # noqa: S603
     assert killed.returncode == -signal.SIGKILL
     assert message.records.counts()["sending"] == 10

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from audiences.models import Customer
-from delivery.sending.pool import Concurrency, DatabaseForbidden, Job, Pool
+from delivery.concurrency import Concurrency
+from delivery.sending.pool import DatabaseForbidden, Job, Pool
 
 
 class Line:

@@ -7,8 +7,8 @@ from django.db import migrations
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("delivery", "0027_plain_alarm_columns"),
-        ("audiences", "0022_sessions"),
+        ("delivery", "0034_matched_at_launch"),
+        ("audiences", "0029_sessions"),
     ]
 
     operations = [

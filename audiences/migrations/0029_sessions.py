@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('audiences', '0021_plain_change_columns'),
+        ('audiences', '0028_rewritten_rules'),
     ]
 
     operations = [
