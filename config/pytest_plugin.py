@@ -1,6 +1,7 @@
 """The pytest plugin for the test database. It is loaded by name, because settings are read before any conftest."""
 
 import contextlib
+import gc
 import hashlib
 import importlib
 import os
@@ -73,8 +74,10 @@ def template_database(server: Server) -> str:
     return name
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection(session: pytest.Session) -> None:
     """Import all test modules. Each of xdist's workers starts at another one, so it finds most of them compiled."""
+    gc.disable()
     worker = getattr(session.config, "workerinput", None)
     if worker and session.config.args == session.config.getini("testpaths"):
         names = sorted(
@@ -85,6 +88,13 @@ def pytest_collection(session: pytest.Session) -> None:
             # The collection reports the error.
             with contextlib.suppress(Exception, pytest.skip.Exception):
                 importlib.import_module(name)
+
+
+def pytest_collection_finish() -> None:
+    """Exclude the modules and the tests from garbage collection, and collect less often than a small program must."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

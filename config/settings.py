@@ -336,7 +336,6 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS: dict[str, Any] = {
     "TITLE": "Outbound",
-    "DESCRIPTION": "Send data, read messages and deliveries, answer customers. docs/api.md starts with an example.",
     "VERSION": "1",
     "OAS_VERSION": "3.1.0",
     "SERVE_AUTHENTICATION": [],
@@ -386,6 +385,7 @@ LOGGING = {
     },
     "root": {"handlers": ["console"], "level": variables.read_choice("LOG_LEVEL", LOG_LEVELS, default="INFO")},
     "loggers": {
+        "flufl.bounce": {"level": "ERROR"},  # It logs each of its detectors, for each notice.
         "kombu.connection": {"level": "ERROR"},  # It warns that the URL of the embedded broker has no host.
         # The development server's access log, by the same formatter as all else.
         "django.server": {"handlers": ["console"], "level": "INFO", "propagate": False},

@@ -77,7 +77,7 @@ def match_message(message_id: int, **_later: object) -> None:
 def match_and_dispatch(message_id: int) -> None:
     message = Message.objects.live().filter(pk=message_id).first()
     if message is not None:
-        ongoing.match(message, at=timezone.now())
+        ongoing.match_safely(message, at=timezone.now())
         enqueue_dispatch()
 
 
@@ -128,7 +128,12 @@ def help_hand_over(**_later: object) -> None:
 def sweep(**_later: object) -> None:
     """Do what a lost nudge may have left undone. Every minute."""
     at = timezone.now()
-    maintenance_sweep.sweep(at=at)
+    # A launch or a match may take minutes, and the sweep may run in the process that is reserved for sending.
+    maintenance_sweep.sweep(
+        at=at,
+        queue_launch=lambda message: enqueue_task(launch_message, message.pk),
+        queue_match=lambda message: enqueue_task(match_message, message.pk),
+    )
     enqueue_dispatch()
     threads.wake_snoozed(at=at)
     enqueue_answer_emails()
@@ -222,13 +227,13 @@ def enqueue_kind_change(change_id: int) -> None:
     enqueue_task(change_kind, change_id)
 
 
-def enqueue_task(task: object, *args: object, after: float = 0, asks_again: bool = False) -> None:
-    """Queue a task, to run after some seconds; `asks_again` if it found no place in its worker.
+def enqueue_task(task: object, *args: object, after: float = 0, asks_again: bool = False) -> bool:
+    """Queue a task, to run after some seconds; `asks_again` if it found no place in its worker. Return whether it is.
 
     Its work is committed already, so an unreachable broker neither raises nor delays the caller.
     """
     if time.monotonic() < process.broker_retry_at:
-        return
+        return False
     try:
         again = {"kwargs": {"asks_again": True}} if asks_again else {}
         later = {"countdown": after} if after else {}
@@ -236,3 +241,5 @@ def enqueue_task(task: object, *args: object, after: float = 0, asks_again: bool
     except Exception:
         process.broker_retry_at = time.monotonic() + BROKER_RETRY_INTERVAL
         log.warning("the broker cannot be reached; the minute sweep takes over", exc_info=True)
+        return False
+    return True

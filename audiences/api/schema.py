@@ -252,7 +252,6 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
             tag="Users",
             sends=ref("PersonFacts"),
             answers=ref("Person"),
-            more="Identifies the user by id, then user_id, then email.",
         ),
         "get": Call(
             tag="Users",
@@ -329,7 +328,6 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
             tag="Devices",
             sends=body_schema("token", token=TEXT, platform=PLATFORM, **NAMED),
             answers=ref("Device"),
-            more="Identifies the user by id, then user_id, then email. Call it at each start of the app.",
         ),
         "get": Call(tag="Devices", answers=list_schema("device", ref("Device"))),
     },

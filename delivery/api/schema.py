@@ -242,10 +242,6 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         "get": Call(
             tag="Conversations",
             answers=list_schema("conversation", ref("ListedConversation"), pages=ref("Pages")),
-            more=(
-                "For one user (`type=user`) this also matches email and push messages for that user, at most once per"
-                " 15 minutes. Two headers report whether matching ran and when it may run again."
-            ),
             headers=(
                 ("X-Outbound-Matching", "`ran` or `limited`, for one user."),
                 ("X-Outbound-Matching-Next", "When matching may run again, in unix seconds."),
@@ -262,7 +258,6 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
             sends=ref("Reply"),
             answers=CONVERSATION_WITH_PARTS,
             refuses=(403,),
-            more="The id `last` stands for the newest conversation of the user that the body names.",
         ),
         "put": MARK_READ,
     },
@@ -343,7 +338,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         "post": Call(
             tag="Subscriptions",
             sends=body_schema("url", "topics", **SUBSCRIPTION_SENT),
-            answers=object_schema("notification_subscription", **SUBSCRIPTION, hub_secret=TEXT),
+            answers=object_schema("notification_subscription", **SUBSCRIPTION, hub_secret=TEXT, signing_secret=TEXT),
         ),
         "get": Call(
             tag="Subscriptions",

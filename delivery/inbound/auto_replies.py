@@ -84,6 +84,7 @@ DELIVERY = (
 )
 END = r"(?:\s*[:：].*|[\s.!…]*|\s*\((?:re|aw|sv|tr|rv|fw|returning)\b.*)"
 AUTOMATIC_SUBJECT = re.compile(rf"{MARKS}(?:{'|'.join((*OUT_OF_OFFICE, *DELIVERY))}){END}", re.IGNORECASE | re.DOTALL)
+OUT_OF_OFFICE_SUBJECT = re.compile(rf"{MARKS}(?:{'|'.join(OUT_OF_OFFICE)}){END}", re.IGNORECASE | re.DOTALL)
 DOUBTFUL_SUBJECT = re.compile(rf"{MARKS}(?P<words>{'|'.join(OUT_OF_OFFICE)})(?!\w)", re.IGNORECASE)
 PROGRAMS = re.compile(r"(?:mailer-daemon|mail-daemon|no[-_.]?reply|do[-_.]?not[-_.]?reply|bounces?\+)", re.IGNORECASE)
 MAYBE_PROGRAMS = re.compile(r"(?:postmaster|bounces?|notifications?|alerts?)[@-]", re.IGNORECASE)
@@ -103,6 +104,11 @@ def find_reason(headers: Headers, *, subject: str, sender: str, content_type: st
     if PROGRAMS.match(sender):
         return f"From: {sender}"
     return f"Subject: {subject[:100]}" if AUTOMATIC_SUBJECT.fullmatch(subject) else ""
+
+
+def is_out_of_office(subject: str) -> bool:
+    """Return whether a subject is one of an automatic reply of a person's mailbox, not of a server."""
+    return bool(OUT_OF_OFFICE_SUBJECT.fullmatch(subject))
 
 
 def find_doubt(*, subject: str, sender: str) -> str:

@@ -13,18 +13,21 @@ from html import unescape
 from flufl.bounce import all_failures
 
 from delivery.channels.bounce_rules import mailbox_verdict
+from delivery.inbound import auto_replies
 from delivery.inbound.message import InboundEmail, decode_text, extract_addresses
 
 MAX_TEXT_LENGTH = 50_000
 MAX_LINE_LENGTH = 1_000
 MAX_LINES = 600
 MAX_REASON_LINES = 15
+MAX_LABEL_LENGTH = 80
 MAX_ADDRESSES = 20
 
 SERVER_NAMES = re.compile(
     r"mail(?:er)?[-_. ]?daemon|post ?master|mail delivery|delivery (?:system|sub-?system|service|agent|status"
     r"|notification|failure|reports?)"
-    r"|mail (?:system|administrator|server|sub-?system|router)|system administrator|system attendant"
+    r"|mail (?:system|administrator|server|sub-?system|router)|system administrator|interscan|messaging gateway"
+    r"|anti-?virus|mail ?gateway|system attendant"
     r"|microsoftexchange[0-9a-f]{8,}"
     r"|^<?(?:bounces?|mdaemon|mailserver|mail-?system|mailadmin|smtpd?|mta|mailgate|email-?daemon|daemon"
     r"|double-bounce|mailbot|mail-?gateway)[@+]",
@@ -79,7 +82,8 @@ STILL_TRYING = re.compile(
     re.I,
 )
 GIVEN_UP = re.compile(
-    r"given up|giving up|gave up|will not (?:be )?(?:retr|try)|permanent|no further|has been removed|expired|fatal"
+    r"given up|giving up|gave up|will not (?:be )?(?:retr|try)|permanent|no further|has been removed|expired"
+    r"|(?<!non-)fatal"
     r"|no longer (?:valid|be)"
     r"|please (?:try to )?re-?send|has not been delivered\.|was not delivered",
     re.I,
@@ -163,7 +167,8 @@ def is_text_bounce(email: InboundEmail, *, at_bounce_address: bool) -> bool:
     if has_server_name(email):
         return subject_fails or bool(FAILURE_TEXT.search(own_text(email)))
     # A vacation reply has a null path too, but the name of a person.
-    if not email.has_return_path or at_bounce_address:
+    is_from_server = not email.has_return_path or at_bounce_address
+    if is_from_server and not auto_replies.is_out_of_office(email.header("Subject")):
         return subject_fails and bool(FAILURE_TEXT.search(own_text(email)))
     return False
 
@@ -237,6 +242,8 @@ def failed_addresses(line: str) -> list[str]:
     found = []
     for match in list(ADDRESS.finditer(line))[:MAX_ADDRESSES]:
         before = line[: match.start()]
+        if len(before) > MAX_LABEL_LENGTH:
+            before = f"…{before[-MAX_LABEL_LENGTH:]}"
         address = next(iter(extract_addresses([ADDRESS_TYPE.sub("", match[0].strip("'."))])), "")
         is_recipient = bool(RCPT.search(before)) or (bool(BEFORE.search(before)) and not NOT_FAILED.search(before))
         if address and is_recipient and not SERVER_ADDRESS.search(address) and not BOUNCE_TOKEN.search(address):
@@ -282,7 +289,11 @@ def addresses_by_flufl(email: InboundEmail, text: str) -> list[str]:
         # Some detectors fail without a sender.
         copy[name] = email.header(name) or "MAILER-DAEMON@server.invalid"
     copy.set_payload(text)
-    temporary, permanent = all_failures(copy)
+    try:
+        temporary, permanent = all_failures(copy)
+    except (LookupError, ValueError, TypeError, AttributeError):
+        # A detector met a text that it does not expect.
+        return []
     ours = {*email.recipients, email.sender}
     raw = [address.decode("utf-8", "replace") for address in (*sorted(permanent), *sorted(temporary))]
     return [address for address in extract_addresses(raw) if address not in ours][:MAX_ADDRESSES]

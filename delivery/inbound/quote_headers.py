@@ -19,14 +19,15 @@ DATE = re.compile(
     r"\b(?:19|20)\d\d(?!\d)|\b\d{1,2}[./-]\s?\d{1,2}[./-]\s?\d{2,4}\b|\b\d{2,4}[./-]\s?\d{1,2}[./-]\s?\d{1,2}\b|\d年|\d월"
 )
 TIME = re.compile(r"\b\d{1,2}[:.h]\d{2}")
-BRACKETED_ADDRESS = re.compile(
-    r"[<(\[](?:mailto:)?[\s\u202a-\u202e]*[^\s<>()\[\]@]{1,100}@[^\s<>()\[\]@]{1,200}[>)\]\s\u202a-\u202e]",
+ENDS_IN_ADDRESS = re.compile(
+    r"[<(\[](?:mailto:)?[\s\u202a-\u202e]*[^\s<>()\[\]@]{1,100}@[^\s<>()\[\]@]{1,200}[>)\]\s\u202a-\u202e\u200e\u200f]+[:：]"
 )
 ADDRESS = re.compile(r"[^\s<>()@]{1,100}@[^\s<>()@]{3,200}")
 WROTE = re.compile(
     r"\b(?:wrote|writes|schrieb|schreibt|geschrieben|a écrit|écrivait|ha scritto|scrive|ha escrito|escribió|escribe"
     r"|escreveu|escrigué"
-    r"|va escriure|schreef|geschreven|napisał(?:a|\(a\))?|pisze|nadesłał|napsal(?:a|\(a\))?|napísal(?:a|\(a\))?|píše"
+    r"|va escriure|schreef|geschreven|napisał(?:a|\(a\))?|napisana przez|pisze|nadesłał"
+    r"|napsal(?:a|\(a\))?|napísal(?:a|\(a\))?|píše"
     r"|kirjoitti|írta|írtam"
     r"|skrev|skriver|skrifaði|a scris|yazdı|yazmış|je napisao|je napisala|piše|kirjutas|rašė|rakstīja|έγραψε|пишет"
     r"|написал[аи]?|писал[аи]?|пише"
@@ -126,20 +127,19 @@ def may_be_wrapped(line: str) -> bool:
 
 def is_attribution(text: str) -> bool:
     """Tell whether a text names the author and the date of an email."""
-    if text.startswith(">") or not DATE.search(text):
+    if text.startswith(">") or not DATE.search(text) or FIRST_PERSON.search(ADDRESS.sub(" ", text)):
         return False
-    return bool(BRACKETED_ADDRESS.search(text)) or reports_words_of_another(text)
+    # Without a verb, the author's address is the end of the line.
+    return bool(WROTE.search(text)) or bool(TIME.search(text) and ENDS_IN_ADDRESS.search(text))
 
 
 def names_author(line: str) -> bool:
     """Tell whether a line directly above a quote is about the quote."""
     if line.startswith(">") or len(line) > MAX_AUTHOR_LENGTH:
         return False
-    return reports_words_of_another(line) or bool(DATE.search(line) and TIME.search(line) and ADDRESS.search(line))
-
-
-def reports_words_of_another(text: str) -> bool:
-    return bool(WROTE.search(text)) and not FIRST_PERSON.search(ADDRESS.sub(" ", text))
+    if FIRST_PERSON.search(ADDRESS.sub(" ", line)):
+        return False
+    return bool(WROTE.search(line)) or bool(DATE.search(line) and TIME.search(line) and ADDRESS.search(line))
 
 
 def block_end(lines: list[str], number: int) -> int | None:

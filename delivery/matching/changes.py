@@ -38,25 +38,25 @@ class Followed:
 def entry_selects(asked: int, messages: Sequence[int]) -> list[str]:
     """Return SELECTs of the customers in the entries of the log, as far as some message asks for them."""
     archived, counted, record = BIT["archived_at"], BIT["company.user_count"], BIT["record"]
-    found = ["SELECT customer_id, bits, at, xid FROM entries WHERE customer_id IS NOT NULL"]
+    found = ["SELECT customer_id, bits, at, at AS first_at, xid FROM entries WHERE customer_id IS NOT NULL"]
     if of_company := asked & OF_COMPANY:
         found.append(
-            f"SELECT m.customer_id, e.bits, e.at, e.xid FROM (SELECT company_id, max(at) AS at, min(xid) AS xid,"
-            f" bit_or(bits) & {of_company}::bigint AS bits"
+            "SELECT m.customer_id, e.bits, e.at, e.first_at, e.xid FROM (SELECT company_id, max(at) AS at,"
+            f" min(at) AS first_at, min(xid) AS xid, bit_or(bits) & {of_company}::bigint AS bits"
             f" FROM entries WHERE company_id IS NOT NULL AND bits & {of_company}::bigint <> 0 GROUP BY company_id) AS e"
             " JOIN audiences_membership m ON m.company_id = e.company_id"
         )
     if asked & counted:
         # The number of users counts customers who are not archived.
         found.append(
-            f"SELECT m.customer_id, {counted}::bigint, e.at, e.xid FROM entries e"
+            f"SELECT m.customer_id, {counted}::bigint, e.at, e.at, e.xid FROM entries e"
             " JOIN audiences_membership o ON o.customer_id = e.customer_id"
             " JOIN audiences_membership m ON m.company_id = o.company_id"
             f" WHERE e.bits & {archived}::bigint <> 0"
         )
     if messages:
         found.append(
-            f"SELECT r.customer_id, {record}::bigint, e.at, e.xid FROM entries e JOIN delivery_deliveryrecord r"
+            f"SELECT r.customer_id, {record}::bigint, e.at, e.at, e.xid FROM entries e JOIN delivery_deliveryrecord r"
             " ON r.id BETWEEN e.first_record AND e.last_record AND r.message_id = e.message_id"
             " WHERE e.message_id = ANY(%(messages)s::bigint[])"
         )
@@ -84,7 +84,8 @@ def store_candidates(followed: Sequence[Followed], *, at: datetime | None) -> in
     statement = (
         f"CREATE TEMPORARY TABLE {CANDIDATES} AS"
         f" WITH entries AS MATERIALIZED (SELECT * FROM {change_log.TABLE} WHERE xid >= %(horizon)s::bigint)"
-        " SELECT customer_id, bit_or(bits) AS bits, max(at) AS changed_at, min(xid) AS first_xid"
+        " SELECT customer_id, bit_or(bits) AS bits, max(at) AS changed_at, min(first_at) AS first_at,"
+        " min(xid) AS first_xid"
         f" FROM ({' UNION ALL '.join(selects)}) AS changed GROUP BY customer_id"
         f" HAVING bit_or(bits) & {asked}::bigint <> 0"
     )
@@ -99,17 +100,18 @@ def store_candidates(followed: Sequence[Followed], *, at: datetime | None) -> in
     return found
 
 
-def drop_unquiet_candidates(*, quiet: timedelta) -> int | None:
+def drop_unquiet_candidates(*, quiet: timedelta, at_most: timedelta) -> int | None:
     """Drop the candidates who changed within this time. Return the first transaction that they need to be read again.
 
-    Their later changes may belong together with the earlier ones.
+    Their later changes may belong together with the earlier ones. They wait `at_most` so long after the first change.
     """
     with connection.cursor() as cursor:
         cursor.execute(
             f"WITH dropped AS (DELETE FROM {CANDIDATES}"
-            " WHERE changed_at > clock_timestamp() - make_interval(secs => %s) RETURNING first_xid)"
+            " WHERE changed_at > clock_timestamp() - make_interval(secs => %s)"
+            " AND first_at > clock_timestamp() - make_interval(secs => %s) RETURNING first_xid)"
             " SELECT min(first_xid) FROM dropped",
-            [quiet.total_seconds()],
+            [quiet.total_seconds(), at_most.total_seconds()],
         )
         first = cursor.fetchone()[0]
         return None if first is None else int(first)

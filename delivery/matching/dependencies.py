@@ -59,6 +59,7 @@ class Dependencies:
     messages: frozenset[int]
     # False if changes of data outside the change log decide.
     is_traceable: bool
+    fingerprint: str
 
 
 def dependencies_of(message: Live) -> Dependencies:
@@ -77,6 +78,7 @@ def dependencies_of(message: Live) -> Dependencies:
         messages=frozenset(leaf.value for leaf in condition.leaves if leaf.attribute.kind is Kind.MESSAGE),
         # Going live copies segments, which others may edit.
         is_traceable=all(leaf.attribute.kind is not Kind.SEGMENT for leaf in condition.leaves),
+        fingerprint=fingerprint_of(message),
     )
 
 
@@ -108,15 +110,12 @@ def boundaries_of(leaf: Leaf, *, zone: str) -> Iterable[Boundary]:
             yield Boundary(leaf.attribute, days)
 
 
-def fingerprint_of(message: Live, *, cluster: str) -> str:
-    """Return a text that differs if the rules mean something else: edited, other kinds, other zone, other version.
-
-    In another cluster it differs too: a database restored from a dump counts its transactions anew.
-    """
+def fingerprint_of(message: Live) -> str:
+    """Return a text that differs if the rules mean something else: edited, other kinds, other zone, other version."""
     condition = message.compiled
     parts = (
         *(change_log.LAYOUT, condition.sql, condition.joins, sorted(condition.params.items())),
-        *(message.reachable, message.per_company, message.zone_name, cluster),
+        *(message.reachable, message.per_company, message.zone_name),
     )
     return hashlib.md5(repr(parts).encode(), usedforsecurity=False).hexdigest()
 
@@ -160,7 +159,10 @@ def probes(boundaries: Iterable[Boundary], *, since: datetime, until: datetime) 
         x = date_sql(attribute, key=key)
         found.append(
             PROBES[attribute.about].format(
-                columns=f"{change_log.attribute_bits(attribute)}::bigint, NULL::timestamptz, NULL::bigint",
+                columns=(
+                    f"{change_log.attribute_bits(attribute)}::bigint,"
+                    " NULL::timestamptz, NULL::timestamptz, NULL::bigint"
+                ),
                 ranges=f"(VALUES {', '.join(ranges)}) AS v (low, high)",
                 within=f"{x} >= v.low AND {x} <= v.high",
                 key=key,

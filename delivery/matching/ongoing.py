@@ -29,6 +29,7 @@ from messaging.models import RUNNING, Channel, Message, SendType
 log = logging.getLogger(__name__)
 
 EVERYONE = "TRUE"
+MATCHING_FAILED = "Matching failed. See the server’s log."
 
 
 class NoLongerLive(Exception):
@@ -45,7 +46,7 @@ def match_safely(message: Message, *, at: datetime, progress: sql.Progress = sql
         return match(message, at=at, progress=progress)
     except Exception:
         log.exception("message %s cannot be matched", message.pk)
-        record_problem(message, "Matching failed. See the server’s log.")
+        record_problem(message, MATCHING_FAILED)
         return 0
 
 
@@ -63,7 +64,7 @@ def match(message: Message, *, at: datetime, progress: sql.Progress = sql.no_pro
         # Before anything is read: later changes are judged by the next round.
         horizon = change_log.current_horizon()
         if settings.CHANGE_DRIVEN_MATCHING:
-            MatchState.begin_full_match(message, horizon=horizon, at=at)
+            MatchState.begin_full_match(message, horizon=horizon, cluster=change_log.cluster_id(), at=at)
         try:
             live = compile_now(message)
         except RuleError as wrong:
@@ -77,8 +78,7 @@ def match(message: Message, *, at: datetime, progress: sql.Progress = sql.no_pro
         except NoLongerLive as ended:
             return made + ended.made
         if settings.CHANGE_DRIVEN_MATCHING:
-            fingerprint = fingerprint_of(live, cluster=change_log.cluster_id())
-            MatchState.record_full_match(message, horizon=horizon, at=at, fingerprint=fingerprint)
+            MatchState.record_full_match(message, horizon=horizon, at=at, fingerprint=fingerprint_of(live))
         Message.objects.filter(pk=message.pk).update(last_matched_at=at, problem="")
     sql.analyze_after(made)
     metrics.observe_duration("match", began, message.pk)

@@ -13,12 +13,11 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import F, Max
 
-from audiences import change_log
 from audiences.models import Customer
 from delivery.eligibility.live_messages import Live
 from delivery.matching import changes, ongoing, sql
 from delivery.matching.changes import Followed
-from delivery.matching.dependencies import dependencies_of, fingerprint_of
+from delivery.matching.dependencies import dependencies_of
 from delivery.models import MatchState, MissedMatch
 from messaging.models import Channel, Message
 
@@ -100,8 +99,7 @@ def missed_pairs(message: Message, *, first: int, end: int) -> list[Pair] | None
         state = MatchState.objects.filter(message=message).first()
         live = ongoing.compile_now(message)
         dependencies = dependencies_of(live)
-        fingerprint = fingerprint_of(live, cluster=change_log.cluster_id())
-        if state is None or state.fingerprint != fingerprint or not dependencies.is_traceable:
+        if state is None or state.fingerprint != dependencies.fingerprint or not dependencies.is_traceable:
             return None
         # Read in this order: data that the first statement sees is in the log that the second one reads.
         suspects = missing_pairs(live, at=state.at, first=first, end=end)

@@ -27,6 +27,8 @@ class MatchState(models.Model):
 
     message = models.OneToOneField(Message, primary_key=True, on_delete=models.CASCADE, related_name="match_state")
     horizon = models.BigIntegerField()
+    # The database cluster that counts these transactions; "" if its id cannot be read.
+    cluster = models.CharField(max_length=20, default="")
     at = models.DateTimeField()
     fingerprint = models.CharField(max_length=32)
     # When the last full match that verifies the rounds began, and the first customer it has not judged; null when done.
@@ -42,15 +44,18 @@ class MatchState(models.Model):
         return f"{self.message} matched at {self.at:%Y-%m-%d %H:%M:%S}"
 
     @classmethod
-    def begin_full_match(cls, message: Message, *, horizon: int, at: datetime) -> None:
+    def begin_full_match(cls, message: Message, *, horizon: int, cluster: str, at: datetime) -> None:
         """Have entries at or above the horizon stay in the log while everyone is judged. An older state does so too."""
-        cls.objects.filter(message=message, horizon__gt=horizon).delete()
-        MatchState.objects.bulk_create([MatchState(message=message, horizon=horizon, at=at)], ignore_conflicts=True)
+        of_others = ~models.Q(cluster=cluster) | models.Q(horizon__gt=horizon)
+        MatchState.objects.filter(of_others, message=message).delete()
+        MatchState.objects.bulk_create(
+            [MatchState(message=message, horizon=horizon, cluster=cluster, at=at)], ignore_conflicts=True
+        )
 
     @classmethod
     def record_full_match(cls, message: Message, *, horizon: int, at: datetime, fingerprint: str) -> None:
         """Record that everyone was judged, unless entries since then were truncated and the state with them."""
-        cls.objects.filter(message=message).update(horizon=horizon, at=at, fingerprint=fingerprint)
+        MatchState.objects.filter(message=message).update(horizon=horizon, at=at, fingerprint=fingerprint)
 
 
 class MissedMatch(models.Model):

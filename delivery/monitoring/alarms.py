@@ -15,6 +15,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from audiences.models import Subscription, Workspace
+from delivery.matching import rounds
 from delivery.models import (
     Alarm,
     AlarmKind,
@@ -38,6 +39,12 @@ NOTIFICATION_LEASE = timedelta(minutes=5)
 WEBHOOK_FAILING_AFTER = timedelta(minutes=15)
 MAX_LISTED = 3
 MIN_SECRET_KEY_LENGTH = 32
+# Rounds run every hour.
+UNREAD_CHANGES_AFTER = timedelta(hours=3)
+UNREAD_CHANGES = (
+    "Changes of customers have not been read for 3 hours. Does the schedule run the hourly round, or is a transaction"
+    " open in PostgreSQL (state “idle in transaction” in pg_stat_activity)?"
+)
 MISSED_MATCHES_LISTED = timedelta(days=1)
 
 
@@ -74,14 +81,17 @@ def check_channels(at: datetime) -> str:
 
 
 def check_due_messages(at: datetime) -> str:
-    """Report messages with overdue records of which none was sent; throttled and paused messages are not reported."""
-    stuck = health.stuck_messages(at=at)
-    return summarise(
-        [
-            f"“{one}” has been due since {format_moment(since)} but is not being sent."
-            for one, since in oldest_first(stuck)
-        ]
-    )
+    """Report messages with overdue records of which none was sent, and changes that no round has read for hours.
+
+    Throttled and paused messages are not reported.
+    """
+    stuck = [
+        f"“{one}” has been due since {format_moment(since)} but is not being sent."
+        for one, since in oldest_first(health.stuck_messages(at=at))
+    ]
+    if rounds.has_stale_entries(older_than=UNREAD_CHANGES_AFTER):
+        stuck.append(UNREAD_CHANGES)
+    return summarise(stuck)
 
 
 def oldest_first(found: dict[Message, datetime]) -> list[tuple[Message, datetime]]:

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.utils import timezone
 
-from audiences.models import Workspace
+from audiences.attributes import About, find_attribute
+from audiences.models import CustomAttribute, EventName, Workspace
 from audiences.models.audience import lead_rules
 from audiences.rules import Group, Operator, RuleError
 from delivery.matching import forecast as matching_forecast
@@ -180,6 +181,16 @@ def warn_past_events(message: Message, tree: Group, _found: Review, _at: datetim
     )
 
 
+def warn_unknown_events(_message: Message, tree: Group, _found: Review, _at: datetime) -> str:
+    """Warn of events that have never arrived, which may be misspelled."""
+    catalogue = CustomAttribute.objects.catalogue()
+    found = (find_attribute(leaf.attribute, catalogue=catalogue) for leaf in tree.leaves())
+    asked = list(dict.fromkeys(attribute.key for attribute in found if attribute.about is About.EVENT))
+    known = set(EventName.objects.filter(name__in=asked).values_list("name", flat=True))
+    names = ", ".join(f"“{name}”" for name in asked if name not in known)
+    return f"No event has arrived yet under the name {names}. Check the spelling." if names else ""
+
+
 def warn_everyone(_message: Message, tree: Group, _found: Review, _at: datetime) -> str:
     return "" if tree.rules else "No filters: everyone."
 
@@ -232,6 +243,7 @@ WARNINGS: tuple[WarningCheck, ...] = (
     warn_per_company,
     warn_negatives,
     warn_past_events,
+    warn_unknown_events,
     warn_everyone,
     warn_large,
     warn_no_address,

@@ -6,5 +6,5 @@ from outbound import roles
 
 
 class Migration(migrations.Migration):
-    dependencies = [("outbound", "0003_event_names"), ("audiences", "0030_suppression")]
+    dependencies = [("outbound", "0003_event_names"), ("audiences", "0031_suppression")]
     operations = [migrations.RunPython(lambda apps, _: roles.install(apps), migrations.RunPython.noop)]

@@ -19,7 +19,7 @@ from django.utils import timezone
 from django.utils.formats import date_format
 
 from audiences import intake
-from audiences.attributes import DETAILS
+from audiences.attributes import COMPANY_CUSTOM, CUSTOM, DETAILS
 from audiences.models import Company, CustomAttribute, Customer, Suppression, SuppressionReason, Tag
 from audiences.rules import Kind
 from audiences.transactions import retried
@@ -337,10 +337,13 @@ def devices(customer: Customer) -> list[tuple[str, str]]:
 
 
 def custom_attributes(values: dict[str, Any], *, scope: str) -> list[tuple[str, Any]]:
-    """Return custom attributes for display, sorted by name."""
+    """Return custom attributes for display by their display names, sorted by key."""
     catalogue = CustomAttribute.objects.catalogue()
-    kinds = catalogue.customer if scope == "customer" else catalogue.company
-    return [(key, display_value(values[key], kinds.get(key))) for key in sorted(values)]
+    kinds, prefix = (catalogue.customer, CUSTOM) if scope == "customer" else (catalogue.company, COMPANY_CUSTOM)
+    return [
+        (catalogue.labels.get(f"{prefix}{key}") or key, display_value(values[key], kinds.get(key)))
+        for key in sorted(values)
+    ]
 
 
 def display_value(value: Any, kind: Kind | None) -> Any:

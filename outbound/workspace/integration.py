@@ -55,7 +55,7 @@ def by_post(permission: str) -> Callable[[View], View]:
 RIGHTS: dict[TokenRight, str] = {
     TokenRight.READ: "Read data: customers, companies, conversations, messages and their counts",
     TokenRight.WRITE: "Write data: create, change and delete it, and manage conversations and webhooks",
-    TokenRight.SEND: "Send messages and replies to customers, and pause, resume or stop messages",
+    TokenRight.SEND: "Send messages and replies to customers, and write, launch, pause or stop messages to audiences",
 }
 
 

@@ -261,3 +261,11 @@ def console(context, live_server, transactional_db) -> Page:
     page = context.new_page()
     page.set_viewport_size({"width": 1440, "height": 900})
     return page
+
+
+def choose_attribute(page: Page, label: str) -> None:
+    """Choose the attribute of the only rule in the rule builder."""
+    field = page.get_by_label("Attribute")
+    field.fill(label)
+    field.press("Enter")
+    expect(field).to_have_value(label)

@@ -4,11 +4,13 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.db.utils import DataError
 
 from audiences import change_log
 from audiences.models import Customer, Workspace
+from audiences.rules import RELATIVE_DAY_OPERATORS, Operator
 from delivery.maintenance import sweep
-from delivery.matching import changes, lifecycle, ongoing, recheck, rounds, verification
+from delivery.matching import changes, dependencies, lifecycle, ongoing, recheck, rounds, verification
 from delivery.models import Alarm, AlarmKind, DeliveryRecord, MatchState, MissedMatch, Reason, Status
 from delivery.monitoring import alarms
 from messaging import authoring
@@ -119,6 +121,12 @@ def test_time_alone_makes_a_candidate_at_the_boundary(at):
     done = rounds.run_round(at=at + 2 * HOUR)
 
     assert (done.by_changes, done.made) == ([message.pk], 1)
+
+
+def test_every_operator_that_compares_with_now_has_boundaries():
+    # Its days are calendar days of the workspace.
+    by_calendar = {Operator.EXACTLY_DAYS_FROM_NOW}
+    assert set(dependencies.BOUNDARY_DAYS) | by_calendar == set(RELATIVE_DAY_OPERATORS)
 
 
 @pytest.mark.parametrize(
@@ -417,13 +425,79 @@ def test_earlier_change_is_not_lost_while_later_ones_follow(at, ada, prompt_mess
     age_entries(2)
     rounds.run_prompt_round(at=at)
     Customer.objects.filter(pk=ada.pk).update(name="Eve")
-    age_entries(120)
+    age_entries(65)
     Customer.objects.filter(pk=ada.pk).update(email="eve@x.example")
     age_entries(-60)
 
     assert rounds.run_prompt_round(at=at) == 0
     age_entries(120)
     assert rounds.run_prompt_round(at=at) == 1
+
+
+def test_customer_who_changes_all_the_time_is_matched_ten_seconds_after_the_first_change(at, ada, prompt_message):
+    age_entries(2)
+    rounds.run_prompt_round(at=at)
+    Customer.objects.filter(pk=ada.pk).update(name="Eve")
+    age_entries(72)
+    Customer.objects.filter(pk=ada.pk).update(email="eve@x.example")
+    age_entries(-60)
+
+    assert rounds.run_prompt_round(at=at) == 1
+    assert rounds.prompt_round_is_due() is False
+
+
+def test_large_share_of_changed_customers_leaves_a_prompt_round_to_a_full_match(at, monkeypatch, ada, prompt_message):
+    Customer.objects.filter(pk=ada.pk).update(name="Eve")
+    age_entries(2)
+    monkeypatch.setattr(changes, "SMALL_NUMBER", 0)
+    monkeypatch.setattr(changes, "estimate_customer_count", lambda: 19)
+
+    assert rounds.run_prompt_round(at=at) == 0
+
+    assert rounds.prompt_round_is_due() is None
+    assert not rounds.unmatched_messages(at=at).exists()
+    later = at + 2 * rounds.FULL_MATCH_INTERVAL
+    assert list(rounds.unmatched_messages(at=later)) == [prompt_message]
+    assert ongoing.match(prompt_message, at=later) == 1
+    assert not rounds.unmatched_messages(at=at + HOUR).exists()
+
+
+def test_message_whose_rules_fail_for_a_customer_holds_up_no_other_prompt_message(at, monkeypatch, ada, prompt_message):
+    other = MessageFactory(live=True, at=at, rules=[rule("name", "is", "Eve")], checking=Checking.AT_ONCE)
+    rounds.run_round(at=at)
+    Customer.objects.filter(pk=ada.pk).update(name="Eve")
+    age_entries(2)
+    store_hits = changes.store_hits
+
+    def fail_for_first(followed, *, at):
+        if any(one.live.pk == prompt_message.pk for one in followed):
+            raise DataError("value out of range")
+        return store_hits(followed, at=at)
+
+    monkeypatch.setattr(changes, "store_hits", fail_for_first)
+
+    assert rounds.run_prompt_round(at=at) == 1
+    assert other.records.get().customer == ada
+    prompt_message.refresh_from_db()
+    assert prompt_message.problem == ongoing.MATCHING_FAILED
+
+
+def test_open_transaction_that_keeps_changes_unread_for_hours_raises_an_alarm(at, ada, message):
+    other = connection.copy()
+    try:
+        other.set_autocommit(False)
+        with other.cursor() as cursor:
+            cursor.execute("UPDATE audiences_workspace SET name = 'Idle'")
+        Customer.objects.filter(pk=ada.pk).update(name="Bob")
+        rounds.run_round(at=at)
+        age_entries(3600)
+        assert alarms.check_due_messages(at) == ""
+        age_entries(3 * 3600)
+        assert alarms.check_due_messages(at) == alarms.UNREAD_CHANGES
+    finally:
+        other.close()
+    rounds.run_round(at=at)
+    assert alarms.check_due_messages(at) == ""
 
 
 def test_prompt_round_leaves_boundaries_to_the_hourly_round(at):

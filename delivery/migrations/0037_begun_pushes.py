@@ -7,8 +7,8 @@ from django.db import migrations
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("delivery", "0034_matched_at_launch"),
-        ("audiences", "0029_sessions"),
+        ("delivery", "0036_clusters_of_match_states"),
+        ("audiences", "0030_sessions"),
     ]
 
     operations = [
