@@ -69,7 +69,7 @@ NAME_HASH = "(get_byte(decode(md5({name}), 'hex'), 0) % {bits})"
 
 
 def attribute_bits(attribute: Attribute) -> int:
-    """Return the bits of the changes that can change what a rule on this attribute says; all bits if unknown."""
+    """Return the bits of the changes that can change the result of a rule on this attribute; all bits if unknown."""
     if attribute.kind is Kind.TAG:
         return BIT["company.tag" if attribute.about is About.COMPANY else "tag"]
     if attribute.about is About.MESSAGE:

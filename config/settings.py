@@ -277,8 +277,10 @@ PUSH_TIMEOUT = read_number("PUSH_TIMEOUT", default=15, least=1)
 # How many connections all worker processes together keep to the mail server or ESP, and to Firebase.
 EMAIL_CONNECTIONS = read_number("EMAIL_CONNECTIONS", default=20, least=1, most=1000)
 PUSH_CONNECTIONS = read_number("PUSH_CONNECTIONS", default=20, least=1, most=1000)
+# Subscribers of webhooks that a worker sends to at the same time, each one request at a time.
+WEBHOOK_CONNECTIONS = read_number("WEBHOOK_CONNECTIONS", default=100, least=1, most=1000)
 # How many records of one message a worker process claims at once. It has at most so many more in hand than connections.
-IN_FLIGHT = read_number("IN_FLIGHT", default=100, least=1)
+IN_FLIGHT = read_number("IN_FLIGHT", default=100, least=1, most=1000)
 # The folder of the workers' journals, shared by the workers of one machine.
 FLIGHTS_DIR = read_text("FLIGHTS_DIR", default=str(DATA_DIR / "in-hand"))
 
@@ -291,8 +293,6 @@ if not CELERY_BROKER_URL:
     # The transport of config.broker, which config.celery registers.
     CELERY_BROKER_URL = "files://"
     CELERY_BROKER_TRANSPORT_OPTIONS |= {"folder": str(BROKER_DIR), "polling_interval": 0.2}
-# Subscribers of webhooks that a worker sends to at the same time, each one request at a time.
-WEBHOOK_CONNECTIONS = read_number("WEBHOOK_CONNECTIONS", default=100, least=1)
 CELERY_TIMEZONE = "UTC"
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_PUBLISH_RETRY = False

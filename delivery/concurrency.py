@@ -16,7 +16,7 @@ GROWS_UNTIL, SHRINKS_FROM = 2.0, 4.0
 SHRINK_FACTOR = 0.75
 # In seconds, about: what a process itself works for one copy. It needs so many connections as fit into an answer; of
 # more, only a trial shows whether they are of use.
-WORK_PER_COPY = 0.001
+WORK_PER_COPY = 0.0005
 # In seconds: how long copies are counted, and when the next trial begins after one that failed: later each time.
 COUNT_SECONDS, TRIAL_INTERVAL, TRIAL_MAX_INTERVAL = 0.3, 1.0, 30.0
 # A trial of more connections succeeds if it has this part of the gain that was possible; one of fewer if this part of
@@ -56,9 +56,9 @@ class Concurrency:
     # The number that the server takes, as far as it is known, and since when.
     accepted: float = math.inf
     accepted_since: float = -math.inf
-    # Copies per second, as last counted; the copies since `counted_since`.
+    # Copies per second, as last counted; the copies after the first one since `counted_since`.
     rate: float = 0.0
-    counted: int = 0
+    counted: int = -1
     counted_since: float = -math.inf
     # A trial: the number before it, and the copies per second that it needs. Then when the next one begins, whether
     # it tries more, and the interval.
@@ -119,15 +119,16 @@ class Concurrency:
     def use(self, number: int, *, at: float) -> None:
         """Use this number from now on, and end a trial. Copies are counted once the connections are open."""
         self.wanted, self.before_trial = number, 0
-        self.counted, self.counted_since = 0, at + min(COUNT_SECONDS, 2 * min(self.best, self.best_before))
+        self.counted, self.counted_since = -1, at + min(COUNT_SECONDS, 2 * min(self.best, self.best_before))
 
     def count_copy(self, *, at: float) -> None:
         """Count a copy. After a while judge the trial, or begin one."""
-        if self.counted_since == -math.inf:
-            self.counted_since = at
         if at < self.counted_since:
             return
         self.counted += 1
+        if not self.counted:
+            self.counted_since = at
+            return
         took = at - self.counted_since
         if took < COUNT_SECONDS or self.counted < WINDOW_SIZE:
             return

@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from email.utils import formataddr
 from functools import lru_cache
-from threading import Lock
 from typing import Any
 
 from django.conf import settings
@@ -42,12 +41,9 @@ class Copy:
         return self.compiled.render(filled)
 
 
-CACHE_LOCK = Lock()
-
-
 def copy_of(version: MessageVersion, *, channel: str, tracked: bool = False) -> Copy:
     """Compile a version, once per process: a version that went out never changes. Previews are not tracked."""
-    with CACHE_LOCK:
+    with process.renderings_lock:
         kept: Copy | None = process.renderings.get((version.pk, tracked))
         if kept is None:
             known = links_of(version) if tracked else None

@@ -46,7 +46,7 @@ def in_turn(run: Callable[P, None]) -> Callable[P, None]:
     @wraps(run)
     def wrapper(*args: P.args, **later: P.kwargs) -> None:
         name = f"{run.__module__}.{run.__name__}"
-        with reservation.place() as is_free:
+        with reservation.hold_place() as is_free:
             if is_free:
                 reservation.clear_mark(f"{name} {args}")
                 return run(*args, **later)
@@ -94,7 +94,7 @@ def launch_message(message_id: int, **_later: object) -> None:
 @in_turn
 def go_on_importing(import_id: int, **_later: object) -> None:
     """Continue a CSV import for a while, then make room for other tasks."""
-    mine = turn()
+    mine = start_turn()
     while csv_import.continue_import(import_id, clock=timezone.now, until=timezone.now() + SHORT_STEP):
         if not mine.may_continue():
             enqueue_task(go_on_importing, import_id, after=mine.away_for)
@@ -153,7 +153,7 @@ def sweep(**_later: object) -> None:
 def forget_old(**_later: object) -> None:
     """Delete data whose retention has ended. Once a day."""
     at = timezone.now()
-    mine = turn(RETENTION_TIME_LIMIT)
+    mine = start_turn(RETENTION_TIME_LIMIT)
     csv_import.delete_old_files(at=at)
     retention.delete_expired(at=at, go_on=mine.may_continue)
     if mine.gave_way:
@@ -177,14 +177,14 @@ def forward_answers(**_later: object) -> None:
 @in_turn
 def work_off_jobs(**_later: object) -> None:
     """Process bulk jobs for a while, then make room for other tasks."""
-    mine = turn()
+    mine = start_turn()
     intake.process_jobs(clock=timezone.now, go_on=mine.may_continue)
     if not mine.may_continue():
         enqueue_task(work_off_jobs, after=mine.away_for)
 
 
-def turn(limit: timedelta = TASK_TIME_LIMIT) -> reservation.Turn:
-    """Return the turn of a task that can stop at any time."""
+def start_turn(limit: timedelta = TASK_TIME_LIMIT) -> reservation.Turn:
+    """Start the turn of a task that can stop at any time."""
     return reservation.Turn(limit, is_sending_due=lambda: health.oldest_due(at=timezone.now()) is not None)
 
 

@@ -36,8 +36,9 @@ WRAPPERS = re.compile(
     r"|\bResponse: |\breason: ",
     re.I,
 )
-# A relay's categories, which say nothing about the answer that they quote.
+# A relay's categories, which say nothing about the answer that they quote, and advice to the reader.
 CATEGORIES = re.compile(
+    r"\b(?:check|verify|correct|review)\b[^.]{0,80}\b(?:try|send|resend)(?:ing)?\b(?: again| it again)?|"
     r"unknown address error|other mail system problem|other or undefined [\w ]{0,40}|permanent (?:failure|error)",
     re.I,
 )
@@ -102,11 +103,11 @@ HARD_TEXT = re.compile(
     "|".join(
         (
             rf"\b(?:no such|unknown|invalid|non-?existent|not existing|bad|wrong|incorrect|illegal|inactive|disabled"
-            rf"|undeliverable|unresolvable|deleted|closed|inexistent|unroute?able|un-?routable|obsolete"
+            rf"|unresolvable|deleted|closed|inexistent|unroute?able|un-?routable|obsolete"
             rf"|unregistered){BETWEEN}\b{THING}\b",
             rf"\b{THING}\b{BETWEEN}\b(?:unknown|not? (?:be )?found|can(?:no|')?t be (?:found|resolved)|not resolve"
             rf"|does(?: not|n[o']?t| n't) (?:exist|have)|do(?: not|n't) exist|not exist|didn't exist|non-?existent"
-            r"|no longer|disabled|inactive|invalid|in-?valid|unavailable|undeliverable|deactivated|terminated"
+            r"|no longer|disabled|inactive|invalid|in-?valid|unavailable|deactivated|terminated"
             r"|discontinued|suspended"
             r"|not (?:a |an |currently |yet )?(?:known|valid|exists?|recogni[sz]ed|available|active|in use|listed"
             r"|registered|here|on (?:this|our) (?:server|system|host))"
@@ -126,7 +127,8 @@ HARD_TEXT = re.compile(
             r"couldn't find any host|host (?:or domain name )?not found|unknown host|host unknown"
             r"|domain (?:name )?not found|name or service not known|nxdomain|non-?existent domain|domain (?:does not"
             r"|doesn't) exist|invalid host ?name|illegal host",
-            r"mailbox unavailable|unknown or illegal alias|delivery to deleted|moved (?:to|away)|has moved"
+            r"mailbox unavailable|address rejected: undeliverable|unknown or illegal alias|delivery to deleted"
+            r"|moved (?:to|away)|has moved|final email delivery point|invalid final delivery"
             r"|forwarding address|recipnotfound|recipientnotfound|is not an? active|adr\.exrecip",
             # Address rejected, as the last words.
             r"(?<!recipient )(?<!sender )address rejected[\W\d]*$",

@@ -4,7 +4,6 @@ import re
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, partial
-from threading import Lock
 from zoneinfo import ZoneInfo
 
 from audiences.attributes import Catalogue
@@ -89,7 +88,6 @@ class LiveMessages:
         return frozenset(name for message in self.all() for name in message.names)
 
 
-CACHE_LOCK = Lock()
 SEES_LAST_SEEN = re.compile(r"\b[ck]\.last_seen_at\b")
 
 
@@ -102,7 +100,7 @@ def live_messages(*, generation: int, database: str) -> LiveMessages:
     """Return all live messages compiled, from the cache unless something changed since."""
     here: LiveMessages | None = process.live_messages.get(database)
     if here is None or here.generation != generation:
-        with CACHE_LOCK:
+        with process.live_messages_lock:
             found: LiveMessages | None = process.live_messages.get(database)
             # A thread that waited here uses the result of the thread before it, unless that is outdated.
             if found is None or found is here or found.generation < generation:

@@ -103,6 +103,7 @@ COPY_LINES = re.compile(
     re.I,
 )
 TRANSCRIPT_COPY = re.compile(r"session transcript|transcript of session|error (?:message|log|detail)", re.I)
+ADVICE = re.compile(r"\b(?:may|might|possibly|perhaps|probably|likely|if|whether|please)\b", re.I)
 LINE_END = re.compile(r"<(?:br|/p|/div|/tr|/li|/h\d|/pre|/title|hr)\b[^<>]*>", re.I)
 HIDDEN = re.compile(r"<(?:style|script|!--)[^<]*", re.I)
 TAG = re.compile(r"<[^<>@]*>")
@@ -188,12 +189,22 @@ def read_text_bounces(email: InboundEmail) -> list[TextBounce]:
     return [
         TextBounce(
             address=address,
-            reason=general if general and mailbox_verdict(reason) is None else reason,
+            reason=full_reason(address, reason, general=general, text=text),
             is_delay=is_delay,
             is_certain=is_certain,
         )
         for address, reason in list(found.items())[:MAX_ADDRESSES]
     ]
+
+
+def full_reason(address: str, reason: str, *, general: str, text: str) -> str:
+    """Return the reason for one address: its own, else that of the whole notice.
+
+    An address that only forwards to the one that failed has none.
+    """
+    if address and re.search(rf"(?:generated|expanded) from:? *<?{re.escape(address)}", text, re.I):
+        return ""
+    return general if general and mailbox_verdict(reason) is None else reason
 
 
 def says_delay(email: InboundEmail) -> bool:
@@ -273,8 +284,12 @@ def reason_below(lines: list[str], number: int) -> str:
 
 
 def general_reason(lines: list[str]) -> str:
-    """Return the lines that a refusal consists of, wherever they stand; "" if there are none."""
-    own = [line.strip() for line in lines[description_length(lines) :] if not DESCRIPTION.match(line)]
+    """Return the lines that a refusal consists of, wherever they stand, but not advice; "" if there are none."""
+    own = [
+        line.strip()
+        for line in lines[description_length(lines) :]
+        if not DESCRIPTION.match(line) and not ADVICE.search(line)
+    ]
     said = [line for line in own if mailbox_verdict(ADDRESS.sub(" ", line)) is not None]
     return " ".join(said[:3])
 

@@ -123,7 +123,10 @@ def is_large_share(found: int) -> bool:
 
 
 def store_hits(followed: Sequence[Followed], *, at: datetime) -> list[int]:
-    """Judge the candidates for all messages; store who matches and needs a record. Return the messages with hits."""
+    """Judge the candidates for all messages, and store those who match and need a record.
+
+    Return the messages with hits.
+    """
     params: dict[str, Any] = {"now": at}
     for one in followed:
         params |= one.condition.params

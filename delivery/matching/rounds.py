@@ -57,7 +57,7 @@ def match_ongoing(*, at: datetime, progress: sql.Progress = sql.no_progress) -> 
 
 
 def run_round(*, at: datetime, progress: sql.Progress = sql.no_progress) -> Round:
-    """Run a round and return what was done."""
+    """Run a round and return its result."""
     # Before anything is read: later changes are judged by the next round.
     horizon = change_log.current_horizon()
     compiled = compiled_messages()

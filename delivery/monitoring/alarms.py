@@ -46,6 +46,7 @@ UNREAD_CHANGES = (
     " open in PostgreSQL (state “idle in transaction” in pg_stat_activity)?"
 )
 MISSED_MATCHES_LISTED = timedelta(days=1)
+MISSED_ADVICE = "They have the message by now. This is a defect of Outbound: report it with the worker’s log."
 
 
 def check_beat(at: datetime) -> str:
@@ -177,7 +178,8 @@ def format_moment(at: datetime | None) -> str:
 def check_missed_matches(at: datetime) -> str:
     """Report the customers whom matching by changes has missed, for a day. They have their records by now."""
     rows = MissedMatch.objects.filter(found_at__gt=at - MISSED_MATCHES_LISTED, found_at__lte=at)
-    return summarise([f"{missed}." for missed in rows.select_related("message").order_by("found_at", "pk")])
+    found = summarise([f"{missed}." for missed in rows.select_related("message").order_by("found_at", "pk")])
+    return f"{found} {MISSED_ADVICE}" if found else ""
 
 
 CHECKS: dict[AlarmKind, Callable[[datetime], str]] = {

@@ -5,8 +5,7 @@ is reached, or the address already has the message.
 """
 
 import uuid
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -379,23 +378,6 @@ def unreachable_records(message: Message, records: Collection[int]) -> set[int]:
             [list(records)],
         )
         return {pk for (pk,) in cursor.fetchall()}
-
-
-def records_outside_window(message: Message, records: Iterable[Claimed], *, at: datetime) -> set[int]:
-    """Return those of these records whose delivery window is closed."""
-    window = message.parsed_window
-    if not window.spans:
-        return set()
-    by_zone: dict[str, set[int]] = defaultdict(set)
-    for record in records:
-        by_zone[record.zone_name].add(record.pk)
-    workspace = Workspace.current().tz
-    return {
-        pk
-        for zone, found in by_zone.items()
-        if conditions.next_opening(window, message.window_zone, zone, workspace=workspace, at=at) > at
-        for pk in found
-    }
 
 
 def twins_of(message: Message, rows: list[Row]) -> dict[tuple[str | None, int | None], DeliveryRecord]:

@@ -269,12 +269,12 @@ class Dispatcher:
         return bool(opened)
 
     def recheck_in_time(self, message: Message) -> bool:
-        """Recheck the held records of an ongoing message now and then. Return False if its rules are not valid."""
+        """Recheck a slice of an ongoing message's held records in time. Return False if its rules are not valid."""
         now = time.monotonic()
         if message.send_type != SendType.ONGOING or now - self.rechecked.get(message.pk, -math.inf) < RECHECK_INTERVAL:
             return True
         self.rechecked[message.pk] = now
-        if recheck.recheck_message(message, at=self.clock()):
+        if recheck.recheck_slice(message, at=self.clock()):
             return True
         self.resting.add(message.pk)
         return False
@@ -324,7 +324,7 @@ class Dispatcher:
     # Settling
 
     def collect_answers(self) -> None:
-        """Wait a moment for answers and record them. Raise what must end the process, once all are recorded."""
+        """Wait a moment for answers and record them. Then raise an error that must end the process, if there is one."""
         lanes = [lane for lane in self.lanes.values() if any(not opened.is_complete for opened in lane.batches)]
         fatal: BaseException | None = None
         for lane in lanes:

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,12 +10,14 @@ from uuid import UUID, uuid4
 
 from django.conf import settings
 
+from audiences.models import Workspace
 from delivery import locks
 from delivery.channels import CHANNELS, Channel
 from delivery.concurrency import Concurrency
+from delivery.eligibility import conditions
 from delivery.sending import connections
 from delivery.sending.batch import OpenBatch
-from delivery.sending.claim import records_outside_window, unreachable_records
+from delivery.sending.claim import Claimed, unreachable_records
 from delivery.sending.outcome import DATABASE_LOST
 from delivery.sending.outgoing_copy import Gate
 from delivery.sending.pool import Pool
@@ -146,3 +148,20 @@ class Lane:
 def open_lane(name: Name) -> Lane:
     """Return a lane whose threads each have their own connection."""
     return Lane(name, Pool(name, open_connection=CHANNELS[name], concurrency=Concurrency(0, name=name)))
+
+
+def records_outside_window(message: Message, records: Iterable[Claimed], *, at: datetime) -> set[int]:
+    """Return those of these records whose delivery window is closed."""
+    window = message.parsed_window
+    if not window.spans:
+        return set()
+    by_zone: dict[str, set[int]] = defaultdict(set)
+    for record in records:
+        by_zone[record.zone_name].add(record.pk)
+    workspace = Workspace.current().tz
+    return {
+        pk
+        for zone, found in by_zone.items()
+        if conditions.next_opening(window, message.window_zone, zone, workspace=workspace, at=at) > at
+        for pk in found
+    }

@@ -10,10 +10,9 @@ One dispatcher owns a pool: it claims, checks, hands out and settles. The thread
 
 `open_connection` is called once in each thread, before its first job; each job's `work` is called with its result, and
 `close()` when the thread ends. A job handed out runs as soon as a thread is free, in the order of the queue, and not
-before it is `due`. A job that
-`withdraw` returns was not begun and never will be; every other one comes back from `wait_for_answers` exactly once,
-with `answer`, or with `error` if it raised (whatever it raised: the owner decides). `work` decides at the last moment:
-it may return at once without sending.
+before it is `due`. A job that `withdraw` returns was not begun and never will be. Every other job comes back from
+`wait_for_answers` exactly once: with `answer`, or with `error` if it raised, whose meaning the owner decides. `work`
+may decide at the last moment to return without sending.
 
 Threads start while jobs wait, up to the target of `concurrency`, and end if they have nothing to do for `idle_seconds`.
 All methods are for the owner's thread only. `close` (or the end of the block) drops the jobs not begun, waits for the
@@ -51,7 +50,7 @@ C = TypeVar("C", bound=Closable)
 
 @dataclass(slots=True, eq=False)
 class Job(Generic[C]):
-    """One piece of work for a thread with a connection, what it is about, and what came of it."""
+    """One piece of work for a thread with a connection: its subject, and its answer or error."""
 
     work: Callable[[C], Any]
     subject: Any = None
@@ -182,8 +181,14 @@ class Pool(Generic[C]):
             missing = min(self.concurrency.target - self.threads, due - self.idle)
             missing = 0 if self.is_closed else max(0, missing)
             self.threads += missing
-        for _ in range(missing):
-            threading.Thread(target=self.run_thread, name=f"sending-{self.name}", daemon=True).start()
+        for number in range(missing):
+            try:
+                threading.Thread(target=self.run_thread, name=f"sending-{self.name}", daemon=True).start()
+            except RuntimeError:
+                log.warning("%s: the system starts no further thread", self.name, exc_info=True)
+                with self.has_work:
+                    self.threads -= missing - number
+                return
 
     def close(self, *, patience: float | None = None) -> None:
         """End the threads after their current jobs; jobs not begun are dropped. Connections are closed.

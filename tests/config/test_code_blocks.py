@@ -19,7 +19,9 @@ from audiences.models import Customer, Event, Integration, Subscription, Workspa
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")))
+# Its blocks need each other; `tests/clients/test_worked_examples.py` runs them.
+EXAMPLES = ROOT / "docs" / "examples.md"
+DOCUMENTS = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")} - {EXAMPLES})
 HOST = "https://outbound.example.com"
 FENCE = re.compile(r"^( *)```(\S*) *\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 MAKE_TARGET, MANAGE_COMMAND = re.compile(r"^make ([\w-]+)", re.MULTILINE), re.compile(r"manage\.py ([a-z_]+)")
@@ -181,6 +183,7 @@ def test_every_code_block_in_the_documents_is_valid(server):
     ]
 
     assert problems == []
+    assert {block[2] for block in FENCE.finditer(EXAMPLES.read_text())} == {"bash", "python", "javascript"}
     # The examples ran.
     assert Customer.objects.filter(user_id="25").exists()
     assert Event.objects.exists()

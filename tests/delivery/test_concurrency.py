@@ -71,12 +71,16 @@ def test_a_server_that_is_slower_for_good_is_used_in_full_again_after_a_while():
 def test_answers_of_any_length_between_20_and_200_ms_are_no_slow_down():
     found, at = Concurrency(limit=50), 0.0
     lengths = (0.02 + 0.18 * (number * 0.618034 % 1) for number in count())
-    for _ in range(60):
+    targets = []
+    for _ in range(100):
         for _ in range(found.target):
             found.record_answer(next(lengths), at=at)
         at += 0.1
+        targets.append(found.target)
 
-    assert found.target == 50
+    # Now and then a quarter fewer are tried.
+    assert statistics.median(targets[20:]) == 50
+    assert min(targets[20:]) >= 37
 
 
 @pytest.mark.parametrize(

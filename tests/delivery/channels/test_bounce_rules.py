@@ -53,6 +53,7 @@ REFUSALS = [
     ("5.4.4", "Host or domain name not found. Name service error for name=x.example: Host not found", HARD, POSTFIX),
     ("", "The recipient name is not recognized MSEXCH:IMS:X:MX:1 0 (000C05A6) Unknown Recipient", HARD, ON_PREMISES),
     ("5.1.1", "The e-mail address could not be found. Perhaps the recipient moved", HARD, ON_PREMISES),
+    ("", "The e-mail address could not be found. Check the address and try again.", HARD, ON_PREMISES),
     ("", "554 delivery error: dd This user doesn't have a yahoo.com account (ada@yahoo.com) [0]", HARD, YAHOO),
     ("", "554 delivery error: dd Requested mail action aborted: mailbox not found", HARD, YAHOO),
     (
@@ -158,6 +159,8 @@ REFUSALS = [
     ("", "551 User not local", SOFT, RFC5321),
     # No certain reason.
     ("", "550 no", SOFT, JUDGED),
+    ("", "Undeliverable address", SOFT, JUDGED),
+    ("", "Please check the above address(es) and then try again.", SOFT, JUDGED),
     ("", "", SOFT, JUDGED),
     ("5.7.1", "delivery failed", SOFT, RFC3463),
     ("4.2.2", "delivery failed", SOFT, RFC3463),

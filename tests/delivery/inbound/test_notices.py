@@ -136,6 +136,43 @@ def test_hostile_notice_is_read_within_seconds(piece):
     assert process_time() - began < 15
 
 
+FORWARDED = {
+    "to an address that is hidden": "  hidden address\n    (generated from ann@x.example)\n    550 User unknown",
+    "to an address that is named": "  old@gmail.example\n    (generated from ann@x.example)\n    550 User unknown",
+    "by Sendmail": "<old@gmail.example>\n    (reason: 550 User unknown)\n    (expanded from: <ann@x.example>)",
+}
+
+
+@pytest.mark.parametrize("how", FORWARDED)
+def test_address_that_only_forwards_is_not_hard(how):
+    text = (
+        "From: MAILER-DAEMON@mx.example\nSubject: Mail delivery failed: returning message to sender\n\n"
+        f"A message that you sent could not be delivered. The following address(es) failed:\n\n{FORWARDED[how]}\n"
+    )
+
+    found = feedback_of(text.encode())
+
+    assert [item.address for item in found if item.type == HARD and item.address != "old@gmail.example"] == []
+
+
+def test_advice_is_not_the_reason():
+    text = (
+        "From: MAILER-DAEMON@mx.example\nSubject: Returned mail\n\nYour message to ann@x.example was returned.\n\n"
+        "The address may be invalid, or the user unknown.\nPlease check whether the mailbox does not exist.\n"
+    )
+
+    assert [str(item.type) for item in feedback_of(text.encode())] == ["bounced"]
+
+
+def test_label_of_an_address_is_not_the_reason():
+    text = (
+        "From: MAILER-DAEMON@mx.example\nSubject: Undeliverable Mail\n\nUndeliverable Address: ann@x.example\n\n"
+        "Reason: The email has been returned because the recipient is over disk quota.\n"
+    )
+
+    assert [str(item.type) for item in feedback_of(text.encode())] == ["bounced"]
+
+
 def test_every_recipient_of_a_notice_has_its_own_reason():
     text = (
         "From: MAILER-DAEMON@mx.example\nSubject: failure notice\n\nI wasn't able to deliver your message.\n\n"

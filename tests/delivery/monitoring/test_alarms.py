@@ -141,7 +141,7 @@ HAPPENS = {
         "20 visitors were refused on 4 May 2026 and do not see the messenger: 20 with an email address that is not in"
         " lower case",
     ),
-    AlarmKind.MISSED: (customer_missed, "“Welcome” missed customer 42."),
+    AlarmKind.MISSED: (customer_missed, f"“Welcome” missed customer 42. {alarms.MISSED_ADVICE}"),
     AlarmKind.SECRET_KEY: (
         short_key,
         "SECRET_KEY has 3 characters; it needs at least 32. Set a new key, and add the old",

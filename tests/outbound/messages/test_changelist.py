@@ -13,7 +13,7 @@ from delivery.models import DeliveryRecord, Status
 from delivery.reporting import counters
 from delivery.reporting.counters import Counts
 from messaging import lifecycle
-from messaging.models import Channel, Message, State
+from messaging.models import Channel, Checking, Message, State
 from outbound.console.wording import MEASURED, percent
 from tests.factories import AT, CustomerFactory, MessageFactory, SenderFactory, TagFactory
 from tests.support.records import mark_records_sent
@@ -78,6 +78,20 @@ def test_direct_message_shows_its_customer(console):
     page = console.get(f"{LIST}?to=one_person").content.decode()
 
     assert "To Ada &lt;script&gt;" in page
+
+
+def test_row_of_a_message_matched_by_rounds_shows_when_its_filters_are_checked(console):
+    MessageFactory(live=True)
+    MessageFactory(live=True, checking=Checking.AT_ONCE)
+    MessageFactory(in_app=True)
+    MessageFactory(one_off=True)
+
+    page = console.get(LIST).content.decode()
+
+    assert sorted(re.findall(r">(Checked [a-z ]+)<", page)) == [
+        "Checked as soon as something changes",
+        "Checked every hour",
+    ]
 
 
 def test_row_shows_sent_opened_and_waiting_counts(console):
