@@ -182,6 +182,12 @@ ADDRESSES: dict[str, Callable[[int, int], str]] = {
 }
 
 
+def unsubscribe_ways(record_id: int) -> list[str]:
+    """Return the URLs of the List-Unsubscribe header: the link, and an address if emails come to Outbound."""
+    address = reply_addresses.unsubscribe_address(record_id)
+    return [unsubscribe_url(record_id), *([f"mailto:{address}?subject=unsubscribe"] if address else [])]
+
+
 def envelope(
     message: Message, sender: Sender, rendered: content.Rendered, *, record_id: int, to: tuple[str, ...]
 ) -> Envelope:
@@ -193,8 +199,11 @@ def envelope(
         return_path = reply_addresses.return_path(ReferentKind.RECORD, record_id)
     if message.channel == Channel.EMAIL and not message.to_customer_id:
         headers = {
-            "List-Unsubscribe": f"<{unsubscribe_url(record_id)}>",
+            "List-Unsubscribe": ", ".join(f"<{way}>" for way in unsubscribe_ways(record_id)),
             "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+            # Vacation responders stay silent. Bounces are wanted, so not "All" (MS-OXCMAIL 2.2.3.2.14).
+            "Auto-Submitted": "auto-generated",
+            "X-Auto-Response-Suppress": "OOF, AutoReply",
         }
     return Envelope(
         to=to,

@@ -25,6 +25,7 @@ from delivery.models import Conversation, ConversationPart, DeliveryRecord
 from delivery.reply_addresses import Referent, ReferentKind
 from delivery.sending import uncertain
 from delivery.sending.uncertain import Proof
+from delivery.tracking import links
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class Outcome(StrEnum):
     DOUBTFUL = "doubtful"  # A report whose meaning is unclear: recorded, but nobody is flagged.
     FOREIGN = "foreign"  # A report about an email that is not ours.
     UNPROVEN = "unproven"  # A report about one of our emails, but not at an address where reports count.
+    UNSUBSCRIBED = "unsubscribed"  # Sent to the address in the List-Unsubscribe header.
     AUTO_REPLY = "auto_reply"
     UNADDRESSED = "unaddressed"  # No valid reply address: there is none, or it is forged.
 
@@ -61,6 +63,10 @@ def receive(email: InboundEmail, *, at: datetime) -> Outcome:
     notices = dsn.read_notices(email, at=at)
     if notices is not None:
         outcome = record_notices(notices)
+    elif (record := record_to_unsubscribe(email)) is not None:
+        # Providers send these by themselves, maybe marked as automatic.
+        links.unsubscribe(record, at=at)
+        outcome = Outcome.UNSUBSCRIBED
     elif email.auto_reply_reason:
         outcome = Outcome.AUTO_REPLY
     else:
@@ -69,6 +75,12 @@ def receive(email: InboundEmail, *, at: datetime) -> Outcome:
         "email %s: %s %s", email.message_id, outcome, email.auto_reply_reason if outcome is Outcome.AUTO_REPLY else ""
     )
     return outcome
+
+
+def record_to_unsubscribe(email: InboundEmail) -> DeliveryRecord | None:
+    """Return the record whose recipient unsubscribes by this email; None if it came to another address."""
+    pk = reply_addresses.record_to_unsubscribe(email.recipients)
+    return None if pk is None else DeliveryRecord.objects.filter(pk=pk).first()
 
 
 def record_notices(notices: list[dsn.Notice]) -> Outcome:

@@ -8,7 +8,7 @@ from audiences import change_log
 from delivery.matching import launch_job, lifecycle, ongoing, rounds, verification
 from delivery.models import Status
 from delivery.reporting import counters
-from delivery.sending import settle
+from delivery.sending import settle, suppression
 from messaging.models import Message, NotReady, State, WrongState
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ def sweep(*, at: datetime, queue_launch: Queue = queue_nothing, queue_match: Que
     steps: tuple[Callable[[], object], ...] = (
         lambda: settle.recover_from_journals(at=at),
         lambda: settle.expire_leases(at=at),
+        lambda: suppression.repair_flags(at=at),
         lambda: launch_requested(at=at, queue=queue_launch),
         lambda: launch_scheduled(at=at, queue=queue_launch),
         withdraw_rest_of_stopped,

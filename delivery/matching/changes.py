@@ -12,7 +12,7 @@ from django.db import connection, transaction
 
 from audiences import change_log
 from audiences.change_log import BIT, OF_COMPANY
-from audiences.compiler import COMPANY_OF_PAIR
+from audiences.compiler import COMPANY_OF_PAIR, Condition
 from delivery.eligibility.live_messages import Live
 from delivery.matching import sql
 from delivery.matching.dependencies import Dependencies, probes
@@ -29,6 +29,8 @@ class Followed:
     """A message that a round matches by changes."""
 
     live: Live
+    # The rules of a round, which also judge logins.
+    condition: Condition
     dependencies: Dependencies
     state: MatchState
 
@@ -127,7 +129,7 @@ def store_hits(followed: Sequence[Followed], *, at: datetime) -> list[int]:
     """
     params: dict[str, Any] = {"now": at}
     for one in followed:
-        params |= one.live.compiled.params
+        params |= one.condition.params
     by_company: dict[bool, list[Followed]] = {False: [], True: []}
     for one in followed:
         by_company[sees_company(one.live)].append(one)
@@ -162,7 +164,7 @@ def match_expression(one: Followed) -> str:
     member = " AND k.id IS NOT NULL" if one.live.per_company else ""
     return (
         f"CASE WHEN n.bits & {one.dependencies.bits}::bigint <> 0{member} AND {one.live.reachable}"
-        f" THEN {one.live.compiled.match_expression} END"
+        f" THEN {one.condition.match_expression} END"
     )
 
 

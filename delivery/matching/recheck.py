@@ -42,9 +42,7 @@ def recheck_due(message: Message, *, at: datetime, slices: int | None = None) ->
     )
 
 
-def recheck_held(
-    message: Message, *, at: datetime, condition: Condition | None = None, slices: int | None = None
-) -> int:
+def recheck_held(message: Message, *, at: datetime, slices: int | None = None) -> int:
     """Recheck the records that a pause held, after the message was resumed. Return how many were withdrawn."""
     if message.recheck_before is None:
         return 0
@@ -53,7 +51,7 @@ def recheck_held(
     withdrawn = recheck_records(
         message,
         at=at,
-        condition=condition or conditions.condition_of(message),
+        condition=conditions.condition_of(message, view=conditions.AS_HELD),
         among="r.matched_at < %(held)s",
         matched_at=matched_at,
         due=sql.DUE,
@@ -87,21 +85,23 @@ def recheck_records(
         per_company=message.per_company,
         joins=" JOIN slice r ON r.customer_id = c.id",
         where=f"{conditions.reachable_sql(message.channel)} AND {same_company}",
-        columns=f", r.id AS record_id, {due} AS due_at",
+        columns=f", r.id AS record_id, {due} AS due_at, {conditions.KEPT_LAST_SEEN} AS last_seen",
     )
     statement = (
         f"WITH slice AS MATERIALIZED (SELECT r.* FROM delivery_deliveryrecord r WHERE {waiting}"
         " ORDER BY r.due_at, r.id LIMIT %(slice)s FOR UPDATE SKIP LOCKED),"
         f" pairs AS MATERIALIZED ({pairs}),"
         f" judged AS (SELECT r.id, p.record_id IS NOT NULL OR {on_device} AS holds,"
-        f" CASE WHEN p.record_id IS NULL AND {on_device} THEN r.due_at ELSE p.due_at END AS due_at FROM slice r"
+        f" CASE WHEN p.record_id IS NULL AND {on_device} THEN r.due_at ELSE p.due_at END AS due_at,"
+        " CASE WHEN p.record_id IS NULL THEN r.judged_last_seen_at ELSE p.last_seen END AS last_seen FROM slice r"
         " LEFT JOIN pairs p ON p.record_id = r.id)"
         " UPDATE delivery_deliveryrecord r SET"
         f" status = CASE WHEN holds THEN '{Status.WAITING}' ELSE '{Status.WITHDRAWN}' END,"
         f" reason = CASE WHEN NOT holds AND {conditions.has_left_sql()} THEN '{Reason.LEFT_COMPANY}'"
         f" WHEN NOT holds THEN '{Reason.NO_LONGER_MATCHES}'"
         f" WHEN judged.due_at > %(now)s THEN '{Reason.WINDOW}' ELSE '{Reason.QUEUED}' END,"
-        f" due_at = judged.due_at, matched_at = {matched_at} FROM judged WHERE judged.id = r.id"
+        f" due_at = judged.due_at, matched_at = {matched_at},"
+        " judged_last_seen_at = judged.last_seen FROM judged WHERE judged.id = r.id"
         " RETURNING holds"
     )
     params = {

@@ -23,6 +23,7 @@ from delivery.eligibility.live_messages import Live
 from delivery.matching import changes, ongoing, sql
 from delivery.matching.changes import Followed
 from delivery.matching.dependencies import dependencies_of
+from delivery.matching.logins import condition_with_logins
 from delivery.models import MatchState
 from messaging.models import Channel, Checking, Message
 from messaging.models.message import MessageQuerySet
@@ -67,7 +68,7 @@ def run_round(*, at: datetime, progress: sql.Progress = sql.no_progress) -> Roun
             messages[message.pk] = message
         elif message.problem or message.pk not in compiled:
             check_rules(message)
-    followed = followed_messages(messages, compiled, horizon=horizon)
+    followed = followed_messages(messages, compiled, horizon=horizon, at=at)
     if not followed or not match_by_changes(messages, followed, result, at=at, horizon=horizon, progress=progress):
         followed = []
     matched = {one.live.pk for one in followed}
@@ -91,7 +92,9 @@ def compiled_messages() -> dict[int, Live]:
     return {live.pk: live for live in found.ongoing}
 
 
-def followed_messages(messages: Mapping[int, Message], compiled: Mapping[int, Live], *, horizon: int) -> list[Followed]:
+def followed_messages(
+    messages: Mapping[int, Message], compiled: Mapping[int, Live], *, horizon: int, at: datetime
+) -> list[Followed]:
     """Return the messages that can be matched by changes."""
     if not settings.CHANGE_DRIVEN_MATCHING:
         # Whether the log is complete is not known when the setting is switched on again.
@@ -107,7 +110,7 @@ def followed_messages(messages: Mapping[int, Message], compiled: Mapping[int, Li
             continue
         dependencies = dependencies_of(live)
         if dependencies.is_traceable and dependencies.fingerprint == state.fingerprint:
-            found.append(Followed(live, dependencies, state))
+            found.append(Followed(live, condition_with_logins(live, message, at=at), dependencies, state))
     return found
 
 
@@ -165,7 +168,7 @@ def run_prompt_round(*, at: datetime) -> int:
     """
     horizon = change_log.current_horizon()
     messages = {message.pk: message for message in prompt_messages().select_related("audience")}
-    followed = followed_messages(messages, compiled_messages(), horizon=horizon) if messages else []
+    followed = followed_messages(messages, compiled_messages(), horizon=horizon, at=at) if messages else []
     if not followed:
         return 0
     with locks.prompt_round_lock() as mine:

@@ -38,6 +38,7 @@ NOTIFICATION_LEASE = timedelta(minutes=5)
 # Webhooks are retried after 1, 5 and 30 minutes, so a URL that fails for this long has failed at least 3 times.
 WEBHOOK_FAILING_AFTER = timedelta(minutes=15)
 MAX_LISTED = 3
+MIN_SECRET_KEY_LENGTH = 32
 # Rounds run every hour.
 UNREAD_CHANGES_AFTER = timedelta(hours=3)
 UNREAD_CHANGES = (
@@ -152,6 +153,17 @@ REFUSAL_CAUSES: dict[Refusal, str] = {
 }
 
 
+def check_secret_key(_at: datetime) -> str:
+    """Report a short SECRET_KEY, and how to replace it. A new installation refuses one."""
+    length = len(settings.SECRET_KEY)
+    if length >= MIN_SECRET_KEY_LENGTH:
+        return ""
+    return (
+        f"SECRET_KEY has {length} characters; it needs at least {MIN_SECRET_KEY_LENGTH}. Set a new key, and add the old"
+        " one to SECRET_KEY_FALLBACKS: links in sent emails, sessions and stored secrets then stay valid."
+    )
+
+
 def summarise(sentences: list[str]) -> str:
     """Join the first sentences, and count the others."""
     more = len(sentences) - MAX_LISTED
@@ -181,6 +193,7 @@ CHECKS: dict[AlarmKind, Callable[[datetime], str]] = {
     AlarmKind.WEBHOOKS: check_webhooks,
     AlarmKind.REFUSED: check_refused_visitors,
     AlarmKind.MISSED: check_missed_matches,
+    AlarmKind.SECRET_KEY: check_secret_key,
 }
 # The console page on which staff can solve the problem.
 PAGES: dict[AlarmKind, str] = {
@@ -194,6 +207,7 @@ PAGES: dict[AlarmKind, str] = {
     AlarmKind.WEBHOOKS: "/admin/audiences/subscription/",
     AlarmKind.REFUSED: "/admin/audiences/integration/#identity",
     AlarmKind.MISSED: "/admin/",
+    AlarmKind.SECRET_KEY: "/admin/",
 }
 
 

@@ -351,7 +351,8 @@ def claim_sql(message: Message) -> str:
 def blocked_reason_sql(message: Message) -> str:
     """Return SQL for why nothing may go to the customer: unreachable, or no longer in the company it is about."""
     left = f"CASE WHEN {conditions.has_left_sql()} THEN '{Reason.LEFT_COMPANY}' END"
-    return f"coalesce({conditions.unreachable_reason_sql(message)}, {left})"
+    suppressed = conditions.suppressed_reason_sql(message)
+    return f"coalesce({conditions.unreachable_reason_sql(message)}, {left}, {suppressed})"
 
 
 def give_up_reason_sql(message: Message) -> str:

@@ -182,7 +182,9 @@ def change_kind(world: World) -> None:
 
 def import_opt_outs(world: World) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
-        upsert.unsubscribe_addresses(cursor, [world.lead.email, world.user.email], at=LATER, dry=False)
+        upsert.suppress_addresses(
+            cursor, [world.lead.email, world.user.email], file="list.csv", by=None, at=LATER, dry=False
+        )
 
 
 def claim(world: World) -> None:

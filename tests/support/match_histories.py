@@ -18,7 +18,19 @@ from django.db import connection, transaction
 from audiences import intake
 from audiences.intake import tags as intake_tags
 from audiences.intake.csv_import.upsert import COLUMNS, upsert_slice
-from audiences.models import Company, CustomAttribute, Customer, Device, EventSummary, Membership, Tag, Workspace
+from audiences.models import (
+    Company,
+    CustomAttribute,
+    Customer,
+    Device,
+    EventSummary,
+    Membership,
+    Suppression,
+    SuppressionReason,
+    SuppressionSource,
+    Tag,
+    Workspace,
+)
 from audiences.models.catalogue import Scope
 from audiences.rules import Kind
 from delivery.customers import erase, merge
@@ -362,7 +374,14 @@ class History:
 
     def clear_flags(self) -> None:
         if known := self.customer():
-            Customer.objects.filter(pk=known.pk).update(has_hard_bounced=False, marked_email_as_spam=False)
+            Suppression.objects.of_address(known.email).lift(at=self.now)
+
+    def suppress_address(self) -> None:
+        """Add an address to the list, which a customer may have or get later."""
+        known = self.customer()
+        address = (known and known.email) or f"{self.random.randint(0, 400)}@x.example"
+        reason = self.random.choice(list(SuppressionReason))
+        Suppression.objects.suppress(address, reason, source=SuppressionSource.IMPORT, at=self.now)
 
     def complain(self) -> None:
         if known := self.customer():

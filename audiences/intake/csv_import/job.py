@@ -237,7 +237,7 @@ def apply_slice(cursor: Any, job: Import, rows: Sequence[Sequence[Any]], at: dat
 
 
 def process_unsubscribed(cursor: Any, job: Import, taken: Sequence[Record], at: datetime) -> list[Problem]:
-    """Read a slice of unsubscribed addresses, and write or check it."""
+    """Read a slice of addresses for the suppression list, and write or check it."""
     place = list(job.targets).index("email")
     read = readers(["email"])[0][3]
     problems: list[Problem] = []
@@ -254,7 +254,7 @@ def process_unsubscribed(cursor: Any, job: Import, taken: Sequence[Record], at: 
         else:
             addresses.append(address)
     dry = job.state == ImportState.CHECKING
-    outcome = upsert.unsubscribe_addresses(cursor, addresses, at=at, dry=dry)
+    outcome = upsert.suppress_addresses(cursor, addresses, file=job.file_name, by=job.started_by_id, at=at, dry=dry)
     job.changed += outcome.changed
     job.unchanged += outcome.unchanged
     job.unmatched += outcome.unmatched

@@ -16,6 +16,7 @@ from typing import Any
 from django.db import transaction
 
 from audiences.intake.csv_import import companies_and_tags, new_customers
+from audiences.models.suppression import hash_sql
 
 MAX_ROUNDS = 50
 ENCODER = json.JSONEncoder(ensure_ascii=False)
@@ -58,8 +59,6 @@ NEW_VALUES: dict[str, str] = {
         "CASE WHEN NOT i.unsubscribed_from_emails AND c.unsubscribed_by_customer_at IS NULL THEN FALSE"
         " ELSE c.unsubscribed_from_emails OR coalesce(i.unsubscribed_from_emails, FALSE) END"
     ),
-    # A bounce belongs to the old address.
-    "has_hard_bounced": "c.has_hard_bounced AND coalesce(i.email = c.email, i.email IS NULL)",
     "attributes": "c.attributes || coalesce(i.attributes, '{}')",
     "archived_at": "NULL",
 }
@@ -281,32 +280,32 @@ def write_round(cursor: Any, *, new: int, found: int, tag: int | None, at: datet
     return changed
 
 
-IS_UNSUBSCRIBED = "c.unsubscribed_from_emails AND c.unsubscribed_by_customer_at IS NOT NULL"
 COUNT_ADDRESSES = """
-SELECT count(*) FILTER (WHERE people = 0), count(*) FILTER (WHERE people = done AND people > 0),
-    count(*) FILTER (WHERE people > done)
-FROM (SELECT a.address, count(c.id) AS people, count(c.id) FILTER (WHERE {done}) AS done
-      FROM unnest(%(addresses)s::text[]) AS a (address)
-      LEFT JOIN audiences_customer c ON c.email = a.address GROUP BY a.address) AS judged
+SELECT count(*) FILTER (WHERE NOT known AND NOT listed), count(*) FILTER (WHERE listed),
+    count(*) FILTER (WHERE known AND NOT listed)
+FROM (SELECT EXISTS (SELECT FROM audiences_customer c WHERE c.email = a.address) AS known,
+        EXISTS (SELECT FROM audiences_suppression s WHERE s.address_hash = {hash} AND s.lifted_at IS NULL
+            AND s.reason = 'opt_out') AS listed
+      FROM unnest(%(addresses)s::text[]) AS a (address)) AS judged
 """
-OPT_OUT = f"""
-WITH meant AS MATERIALIZED (
-    SELECT c.id FROM audiences_customer c WHERE c.email = ANY(%(addresses)s) AND NOT ({IS_UNSUBSCRIBED})
-    ORDER BY c.id FOR NO KEY UPDATE)
-UPDATE audiences_customer c SET unsubscribed_from_emails = TRUE, updated_at = %(at)s,
-    unsubscribed_by_customer_at = coalesce(c.unsubscribed_by_customer_at, %(at)s)
-FROM meant WHERE c.id = meant.id
+LOCK_OWNERS = "SELECT FROM audiences_customer WHERE email = ANY(%(addresses)s) ORDER BY id FOR NO KEY UPDATE"
+# Triggers set the flags of the customers.
+OPT_OUT = """
+INSERT INTO audiences_suppression (address, reason, source, detail, added_by_id, created_at)
+SELECT address, 'opt_out', 'import', %(file)s, %(by)s, %(at)s FROM unnest(%(addresses)s::text[]) AS a (address)
+ORDER BY address ON CONFLICT DO NOTHING
 """
 
 
-def unsubscribe_addresses(cursor: Any, addresses: Sequence[str], *, at: datetime, dry: bool) -> SliceResult:
-    """Opt out every customer with one of these addresses, as if they did it themselves: no sync undoes it."""
+def suppress_addresses(
+    cursor: Any, addresses: Sequence[str], *, file: str, by: int | None, at: datetime, dry: bool
+) -> SliceResult:
+    """Opt out addresses, also those that no customer has yet, as if their owners did it: no sync undoes it."""
     given = list(dict.fromkeys(addresses))
-    cursor.execute("SET LOCAL enable_hashjoin = off")
-    cursor.execute("SET LOCAL enable_mergejoin = off")
-    cursor.execute(COUNT_ADDRESSES.format(done=IS_UNSUBSCRIBED), {"addresses": given})
+    cursor.execute(COUNT_ADDRESSES.format(hash=hash_sql("a.address")), {"addresses": given})
     unmatched, unchanged, changed = cursor.fetchone()
-    if not dry and changed:
-        cursor.execute(OPT_OUT, {"addresses": given, "at": at})
+    if not dry:
+        cursor.execute(LOCK_OWNERS, {"addresses": given})
+        cursor.execute(OPT_OUT, {"addresses": given, "file": file, "by": by, "at": at})
     repeated = len(addresses) - len(given)
     return SliceResult(unmatched=unmatched, unchanged=unchanged + repeated, changed=changed)

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from django.db import connection
 
-from audiences.models import Customer
+from audiences.models import Customer, Suppression
 from delivery import rendering, reply_addresses
 from delivery.conversations import threads
 from delivery.customers import erase
@@ -201,7 +201,7 @@ def test_repeated_bounce_does_not_set_a_cleared_flag_again(record, at):
     set_status(record, Status.SENT, at=at)
     bounced = make_feedback(FeedbackType.NO_MAILBOX, at=at)
     feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), bounced)
-    Customer.objects.update(has_hard_bounced=False)
+    Suppression.objects.all().lift(at=at)
 
     feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), bounced)
 

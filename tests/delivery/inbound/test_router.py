@@ -8,7 +8,8 @@ import pytest
 from django.core.files.storage import default_storage
 
 from audiences import intake
-from delivery import reply_addresses
+from audiences.models import Customer, Suppression
+from delivery import rendering, reply_addresses
 from delivery.conversations import threads
 from delivery.customers import erase
 from delivery.inbound import router
@@ -247,6 +248,54 @@ def test_reply_address_reveals_nothing():
     }
 
     assert len({token[:6] for token in tokens} | {token[-6:] for token in tokens}) == 2 * len(tokens)
+
+
+def unsubscribe_email(address: str, **headers: str) -> bytes:
+    lines = {
+        "From": "ann@x.example",
+        "Message-ID": "<u1@x.example>",
+        "To": address,
+        "Subject": "unsubscribe",
+        **headers,
+    }
+    return "".join(f"{name}: {value}\r\n" for name, value in lines.items()).encode() + b"\r\n"
+
+
+@pytest.mark.parametrize("headers", [{}, {"Auto-Submitted": "auto-generated"}, {"From": "someone@mailbox.example"}])
+def test_email_to_the_unsubscribe_address_works_like_the_link(record, receive, headers):
+    address = reply_addresses.unsubscribe_address(record.pk)
+
+    for _ in range(2):
+        assert receive(unsubscribe_email(address.upper(), **headers)) is Outcome.UNSUBSCRIBED
+
+    record.refresh_from_db()
+    assert record.customer.unsubscribed_from_emails
+    assert record.unsubscribed_at == record.customer.unsubscribed_by_customer_at
+    assert Suppression.objects.get().address == "ann@x.example"
+    assert not Conversation.objects.exists()
+
+
+def test_token_of_a_reply_address_unsubscribes_nobody(record, receive):
+    forged = reply_addresses.reply_address(record).replace("reply+", "unsubscribe+", 1)
+
+    assert receive(unsubscribe_email(forged)) is Outcome.UNADDRESSED
+
+    assert not Customer.objects.filter(unsubscribed_from_emails=True).exists()
+
+
+def test_audience_email_says_how_to_unsubscribe_by_email_and_that_no_person_sent_it(record):
+    record.message.refresh_from_db()
+    copy = rendering.copy_of(record.message.version, channel="email")
+    headers = rendering.envelope(
+        record.message, record.message.sender, copy.render({}, record_id=record.pk), record_id=record.pk, to=("a@x",)
+    ).headers
+
+    address = reply_addresses.unsubscribe_address(record.pk)
+    assert len(address.partition("@")[0]) <= 64
+    assert headers["List-Unsubscribe"] == (
+        f"<{rendering.unsubscribe_url(record.pk)}>, <mailto:{address}?subject=unsubscribe>"
+    )
+    assert (headers["Auto-Submitted"], headers["X-Auto-Response-Suppress"]) == ("auto-generated", "OOF, AutoReply")
 
 
 def test_without_an_inbound_domain_reply_addresses_do_not_exist(record, settings):

@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime
 from html import unescape
+from uuid import uuid4
 
 import pytest
 from django.utils import timezone
@@ -261,6 +262,16 @@ def test_pauses_and_resumes_many(console, nudged):
     assert "1 message is resumed." in choose(console, "resume_chosen", one).content.decode()
     assert set(Message.objects.filter(state=State.PAUSED)) == {two}
     assert "Paused" in console.get(f"{LIST}{two.pk}/change/").content.decode().split("Log</h2>")[1]
+
+
+def test_pause_says_how_many_copies_are_still_handed_over(console, nudged):
+    message = MessageFactory(title="News", live=True)
+    DeliveryRecord.objects.create(message=message, customer=CustomerFactory(), matched_at=AT, due_at=AT)
+    message.records.mark_sending(claim=uuid4(), until=AT)
+
+    page = unescape(console.post(f"{LIST}{message.pk}/act/pause/", follow=True).content.decode())
+
+    assert "“News” is paused. Nothing more is sent until you resume it. 1 copy was still being handed over." in page
 
 
 def test_duplicates_many(console, boss):
