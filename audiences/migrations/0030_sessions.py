@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('audiences', '0029_attribute_labels'),
+        ("audiences", "0029_attribute_labels"),
     ]
 
     operations = [

@@ -37,7 +37,7 @@ def create_hash(_apps, schema_editor):
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('audiences', '0030_sessions'),
+        ("audiences", "0030_sessions"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('delivery', '0037_begun_pushes'),
+        ("delivery", "0037_begun_pushes"),
     ]
 
     operations = [
