@@ -51,11 +51,12 @@ LISTS = (
     *("delivery_conversation", "messaging_message", "delivery_deliveryrecord"),
     *("audiences_customer", "audiences_company", "audiences_audience"),
     *("audiences_tag", "audiences_customattribute", "messaging_sender", "auth_user", "auth_group", "admin_logentry"),
-    *("audiences_integration", "delivery_pace", "django_celery_beat_periodictask"),
+    *("audiences_integration", "audiences_suppression", "delivery_pace", "django_celery_beat_periodictask"),
     *(f"django_celery_beat_{times}schedule" for times in ("interval", "crontab", "solar", "clocked")),
 )
 FORMS = (
     *("delivery_pace", "messaging_message", "messaging_sender", "audiences_audience", "audiences_tag", "auth_user"),
+    "audiences_suppression",
     *("django_celery_beat_periodictask", "django_celery_beat_intervalschedule", "django_celery_beat_crontabschedule"),
 )
 # Rules that depend on the colour scheme.
