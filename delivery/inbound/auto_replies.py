@@ -31,9 +31,11 @@ HEADERS = {
     "Delivered-To": re.compile(r"autoresponder", re.IGNORECASE),
     "X-Failed-Recipients": re.compile(r".+", re.DOTALL),
 }
-# Marks that a company's server puts before the subject, such as [External].
+# Marks that a company's server puts before the subject, such as [External]. The group of asterisks is atomic: five of
+# them can be split in two ways, so a row of them would take exponential time.
 MARKS = (
-    r"\s*(?:(?:\[[^\]]{1,40}\]|\([^)]{1,40}\)|<[^>]{1,40}>|\{[^}]{1,40}\}|\*{2,3}[^*]{1,40}\*{2,3}|ext(?:ernal)?:)\s*)*"
+    r"\s*(?:(?:\[[^\]]{1,40}\]|\([^)]{1,40}\)|<[^>]{1,40}>|\{[^}]{1,40}\}|(?>\*{2,3}[^*]{1,40}\*{2,3})"
+    r"|ext(?:ernal)?:)\s*)*"
 )
 OUT_OF_OFFICE = (
     r"auto: .{1,60} is out of (?:the )?office",
