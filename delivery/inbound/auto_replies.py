@@ -88,8 +88,11 @@ END = r"(?:\s*[:：].*|[\s.!…]*|\s*\((?:re|aw|sv|tr|rv|fw|returning)\b.*)"
 AUTOMATIC_SUBJECT = re.compile(rf"{MARKS}(?:{'|'.join((*OUT_OF_OFFICE, *DELIVERY))}){END}", re.IGNORECASE | re.DOTALL)
 OUT_OF_OFFICE_SUBJECT = re.compile(rf"{MARKS}(?:{'|'.join(OUT_OF_OFFICE)}){END}", re.IGNORECASE | re.DOTALL)
 DOUBTFUL_SUBJECT = re.compile(rf"{MARKS}(?P<words>{'|'.join(OUT_OF_OFFICE)})(?!\w)", re.IGNORECASE)
-PROGRAMS = re.compile(r"(?:mailer-daemon|mail-daemon|no[-_.]?reply|do[-_.]?not[-_.]?reply|bounces?\+)", re.IGNORECASE)
-MAYBE_PROGRAMS = re.compile(r"(?:postmaster|bounces?|notifications?|alerts?)[@-]", re.IGNORECASE)
+PROGRAMS = re.compile(r"(?:mailer-daemon|mail-daemon|bounces?\+)", re.IGNORECASE)
+# People write from such addresses too: companies with one mailbox, and systems that forward their answers.
+MAYBE_PROGRAMS = re.compile(
+    r"(?:postmaster|bounces?|notifications?|alerts?)[@-]|no[-_.]?reply|do[-_.]?not[-_.]?reply", re.IGNORECASE
+)
 Headers = Callable[[str], list[str]]
 
 
