@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -109,13 +109,20 @@ def form_values(sent: Mapping[str, Any], *, channel: str) -> dict[str, Any]:
         given = sent["sender"]
         values["sender"] = read_text(given.get("id") if isinstance(given, dict) else given, "sender")
     if "rules" in sent:
-        values["rules"] = json.dumps(with_message_keys(read_mapping(sent["rules"], "rules")))
+        values["rules"] = json_text(read_mapping(sent["rules"], "rules"), "rules", convert=with_message_keys)
     if "window" in sent:
-        values["window"] = json.dumps([] if sent["window"] is None else sent["window"])
+        values["window"] = json_text([] if sent["window"] is None else sent["window"], "window")
     for key in ("same_inbox_once", "only_new_matches"):
         if key in sent:
             values[key] = bool(read_flag(sent[key], key))
     return values
+
+
+def json_text(value: Any, field: str, *, convert: Callable[[Any], Any] = lambda value: value) -> str:
+    try:
+        return json.dumps(convert(value))
+    except RecursionError:
+        raise Refused(f"{field} is nested too deep.", field=field) from None
 
 
 def with_message_keys(rules: Any) -> Any:

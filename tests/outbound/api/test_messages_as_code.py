@@ -15,6 +15,21 @@ from tests.factories import CustomerFactory, MembershipFactory, MessageFactory, 
 
 pytestmark = pytest.mark.django_db
 
+
+def nested_groups(depth: int) -> dict:
+    found: dict = {"match": "all", "rules": []}
+    for _ in range(depth):
+        found = {"match": "all", "rules": [found]}
+    return found
+
+
+def nested_lists(depth: int) -> list:
+    found: list = []
+    for _ in range(depth):
+        found = [found]
+    return found
+
+
 PRO = {"match": "all", "rules": [{"attribute": "name", "operator": "is", "value": "Ann"}]}
 
 
@@ -99,6 +114,12 @@ def test_new_message_is_by_default_an_ongoing_email_from_the_teammates_sender(ap
         ({"send_type": "twice"}, "send_type"),
         ({"rules": {"match": "all", "rules": [{"attribute": "nothing", "operator": "is", "value": 1}]}}, "rules"),
         ({"rules": "everyone"}, "rules"),
+        ({"rules": nested_groups(300)}, "rules"),
+        (
+            {"rules": {"match": "all", "rules": [{"attribute": "name", "operator": "is", "value": nested_lists(300)}]}},
+            "rules",
+        ),
+        ({"window": nested_lists(300)}, "window"),
         ({"rules": {"match": "all", "rules": [rule("last_seen_at", "more_than_days_ago", -3)]}}, "rules"),
         ({"only_new_matches": "perhaps"}, "only_new_matches"),
         ({"window": [{"weekday": 8, "from": "09:00", "to": "10:00"}]}, "window"),
