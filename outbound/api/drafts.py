@@ -35,10 +35,15 @@ CONTENT_IS_LOCKED = "The content can be edited while the message is live or paus
 
 
 def callers(request: Request) -> tuple[User, User]:
-    """Return the author of changes, who is the teammate for whom the token acts, and the user in the log: the token."""
+    """Return the author of changes and the user in the log, which is the token.
+
+    The author is the teammate for whom the token acts, or the token if that teammate may not write messages.
+    """
     integration = request.auth
     assert isinstance(integration, Integration)  # noqa: S101 - only integrations call the API
-    return integration.acting_teammate() or integration.user, integration.user
+    teammate = integration.acting_teammate()
+    author = teammate if teammate is not None and teammate.has_perm("messaging.add_message") else integration.user
+    return author, integration.user
 
 
 def create_draft(sent: Mapping[str, Any], *, by: User, logged_as: User, at: datetime) -> Message:

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Group
 from django.utils import timezone
 from rest_framework.test import APIClient
 
@@ -11,6 +12,7 @@ from audiences.models import Integration, Workspace
 from delivery.matching import launch_job
 from delivery.models import DeliveryRecord
 from messaging.models import Message
+from outbound.roles import Role
 from tests.factories import CustomerFactory, MembershipFactory, MessageFactory, SenderFactory, rule
 
 pytestmark = pytest.mark.django_db
@@ -35,7 +37,9 @@ PRO = {"match": "all", "rules": [{"attribute": "name", "operator": "is", "value"
 
 @pytest.fixture
 def ada(django_user_model):
-    return django_user_model.objects.create(username="ada", first_name="Ada", email="ada@acme.example", is_staff=True)
+    ada = django_user_model.objects.create(username="ada", first_name="Ada", email="ada@acme.example", is_staff=True)
+    ada.groups.add(Group.objects.get(name=Role.AUTHOR))
+    return ada
 
 
 @pytest.fixture
@@ -99,6 +103,25 @@ def test_new_message_is_by_default_an_ongoing_email_from_the_teammates_sender(ap
     assert (made["sender"]["id"], made["body"]) == (str(own.pk), "<p>Hello</p><p>there</p>")
     listed = api.get("/api/senders").json()["senders"]
     assert {row["id"] for row in listed} == {str(own.pk), str(sender.pk)}
+
+
+@pytest.mark.parametrize("change", ["left", "has no role"])
+def test_token_itself_is_the_author_once_its_teammate_may_not_write_messages(
+    api, ada, sender, change, django_user_model
+):
+    admin = django_user_model.objects.create(username="boss", is_staff=True, is_superuser=True)
+    SenderFactory(teammate=admin)
+    SenderFactory(teammate=ada)
+    ada.is_active = change != "left"
+    ada.save()
+    ada.groups.clear()
+
+    here = draft(api)
+
+    made = Message.objects.get()
+    assert made.created_by == Integration.objects.get().user
+    assert call(api, "get", here).json()["sender"]["id"] == str(sender.pk)
+    assert [row["id"] for row in api.get("/api/senders").json()["senders"]] == [str(sender.pk)]
 
 
 @pytest.mark.parametrize(
