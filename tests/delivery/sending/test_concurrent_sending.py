@@ -14,7 +14,7 @@ from django.db import connection
 from django.utils import timezone
 
 from audiences.models import Customer
-from delivery import locks, process, shutdown
+from delivery import locks, process, shutdown, tasks
 from delivery.conversations import answer_emails, threads
 from delivery.matching import direct, lifecycle, ongoing
 from delivery.models import AnswerMail, ChannelOutage, ConnectionShare, DeliveryRecord, Pace, Reason, Status
@@ -341,33 +341,60 @@ def test_answer_email_gets_a_connection_of_a_campaign_that_has_all_of_them(serve
     settings.EMAIL_CONNECTIONS, server.allows = total, 4
     message = to_people(400)
     answer_customers()
-    with working():
-        eventually(ConnectionShare.objects.filter(in_use=4, is_answered=True).exists)
-        asked = time.monotonic()
-        assert send_answers() == 1
-        (found,) = [email for email in server.accepted if email.recipient == "asks0@x.example"]
-        assert found.began - asked < 3
-        assert message.records.filter(status=Status.WAITING).exists()
+    try:
+        with working():
+            eventually(ConnectionShare.objects.filter(in_use=4, is_answered=True).exists)
+            asked = time.monotonic()
+            assert send_answers() == 1
+            before = len(server.accepted)
+            eventually(lambda: len(server.accepted) >= before + 20)
+            shutdown.request_for_all()
+    finally:
+        process.reset()
 
-    assert message.records.counts()["sent"] == 400
+    (found,) = [email for email in server.accepted if email.recipient == "asks0@x.example"]
+    assert found.began - asked < 3
+    assert message.records.filter(status=Status.WAITING, attempts=0).exists()
     assert server.most_connections <= 4
     assert server.refused == 0 or total > 4
     assert not ChannelOutage.objects.exists()
     assert not ConnectionShare.objects.exists()
 
 
-def test_answer_email_takes_the_only_connection_of_a_campaign_which_continues_later(server, settings):
+def test_answer_email_takes_the_only_connection_of_a_campaign_which_continues_later(server, settings, monkeypatch):
     settings.EMAIL_CONNECTIONS = server.allows = 1
+    queued: list[object] = []
+    monkeypatch.setattr(tasks, "enqueue_task", queued.append)
     message = to_people(60)
     answer_customers()
     with working():
         eventually(ConnectionShare.objects.filter(is_answered=True).exists)
-        assert send_answers() == 1
+        tasks.forward_answers()
 
+    assert "asks0@x.example" in {email.recipient for email in server.accepted}
+    assert queued == [tasks.hand_over_due]
     assert message.records.filter(status=Status.WAITING, attempts=0).count() > 5
     send_all()
     assert message.records.counts()["sent"] == 60
     assert (server.most_connections, server.refused) == (1, 0)
+
+
+def test_answer_email_gets_a_slot_of_the_throttle_beside_a_campaign(server):
+    Pace.objects.create(channel="email", per_second=20)
+    message = to_people(300)
+    answer_customers(3)
+    try:
+        with working(2):
+            eventually(lambda: len(server.accepted) >= 5)
+            asked = time.monotonic()
+            assert send_answers() == 3
+            took = time.monotonic() - asked
+            shutdown.request_for_all()
+    finally:
+        process.reset()
+
+    assert took < 6
+    assert message.records.filter(status=Status.WAITING).count() > 100
 
 
 def test_answers_are_settled_although_the_database_connection_is_lost(server):
