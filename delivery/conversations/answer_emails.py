@@ -109,6 +109,7 @@ class AnswerDispatcher:
             log.exception("the email of answer %s cannot be built", mail.part_id)
             OUTBOX.settle(mail, status=Status.FAILED, detail="The email could not be built.")
             return
+        AnswerMail.objects.filter(pk=mail.pk, claim=mail.claim).update(address=envelope.to[0])
         places = None
         if Channel.EMAIL in throttle.load_limits():
             places = throttle.acquire(Channel.EMAIL, wanted=1, at=self.clock())
@@ -182,7 +183,7 @@ def settle_answer_email(mail: AnswerMail, answer: Future[str], *, to: str, at: d
         provider_id = answer.result()
     except NoSuchMailbox as reason:
         OUTBOX.settle(mail, status=Status.FAILED, detail=str(reason))
-        suppression.flag_hard_bounce(mail.part.conversation.customer_id, address=to, at=at)
+        suppression.suppress_dead_mailbox(to, at=at)
     except Rejected as reason:
         OUTBOX.settle(mail, status=Status.FAILED, detail=str(reason))
     except ChannelDown as reason:
