@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('delivery', '0038_secret_key_alarm'),
+        ("delivery", "0038_secret_key_alarm"),
     ]
 
     operations = [
