@@ -18,8 +18,9 @@ from audiences.models.workspace import new_secret
 from delivery.webhooks import dispatcher, safe_http
 from delivery.webhooks.notification import standard_secret
 from outbound.console.admin import answer_without_button
-from outbound.console.change_message import ChangeLogAdmin, changes
+from outbound.console.change_message import changes
 from outbound.console.formatting import chip
+from outbound.edits.admin import ChangeLogAdmin
 from outbound.workspace.integration import back_to_section
 
 PER_PAGE = 25
