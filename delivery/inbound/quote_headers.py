@@ -7,6 +7,7 @@ cannot be the writer's own sentence: nobody's words may be lost by a guess.
 # ruff: noqa: RUF001 - some alphabets have similar letters
 
 import re
+from itertools import takewhile
 
 # Emails are untrusted: longer lines are not headers.
 MAX_LINE_LENGTH = 400
@@ -124,21 +125,15 @@ def find_doubtful_header(lines: list[str]) -> int | None:
 
 def begins_short_block(lines: list[str], number: int) -> bool:
     """Tell whether two or more labels of a header begin here, too few to be sure, with a subject or an address."""
-    kinds = label_kinds(lines[number : number + MAX_BLOCK_LINES])
+    kinds = list(takewhile(bool, map(label_kind, lines[number : number + MAX_BLOCK_LINES])))
     has_address = any("@" in line for line in lines[number : number + len(kinds)])
     return "from" in kinds and len(set(kinds)) >= 2 and ("subject" in kinds or has_address)
 
 
-def label_kinds(lines: list[str]) -> list[str]:
-    """Return the kinds of the labels with which the first lines begin."""
-    kinds: list[str] = []
-    for line in lines:
-        label = LABEL_LINE.match(line) if len(line) <= MAX_LINE_LENGTH * 10 else None
-        kind = LABELS.get(label[1].casefold()) if label else None
-        if kind is None:
-            break
-        kinds.append(kind)
-    return kinds
+def label_kind(line: str) -> str | None:
+    """Return the kind of the label with which a line begins; None if it begins with no known label."""
+    label = LABEL_LINE.match(line) if len(line) <= MAX_LINE_LENGTH * 10 else None
+    return LABELS.get(label[1].casefold()) if label else None
 
 
 def attribution_begin(lines: list[str], number: int, *, is_above_quote: bool) -> int | None:
@@ -182,8 +177,7 @@ def block_end(lines: list[str], number: int) -> int | None:
     kinds: list[str] = []
     end = number
     for line in lines[number : number + MAX_BLOCK_LINES]:
-        label = LABEL_LINE.match(line) if len(line) <= MAX_LINE_LENGTH * 10 else None
-        kind = LABELS.get(label[1].casefold()) if label else None
+        kind = label_kind(line)
         if kind is None:
             # A long list of recipients goes on on the next line.
             if kinds and kinds[-1] == "to" and line.startswith((" ", "\t")) and "@" in line:

@@ -17,7 +17,7 @@ from django.db import transaction
 
 from audiences.intake.csv_import import companies_and_tags, new_customers
 from audiences.intake.identity_resolution import comparable_address
-from audiences.models.suppression import COMPARABLE_FUNCTION, INTERNATIONAL, hash_sql, same_address_sql
+from audiences.models.suppression import COMPARABLE_FUNCTION, hash_sql, same_address_sql
 
 MAX_ROUNDS = 50
 ENCODER = json.JSONEncoder(ensure_ascii=False)
@@ -292,8 +292,9 @@ FROM (SELECT EXISTS (SELECT FROM audiences_customer c WHERE {same_address}) AS k
       FROM unnest(%(addresses)s::text[]) AS a (address)) AS judged
 """.format(hash=hash_sql("a.address"), same_address=same_address_sql("c.email", "a.address"))
 LOCK_OWNERS = f"""
-SELECT FROM audiences_customer WHERE email = ANY(%(forms)s)
-    OR (email ~ '{INTERNATIONAL}' AND {COMPARABLE_FUNCTION}(email) = ANY(%(forms)s))
+SELECT FROM audiences_customer WHERE id IN (
+    SELECT c.id FROM audiences_customer c, unnest(%(addresses)s::text[]) AS a (address)
+    WHERE {same_address_sql("c.email", "a.address")})
 ORDER BY id FOR NO KEY UPDATE
 """
 # Triggers set the flags of the customers.
@@ -309,10 +310,11 @@ def suppress_addresses(
 ) -> SliceResult:
     """Opt out addresses, also those that no customer has yet, as if their owners did it: no sync undoes it."""
     given = {comparable_address(address): address for address in addresses}
-    cursor.execute(COUNT_ADDRESSES, {"addresses": list(given.values())})
+    params = {"addresses": list(given.values()), "file": file, "by": by, "at": at}
+    cursor.execute(COUNT_ADDRESSES, params)
     unmatched, unchanged, changed = cursor.fetchone()
     if not dry:
-        cursor.execute(LOCK_OWNERS, {"forms": list(given)})
-        cursor.execute(OPT_OUT, {"addresses": list(given.values()), "file": file, "by": by, "at": at})
+        cursor.execute(LOCK_OWNERS, params)
+        cursor.execute(OPT_OUT, params)
     repeated = len(addresses) - len(given)
     return SliceResult(unmatched=unmatched, unchanged=unchanged + repeated, changed=changed)
