@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 import psycopg
 from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
 from django.db.utils import OperationalError
 
 from delivery.eligibility import conditions
@@ -40,7 +41,7 @@ def forecast_within(message: Message, *, at: datetime, within: timedelta) -> For
     except OperationalError as wrong:
         if not isinstance(wrong.__cause__, psycopg.errors.QueryCanceled):
             raise
-        return forecast(message, at=at, of_every=max(1, estimate_customer_count() // SAMPLE_SIZE))
+        return forecast(message, at=at, customers=estimate_customer_count())
     return found
 
 
@@ -51,14 +52,18 @@ def estimate_customer_count() -> int:
         return int(cursor.fetchone()[0])
 
 
-def forecast(message: Message, *, at: datetime, of_every: int = 1) -> Forecast:
+def forecast(message: Message, *, at: datetime, customers: int = 0) -> Forecast:
     """Count the customers who match now, and their copies; RuleError if a rule is no longer valid.
 
-    For a sampled message only customers without a record count. If `of_every` is above 1, one in so many customers is
-    evaluated and the numbers are scaled up.
+    For a sampled message only customers without a record count. If `customers` is above the size of a sample, a sample
+    is evaluated and its numbers are scaled up to so many.
     """
     condition = conditions.condition_of(message)
     per_company = message.goes_per_company
+    # The fixed seed gives the same customers to both statements, and the same estimate until the customers change.
+    sample = (
+        f" TABLESAMPLE SYSTEM ({100 * SAMPLE_SIZE / customers:f}) REPEATABLE (1)" if customers > SAMPLE_SIZE else ""
+    )
     no_company = f"WHEN k.id IS NULL THEN '{Reason.NO_COMPANY}'" if per_company else "WHEN FALSE THEN NULL"
     left_out = f"'{Reason.MATCHED_AT_LAUNCH}'" if message.only_new_matches and not message.is_locked else "NULL"
     pairs = condition.pairs(
@@ -68,7 +73,7 @@ def forecast(message: Message, *, at: datetime, of_every: int = 1) -> Forecast:
             f" {conditions.inbox_sql(message)} AS inbox"
         ),
         where=sql.no_record(per_company) if message.state == State.SAMPLED else "TRUE",
-        sample=f" TABLESAMPLE SYSTEM ({100 / of_every:f})" if of_every > 1 else "",
+        sample=sample,
     )
     if conditions.inbox_sql(message) != conditions.NO_INBOX:
         pairs = one_to_each_inbox(pairs, some_have_it=message.state == State.SAMPLED)
@@ -80,21 +85,28 @@ def forecast(message: Message, *, at: datetime, of_every: int = 1) -> Forecast:
     # A sample is looked up row by row; all customers are scanned.
     with (
         transaction.atomic(),
-        nullcontext() if of_every > 1 else sql.without_nested_loops(),
+        nullcontext() if sample else sql.without_nested_loops(),
         connection.cursor() as cursor,
     ):
         # Compiling costs many times more than it saves.
         cursor.execute("SET LOCAL jit = off")
         cursor.execute(statement, {**condition.params, "now": at, "message": message.pk})
         rows = cursor.fetchall()
+        scale = customers / count_sampled(cursor, sample) if sample else 1
     total = next(row[1] for row in rows if row[3])
     groups = [row for row in rows if not row[3]]
     return Forecast(
-        people=total * of_every,
-        copies=of_every * sum(copies for blocked, _, copies, _ in groups if blocked is None),
-        left_out={Reason(blocked): people * of_every for blocked, people, _, _ in groups if blocked is not None},
-        exact=of_every == 1,
+        people=round(total * scale),
+        copies=round(scale * sum(copies for blocked, _, copies, _ in groups if blocked is None)),
+        left_out={Reason(blocked): round(people * scale) for blocked, people, _, _ in groups if blocked is not None},
+        exact=not sample,
     )
+
+
+def count_sampled(cursor: CursorWrapper, sample: str) -> int:
+    """Return how many customers are in the sample, at least 1: the blocks of the table differ in number and size."""
+    cursor.execute(f"SELECT count(*) FROM audiences_customer{sample}")
+    return max(1, int(cursor.fetchone()[0]))
 
 
 def one_to_each_inbox(pairs: str, *, some_have_it: bool) -> str:

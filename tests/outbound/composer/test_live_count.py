@@ -57,10 +57,10 @@ def test_slow_count_is_estimated():
     found = forecast.forecast_within(to_acme(), at=timezone.now(), within=AT_ONCE)
 
     assert not found.exact
-    # Sampling one block in ten gives a number that is close but not exact.
-    assert found.people == pytest.approx(10_000, rel=0.35)
-    assert found.left_out[Reason.UNSUBSCRIBED] == pytest.approx(1_000, rel=0.35)
-    assert found.copies == found.people - found.left_out[Reason.UNSUBSCRIBED]
+    # Scaled by the customers in the sample, which are spread evenly here: the number of sampled blocks does not matter.
+    assert found.people == pytest.approx(10_000, rel=0.02)
+    assert found.left_out[Reason.UNSUBSCRIBED] == pytest.approx(1_000, rel=0.1)
+    assert found.copies == pytest.approx(found.people - found.left_out[Reason.UNSUBSCRIBED], abs=1)
 
 
 @pytest.mark.usefixtures("many", "sampled")
