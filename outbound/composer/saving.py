@@ -5,7 +5,6 @@ from datetime import datetime
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from messaging import duplication
 from messaging.models import Message, MessageVersion
 from outbound.composer.forms import AudienceForm, DraftForm, VersionForm, is_new
 from outbound.console import audit, change_message
@@ -21,13 +20,6 @@ def save_draft(form: DraftForm, *, by: User, logged_as: User, at: datetime) -> M
     elif changed := change_message.differences(before, change_message.message_fields(draft)):
         audit.log_change(logged_as, draft, f"Edited the draft. {changed}")
     return draft
-
-
-def take_back_draft(draft: Message) -> None:
-    """Delete a draft that was only saved to set it live, which was refused."""
-    with transaction.atomic():
-        audit.delete_entries(draft)
-        duplication.discard(draft)
 
 
 def save_version(form: VersionForm, *, by: User, logged_as: User, at: datetime) -> MessageVersion:

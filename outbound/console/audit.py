@@ -2,7 +2,6 @@
 
 from django.contrib.admin.models import ADDITION, CHANGE, LogEntry
 from django.contrib.auth.models import User
-from django.contrib.contenttypes.models import ContentType
 from django.db.models import Model
 
 
@@ -12,7 +11,3 @@ def log_addition(by: User, added: Model, words: str) -> None:
 
 def log_change(by: User, changed: Model, words: str) -> None:
     LogEntry.objects.log_actions(by.pk, [changed], CHANGE, words, single_object=True)
-
-
-def delete_entries(row: Model) -> None:
-    LogEntry.objects.filter(content_type=ContentType.objects.get_for_model(row), object_id=str(row.pk)).delete()

@@ -19,15 +19,12 @@ from django.utils.dateparse import parse_datetime
 from audiences.models import Customer
 from messaging.models import Autosave, FormVisit
 from messaging.models.autosave import AUTOSAVES_KEPT
-from outbound.console import throttle
 from outbound.console.admin import teammate
 from outbound.console.lookups import teammate_name
 from outbound.edits.forms import ERASED, FoundForm, find_form
 
 # Fifty times as long as a long email.
 MAX_LENGTH = 300_000
-# Requests of one teammate per 15 minutes. A page sends at most one a second.
-MAX_REQUESTS = 3000
 # Typed again for each attempt, so never restored.
 NOT_RESTORED = {"ticket", "confirm"}
 TOO_LONG = (
@@ -138,8 +135,6 @@ def receive(request: HttpRequest) -> HttpResponse:
         return refusal("Your role no longer allows this form. Your text is kept in this browser.", status=403)
     except Http404:
         return refusal("This was deleted, so your text is not saved automatically.", status=404)
-    if throttle.count_attempt("autosave", str(me.pk), at=at) > MAX_REQUESTS:
-        return refusal("Too many requests. Your text is kept in this browser.", status=429)
     answer: dict[str, Any] = {}
     tab = parse_uuid(posted.get("tab", ""))
     if tab and form.kind and posted.get("discard"):
@@ -152,8 +147,8 @@ def receive(request: HttpRequest) -> HttpResponse:
     return JsonResponse({**answer, **company_of(me, form, since=parse_moment(posted.get("opened")), at=at)})
 
 
-def refusal(text: str, *, status: int, **more: Any) -> JsonResponse:
-    return JsonResponse({"wrong": text, **more}, status=status)
+def refusal(text: str, *, status: int) -> JsonResponse:
+    return JsonResponse({"wrong": text}, status=status)
 
 
 def company_of(me: User, form: FoundForm, *, since: datetime | None, at: datetime) -> dict[str, Any]:
@@ -179,7 +174,10 @@ def clock_time(moment: datetime) -> str:
 def store_text(
     me: User, form: FoundForm, *, tab: UUID, posted: Mapping[str, str], at: datetime
 ) -> dict[str, Any] | HttpResponse:
-    """Store the fields of a form; return the new revision, or the refusal."""
+    """Store the fields of a form; return the new revision, or the refusal.
+
+    If the text was ended or continued in another tab, the page continues under a new name.
+    """
     if len(posted["fields"]) > MAX_LENGTH:
         return refusal(TOO_LONG, status=413)
     fields, page = parse_fields(posted["fields"]), parse_uuid(posted.get("page", ""))
@@ -196,10 +194,10 @@ def store_text(
         )
         if not is_created:
             if row.fields is None:
-                return refusal("This text was saved or discarded.", status=410, tab=uuid4())
+                return {"new_tab": uuid4(), "is_ended": True}
             if row.page != page and row.revision != parse_count(posted.get("revision", "")):
                 # Another tab continued this text. Both texts are kept.
-                return refusal("This text was continued in another tab.", status=409, tab=uuid4())
+                return {"new_tab": uuid4()}
             if row.page != page or typed_at >= row.typed_at:
                 row.fields, row.page, row.customer_id, row.typed_at = fields, page, form.customer_id, typed_at
                 row.revision += 1

@@ -8,13 +8,18 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from django import forms
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
+from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, QueryDict
+from django.utils import timezone
+from django.utils.choices import flatten_choices
+from django.utils.datastructures import MultiValueDict
 from django.utils.safestring import SafeString, mark_safe
 
 from messaging import content
@@ -52,10 +57,10 @@ class Conflict:
 
 def version_of(form: forms.BaseForm) -> str:
     """Return the version of the row that an unsaved form shows: a digest of each field."""
-    return json.dumps({name: digest(form.get_initial_for_field(form.fields[name], name)) for name in guarded(form)})
+    return json.dumps({name: digest(stored_value(form, name)) for name in guarded_fields(form)})
 
 
-def guarded(form: forms.BaseForm) -> list[str]:
+def guarded_fields(form: forms.BaseForm) -> list[str]:
     return [name for name, field in form.fields.items() if not (isinstance(field, forms.FileField) or field.disabled)]
 
 
@@ -64,16 +69,17 @@ def digest(value: Any) -> str:
 
 
 def plain_text(value: Any) -> str:
-    """Return a value as text that is the same for a stored value and for the one that a browser posts."""
+    """Return a value as text that is the same for equal values of a row and of a form."""
     if value is None or value is False:
         return ""
-    if value is True:
-        return "True"
     if isinstance(value, Model):
         return str(value.pk)
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="minutes")
     if isinstance(value, QuerySet | list | tuple | set):
+        # Chosen rows have no order.
         return "\n".join(sorted(plain_text(one) for one in value))
-    text = str(value).replace("\r\n", "\n").strip()
+    text = (json.dumps(value) if isinstance(value, dict) else str(value)).replace("\r\n", "\n").strip()
     if text[:1] in ("{", "["):
         try:
             return json.dumps(json.loads(text), sort_keys=True)
@@ -110,23 +116,31 @@ def resolve(posted: Any, *, current: forms.BaseForm) -> tuple[Any, Conflict | No
     return merged, None
 
 
+def stored_value(form: forms.BaseForm, name: str) -> Any:
+    return form.get_initial_for_field(form.fields[name], name)
+
+
 def posted_value(form: forms.BaseForm, name: str, posted: QueryDict) -> Any:
-    return form.fields[name].widget.value_from_datadict(posted, {}, form.add_prefix(name))  # type: ignore[arg-type]
+    """Return a posted value as the type that the row stores; as text if it is not valid."""
+    field = form.fields[name]
+    given = field.widget.value_from_datadict(posted, MultiValueDict(), form.add_prefix(name))
+    try:
+        return content.sanitise(given) if isinstance(field.widget, RichTextWidget) else field.to_python(given)
+    except (ValidationError, content.ContentError):
+        return given
 
 
 def differs(current: forms.BaseForm, name: str, posted: QueryDict) -> bool:
     """Whether saving the posted form would change a field of the row."""
-    field = current.fields[name]
-    if field.widget.value_omitted_from_data(posted, {}, current.add_prefix(name)):  # type: ignore[arg-type]
+    if current.fields[name].widget.value_omitted_from_data(posted, MultiValueDict(), current.add_prefix(name)):
         return False
-    stored, given = current.get_initial_for_field(field, name), posted_value(current, name, posted)
-    return field.has_changed(stored, given) and plain_text(stored) != plain_text(given)
+    return plain_text(stored_value(current, name)) != plain_text(posted_value(current, name, posted))
 
 
 def put_stored_value(posted: QueryDict, name: str, *, current: forms.BaseForm) -> None:
     """Replace a posted value by the row's, as a browser would post it."""
     field, key = current.fields[name], current.add_prefix(name)
-    stored = field.prepare_value(current.get_initial_for_field(field, name))
+    stored = field.prepare_value(stored_value(current, name))
     if isinstance(field, forms.BooleanField):
         posted.setlist(key, ["on"] if stored else [])
         return
@@ -142,7 +156,7 @@ def conflict_about(
 ) -> Conflict:
     fields = []
     for name in names:
-        mine, stored = posted_value(current, name, posted), current.get_initial_for_field(current.fields[name], name)
+        mine, stored = posted_value(current, name, posted), stored_value(current, name)
         label = str(current[name].label)
         chosen = posted.get(f"{CHOICE}{name}", THEIRS if digest(mine) == seen.get(name) else "")
         fields.append(
@@ -177,16 +191,23 @@ def value_in_words(field: forms.Field, value: Any) -> str | SafeString:
         return rich_text(str(value))
     if describe := getattr(field, "describe", None):
         return str(describe(str(value)))
+    if isinstance(value, datetime):
+        return f"{timezone.localtime(value):%-d %B %Y at %H:%M}"
     if isinstance(field, forms.ModelChoiceField):
-        keys = value if isinstance(value, QuerySet | list | tuple | set) else [value]
-        keys = [str(getattr(key, "pk", key)) for key in keys]
-        rows = field.queryset.filter(pk__in=[key for key in keys if key.isdecimal()]) if field.queryset else []
-        return ", ".join(str(row) for row in rows) or "Nothing"
+        return chosen_rows(field, value)
     if isinstance(field, forms.ChoiceField):
-        names = {str(key): str(label) for key, label in field.choices if not isinstance(label, list | tuple)}  # type: ignore[misc]
+        names = {str(key): str(label) for key, label in flatten_choices(field.choices)}
         values = value if isinstance(value, list | tuple) else [value]
         return ", ".join(names.get(str(one), str(one)) for one in values)
     return str(value)
+
+
+def chosen_rows(field: forms.ModelChoiceField[Any], value: Any) -> str:
+    """Return the names of chosen rows, given as rows or as primary keys."""
+    chosen = value if isinstance(value, QuerySet | list | tuple | set) else [value]
+    keys = [str(one.pk if isinstance(one, Model) else one) for one in chosen]
+    rows = field.queryset.filter(pk__in=[key for key in keys if key.isdecimal()]) if field.queryset is not None else []
+    return ", ".join(str(row) for row in rows) or "Nothing"
 
 
 def rich_text(html: str) -> str | SafeString:

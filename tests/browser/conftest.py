@@ -263,6 +263,12 @@ def console(context, live_server, transactional_db) -> Page:
     return page
 
 
+def press_and_confirm(page: Page, name: str) -> None:
+    """Press a button that opens the final sheet, then the button of the same name in the sheet."""
+    page.get_by_role("button", name=name, exact=True).click()
+    page.get_by_role("dialog").get_by_role("button", name=name, exact=True).click()
+
+
 def choose_attribute(page: Page, label: str) -> None:
     """Choose the attribute of the only rule in the rule builder."""
     field = page.get_by_label("Attribute")

@@ -20,12 +20,14 @@ const prefix = `outbound-autosave/${teammate}/`;
 
 const texts = {
   loggedOut: "Your text is kept in this browser until you log in.",
-  offline: "No connection. Your text is kept in this browser.",
+  unsent: "Your text is not on the server yet. It is kept in this browser.",
   notSaved: "No connection, so nothing was saved. Your text is kept in this browser. Try again when you are online.",
   lost: "Your text is saved neither on the server nor in this browser. Keep this page open.",
 };
 
+/* The fields before the first change. A restored or refused text differs from the stored one already. */
 let baseline = null;
+const isChangedAlready = !!place?.querySelector("[data-discard]") || place?.dataset.bound !== undefined;
 let latest = "";
 let typedAt = 0;
 let revision = Number(place?.dataset.revision ?? 0);
@@ -81,7 +83,7 @@ function reportBody(values) {
 }
 const textValues = (text) => ({ fields: text.fields, tab: text.tab, page: text.page, revision: text.revision, age: Math.max(0, Date.now() - text.typedAt) });
 
-/* Post a report. Returns { status, answer }; status 0 without a connection, 401 without a session. */
+/* Post a report. Return { status, answer }; status 0 without a connection, 401 without a session. */
 async function post(values, options = {}) {
   try {
     const answer = await fetch(address, { method: "POST", body: reportBody(values), credentials: "same-origin", ...options });
@@ -101,30 +103,35 @@ function saveLater(delay) {
   timer = setTimeout(save, delay);
 }
 
+/* Another tab has this text, or has saved or discarded it: this page continues under a name of its own. */
+function continueAs(newTab, sent) {
+  removeHere(sent.tab);
+  tabField().value = newTab;
+  revision = 0;
+  storeHere();
+  saveLater(0);
+}
+
 const handlers = {
-  200({ revision: stored, saved_at: savedAt }, sent) {
-    revision = stored;
+  200({ revision: stored, saved_at: savedAt, new_tab: newTab }, sent) {
+    if (newTab) return continueAs(newTab, sent);
+    revision = stored ?? 0;
     if (latest !== sent.fields) return saveLater(SAVE_DELAY);
     isUnsent = false;
     removeHere(sent.tab);
-    return showState(`Saved automatically at ${savedAt}. Only you see this.`);
-  },
-  /* Another tab has this text, or has saved or discarded it: this page continues under a name of its own. */
-  409({ tab: newTab }, sent) {
-    removeHere(sent.tab);
-    tabField().value = newTab;
-    revision = 0;
-    storeHere();
-    saveLater(0);
+    return showState(savedAt ? `Saved automatically at ${savedAt}. Only you see this.` : "");
   },
   401() { showState(texts.loggedOut); },
-  403({ wrong }) { showState(wrong ?? texts.loggedOut); },
+  403({ wrong }) {
+    showState(wrong ?? texts.loggedOut);
+    /* A login in another tab changed the CSRF token, which session.js renews. */
+    if (!wrong) saveLater(RETRY_DELAY);
+  },
   404({ wrong }, sent) {
     removeHere(sent.tab);
     showState(wrong ?? "");
   },
 };
-handlers[410] = handlers[409];
 
 async function save() {
   if (!isUnsent || isSending || isLeaving) return;
@@ -134,20 +141,22 @@ async function save() {
   }
   isSending = true;
   const sent = currentText();
-  const { status, answer } = await post(textValues(sent));
+  /* A change that was taken back leaves nothing to restore. */
+  const isTakenBack = !isChangedAlready && sent.fields === baseline;
+  const { status, answer } = await post(isTakenBack ? { tab: sent.tab, discard: 1 } : textValues(sent));
   isSending = false;
   if (isLeaving) return;
   if (handlers[status]) {
     handlers[status](answer, sent);
     showCompany(answer);
   } else {
-    showState(isStoredHere ? answer.wrong ?? texts.offline : texts.lost);
+    showState(isStoredHere ? answer.wrong ?? texts.unsent : texts.lost);
     saveLater(RETRY_DELAY);
   }
 }
 
 function noteChange() {
-  if (isLeaving) return;
+  if (isLeaving || baseline === null) return;
   const now = readFields();
   if (now === (latest || baseline)) return;
   [latest, typedAt, isUnsent] = [now, Date.now(), true];
@@ -165,8 +174,8 @@ async function sendStoredCopies() {
     if (!(Date.now() - copy.typedAt < KEPT_FOR)) localStorage.removeItem(key);
     else if (key.startsWith(`${prefix}${name}/`) && !(place.dataset.bound !== undefined && copy.tab === tab())) {
       let { status, answer } = await post(textValues(copy));
-      if (status === 409) ({ status, answer } = await post(textValues({ ...copy, tab: answer.tab })));
-      if ([200, 404, 410].includes(status)) localStorage.removeItem(key);
+      if (answer.new_tab && !answer.is_ended) ({ status, answer } = await post(textValues({ ...copy, tab: answer.new_tab })));
+      if ([200, 404].includes(status)) localStorage.removeItem(key);
       isNewer ||= status === 200 && answer.is_newest;
     }
   }
@@ -177,8 +186,7 @@ async function sendStoredCopies() {
 }
 
 async function discard() {
-  isLeaving = true;
-  clearTimeout(timer);
+  leave();
   removeHere(tab());
   const { status } = await post({ tab: tab(), discard: 1 });
   if (status === 200) location.replace(location.href);
@@ -203,6 +211,12 @@ async function report() {
   if (status === 200) showCompany(answer);
 }
 
+/* The form is sent, so its text is unsaved no more. */
+function leave() {
+  isLeaving = true;
+  clearTimeout(timer);
+}
+
 function sendWhileLeaving() {
   if (!isUnsent || isLeaving || latest.length > MAX_LEAVING_LENGTH) return;
   post(textValues(currentText()), { keepalive: true });
@@ -222,17 +236,18 @@ function watchText() {
     showState(texts.notSaved);
   }, true);
   document.addEventListener("submit", (event) => {
-    if (event.target !== form || event.defaultPrevented) return;
-    isLeaving = true;
-    clearTimeout(timer);
+    if (event.target === form && !event.defaultPrevented) leave();
   });
+  /* The final sheet sends the form too, and its answer leads to another page. */
+  document.addEventListener("htmx:beforeOnLoad", ({ detail }) => { if (detail.xhr.getResponseHeader("HX-Redirect")) leave(); });
   window.addEventListener("pageshow", (event) => { if (event.persisted) isLeaving = false; });
   window.addEventListener("pagehide", sendWhileLeaving);
   window.addEventListener("online", () => saveLater(0));
   document.addEventListener("logged-in", () => saveLater(0));
   window.addEventListener("beforeunload", (event) => {
     const hasFiles = [...form.querySelectorAll("input[type=file][name]")].some((field) => field.files.length);
-    if (!isLeaving && ((isUnsent && !isStoredHere) || hasFiles)) event.preventDefault();
+    /* Without an action of the user, browsers only log that they do not ask. */
+    if (!isLeaving && (isUnsent || hasFiles) && navigator.userActivation?.hasBeenActive !== false) event.preventDefault();
   });
   place.querySelector("[data-discard]")?.addEventListener("click", discard);
 }
