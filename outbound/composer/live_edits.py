@@ -4,6 +4,7 @@ from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
 from django.utils import timezone
 
 from audiences.models import CustomAttribute
@@ -18,7 +19,7 @@ from outbound.edits.forms import AUDIENCE, MESSAGE, form_name
 
 def locked_message(message: Message) -> Message:
     """Lock and reload a message, so that its version can be compared with the page's."""
-    return Message.objects.select_for_update(no_key=True, of=("self",)).get(pk=message.pk)
+    return get_object_or_404(Message.objects.select_for_update(no_key=True, of=("self",)), pk=message.pk)
 
 
 def edit_content(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpResponse:

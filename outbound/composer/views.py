@@ -94,7 +94,7 @@ def save_and_act(
         return sheet.answer_launch(request, message_url(there))
     conflict = None
     if there:
-        request.POST, conflict = conflicts.resolve(request.POST, current=current_form(there, request))  # type: ignore[assignment]
+        request.POST, conflict = conflicts.resolve(request.POST, current=current_form(there, request))
         if conflict and not sheet.is_from_sheet(request):
             return conflicts.conflict_page(admin, request, conflict, row=there, is_autosaved=True)
     form = DraftForm(request.POST, user=teammate(request), message=there or Message(pk=key))

@@ -1,4 +1,4 @@
-"""Base classes of admin forms: edits do not overwrite a newer version, and each change is logged."""
+"""Base class of admin forms: edits do not overwrite a newer version, and each change is logged."""
 
 from typing import Any
 
@@ -13,9 +13,11 @@ from outbound.edits import autosave, conflicts
 from outbound.edits.forms import form_name
 
 
-class GuardedAdmin(ConsoleAdmin):
-    """An admin whose form shows the other teammates who have it open, and refuses to overwrite their version."""
+class ChangeLogAdmin(ConsoleAdmin):
+    """An admin that logs each change with old and new values, and refuses to overwrite a newer version."""
 
+    # Fields whose values are not written to the log.
+    secrets: tuple[str, ...] = ()
     guards_edits = True
     change_form_before_template = "outbound/edits/admin_form.html"
 
@@ -26,15 +28,21 @@ class GuardedAdmin(ConsoleAdmin):
         if request.method != "POST" or object_id is None:
             return super().changeform_view(request, object_id, form_url, extra_context)
         with transaction.atomic():
-            list(self.model._default_manager.select_for_update(of=("self",)).filter(pk=unquote(object_id)))  # noqa: SLF001
-            row = self.get_object(request, unquote(object_id))
-            if row is not None and self.has_change_permission(request, row):
+            if row := self.get_locked_object(request, unquote(object_id)):
                 names = flatten_fieldsets(self.get_fieldsets(request, row))
                 current = self.get_form(request, row, change=True, fields=names)(instance=row)
-                request.POST, found = conflicts.resolve(request.POST, current=current)  # type: ignore[assignment]
+                request.POST, found = conflicts.resolve(request.POST, current=current)
                 if found:
                     return conflicts.conflict_page(self, request, found, row=row)
             return super().changeform_view(request, object_id, form_url, extra_context)
+
+    def get_locked_object(self, request: HttpRequest, key: str) -> Any:
+        """Lock the row and return it; None if it does not exist or the teammate may not change it."""
+        row = self.get_object(request, key)
+        if row is None or not self.has_change_permission(request, row):
+            return None
+        list(self.model._default_manager.select_for_update().filter(pk=row.pk))  # noqa: SLF001 - Django's name
+        return self.get_object(request, key)
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> HttpResponse:
         """Add the version that the page shows."""
@@ -45,17 +53,11 @@ class GuardedAdmin(ConsoleAdmin):
             context["seen"] = conflicts.version_of(context["adminform"].form)
         return super().render_change_form(request, context, *args, **kwargs)
 
-    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
-        """Log the change, and tell the others who have the form open."""
-        autosave.note_saved(request, form_name(str(self.model._meta.model_name), obj), at=timezone.now())
-        return super().log_change(request, obj, message)
-
-
-class ChangeLogAdmin(GuardedAdmin):
-    """An admin that logs each change with old and new values."""
-
-    # Fields whose values are not written to the log.
-    secrets: tuple[str, ...] = ()
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
+        """Save the row, and tell the others who have its form open."""
+        super().save_model(request, obj, form, change)
+        if change:
+            autosave.note_saved(request, form_name(str(self.model._meta.model_name), obj), at=timezone.now())
 
     def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:  # noqa: FBT001, FBT002 - Django's own signature
         """Return the old and new value of each changed field."""

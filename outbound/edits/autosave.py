@@ -65,7 +65,7 @@ class OpenForm:
         for name, field in form.fields.items():
             if name in NOT_RESTORED or isinstance(field, forms.FileField):
                 continue
-            value = field.widget.value_from_datadict(data, {}, form.add_prefix(name))  # type: ignore[arg-type]
+            value = field.widget.value_from_datadict(data, {}, form.add_prefix(name))
             if isinstance(field, forms.DateTimeField):
                 value = parse_moment(value)
             form.initial[name] = value

@@ -196,13 +196,14 @@ def value_in_words(field: forms.Field, value: Any) -> str | SafeString:
     if isinstance(field, forms.ModelChoiceField):
         return chosen_rows(field, value)
     if isinstance(field, forms.ChoiceField):
-        names = {str(key): str(label) for key, label in flatten_choices(field.choices)}
+        # Also a group of choices is a pair, of its name and its choices.
+        names = dict(flatten_choices(field.choices))  # type: ignore[arg-type, var-annotated]
         values = value if isinstance(value, list | tuple) else [value]
-        return ", ".join(names.get(str(one), str(one)) for one in values)
+        return ", ".join(str(names.get(one, one)) for one in values)
     return str(value)
 
 
-def chosen_rows(field: forms.ModelChoiceField[Any], value: Any) -> str:
+def chosen_rows(field: "forms.ModelChoiceField[Any]", value: Any) -> str:
     """Return the names of chosen rows, given as rows or as primary keys."""
     chosen = value if isinstance(value, QuerySet | list | tuple | set) else [value]
     keys = [str(one.pk if isinstance(one, Model) else one) for one in chosen]
@@ -234,6 +235,6 @@ def conflict_page(
         saved_by=teammate_name(last.user) if last else "Someone",
         saved_at=last.action_time if last else None,
         is_autosaved=is_autosaved,
-        lost_files=[upload.name for upload in request.FILES.values()],
+        lost_files=[file.name for files in request.FILES.lists() for file in files[1]],
         was_launch=request.POST.get("act", "save") != "save",
     )

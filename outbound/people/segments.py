@@ -9,7 +9,7 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import render
+from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.utils import timezone
 from unfold.decorators import display
@@ -107,7 +107,7 @@ class SegmentAdmin(ConsoleAdmin):
         with transaction.atomic():
             if not is_new and posted is not None:
                 # Locked and read again, so that its version can be compared with the page's.
-                segment = Audience.objects.select_for_update().get(pk=segment.pk)
+                segment = get_object_or_404(Audience.objects.select_for_update(), pk=segment.pk)
                 before = change_message.segment_fields(segment)
                 initial = {"name": segment.name, "rules": json.dumps(segment.rules)}
                 current = SegmentForm(initial=initial, segment=segment)

@@ -46,6 +46,10 @@ function readFields() {
   for (const [field, value] of new FormData(form)) {
     if (typeof value === "string" && !NOT_SAVED.has(field)) (fields[field] ??= []).push(value);
   }
+  /* A field that only says what another one is for, such as reply or note. */
+  form.querySelectorAll("[data-text-field]").forEach(({ name: field, dataset }) => {
+    if (!fields[dataset.textField]?.some(Boolean)) delete fields[field];
+  });
   return JSON.stringify(fields);
 }
 
@@ -82,6 +86,9 @@ function reportBody(values) {
   return body;
 }
 const textValues = (text) => ({ fields: text.fields, tab: text.tab, page: text.page, revision: text.revision, age: Math.max(0, Date.now() - text.typedAt) });
+
+/* A change that was taken back leaves nothing to restore. */
+const changeValues = (text) => (!isChangedAlready && text.fields === baseline ? { tab: text.tab, discard: 1 } : textValues(text));
 
 /* Post a report. Return { status, answer }; status 0 without a connection, 401 without a session. */
 async function post(values, options = {}) {
@@ -141,9 +148,7 @@ async function save() {
   }
   isSending = true;
   const sent = currentText();
-  /* A change that was taken back leaves nothing to restore. */
-  const isTakenBack = !isChangedAlready && sent.fields === baseline;
-  const { status, answer } = await post(isTakenBack ? { tab: sent.tab, discard: 1 } : textValues(sent));
+  const { status, answer } = await post(changeValues(sent));
   isSending = false;
   if (isLeaving) return;
   if (handlers[status]) {
@@ -219,7 +224,7 @@ function leave() {
 
 function sendWhileLeaving() {
   if (!isUnsent || isLeaving || latest.length > MAX_LEAVING_LENGTH) return;
-  post(textValues(currentText()), { keepalive: true });
+  post(changeValues(currentText()), { keepalive: true });
 }
 
 function watchText() {
