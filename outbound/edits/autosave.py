@@ -51,6 +51,10 @@ class OpenForm:
         return (self.restored.fields or {}) if self.restored else {}
 
     @property
+    def restored_when(self) -> str:
+        return moment_words(self.restored.typed_at, at=self.opened_at) if self.restored else ""
+
+    @property
     def seen(self) -> str:
         """Return the version of the row that the restored text was typed for, or ""."""
         return next(iter(self.fields.get("seen", [])), "")
@@ -169,6 +173,13 @@ def company_of(me: User, form: FoundForm, *, since: datetime | None, at: datetim
 
 def clock_time(moment: datetime) -> str:
     return f"{timezone.localtime(moment):%H:%M}"
+
+
+def moment_words(moment: datetime, *, at: datetime) -> str:
+    """Return "at 14:05", with the day if it is another one."""
+    local = timezone.localtime(moment)
+    day = "" if local.date() == timezone.localtime(at).date() else f"on {local:%-d %B} "
+    return f"{day}at {clock_time(moment)}"
 
 
 def store_text(

@@ -26,6 +26,7 @@ from messaging import content
 from outbound.console.admin import ConsoleAdmin
 from outbound.console.lookups import teammate_name
 from outbound.console.rich_text import RichTextWidget
+from outbound.edits.autosave import moment_words
 
 VERSION, CHOICE, ASKED = "seen", "take-", "asked"
 MINE, THEIRS = "mine", "theirs"
@@ -233,7 +234,7 @@ def conflict_page(
         original=row,
         conflict=found,
         saved_by=teammate_name(last.user) if last else "Someone",
-        saved_at=last.action_time if last else None,
+        saved_when=moment_words(last.action_time, at=timezone.now()) if last else "",
         is_autosaved=is_autosaved,
         lost_files=[file.name for files in request.FILES.lists() for file in files[1]],
         was_launch=request.POST.get("act", "save") != "save",

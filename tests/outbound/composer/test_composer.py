@@ -252,7 +252,8 @@ def test_only_push_keeps_its_link(console):
 def test_push_link_must_be_a_url_with_a_fixed_host(console, link):
     draft = MessageFactory(channel="push")
 
-    answered = console.post(message_page(draft), typed(draft.sender, channel="push", text="Hi", link=link))
+    fields = typed(draft.sender, channel="push", text="Hi", link=link)
+    answered = console.post(message_page(draft), {**fields, "act": "live"})
 
     assert answered.context["form"].errors["link"]
     assert draft.versions.get().link == ""
