@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from audiences.rules import Kind, is_storable
+from audiences.rule_values import is_storable
+from audiences.rules import Kind
 
 
 class About(StrEnum):

@@ -19,9 +19,9 @@ from django.db.models.expressions import RawSQL
 from audiences import attributes
 from audiences.attributes import About, Attribute, Catalogue
 from audiences.models import Audience, CustomAttribute, Customer, Workspace
-from audiences.models.audience import SEGMENT_ATTRIBUTES, check_segments, parse_stored_rules
+from audiences.models.audience import check_segments, parse_stored_rules
 from audiences.models.customers import CustomerQuerySet
-from audiences.rules import KIND_NAMES, Group, Kind, Operator, Rule, RuleError, read_value
+from audiences.rules import KIND_NAMES, NEGATIVE_OPERATORS, Group, Kind, Operator, Rule, RuleError, read_value
 
 NOW = "%(now)s::timestamptz"
 PLACEHOLDER = re.compile(r"%\((\w+)\)s")
@@ -98,6 +98,9 @@ class Compiler:
     sees_company: bool = False
     asks_role: bool = False
     leaves: list[Leaf] = field(default_factory=list)
+    # Rules that an event satisfies ask whether it happened after this moment, outside negated groups (behaviour 4.21).
+    events_since: datetime | None = None
+    is_negated: bool = False
 
     def compile(self, tree: Group) -> Condition:
         """Compile a tree. It matches only users unless the tree or a segment in it has a role rule (behaviour 4.4)."""
@@ -114,10 +117,14 @@ class Compiler:
 
     def compile_group(self, group: Group) -> str:
         """Compile a group to a boolean expression in parentheses."""
+        if group.match == "none" and group.rules:
+            return self.compile_group(replace(group, match="any", negated=not group.negated))
         joint = " AND " if group.match == "all" else " OR "
+        was_negated, self.is_negated = self.is_negated, self.is_negated or group.negated
         inner = [
             self.compile_group(rule) if isinstance(rule, Group) else self.compile_rule(rule) for rule in group.rules
         ]
+        self.is_negated = was_negated
         sql = f"({joint.join(inner)})" if inner else "TRUE"
         return f"({sql} IS NOT TRUE)" if group.negated else sql
 
@@ -135,7 +142,18 @@ class Compiler:
             self.sees_company = True
         if attribute.kind is Kind.ROLE:
             self.asks_role = True
-        return f"({COMPILE[attribute.kind, rule.operator](self, attribute, value)})"
+        sql = COMPILE[attribute.kind, rule.operator](self, attribute, value)
+        if self.events_since and not self.is_negated and is_satisfied_by_event(attribute, rule.operator):
+            sql = f"{sql} AND {self.happened_since(attribute, self.events_since)}"
+        return f"({sql})"
+
+    def happened_since(self, attribute: Attribute, moment: datetime) -> str:
+        """Return SQL for whether an event happened after a moment."""
+        name, since = self.add_param(attribute.key, "text"), self.add_param(moment, "timestamptz")
+        return (
+            "EXISTS (SELECT FROM audiences_eventsummary d"
+            f" WHERE d.customer_id = c.id AND d.name = {name} AND d.last_at > {since})"
+        )
 
     def column_sql(self, attribute: Attribute) -> str:
         """Return SQL for an attribute's value, NULL if unknown."""
@@ -160,7 +178,7 @@ class Compiler:
         return self.summaries[event][1]
 
     def days_ago(self, days: int) -> str:
-        """Return SQL for the time so many periods of 24 hours before now."""
+        """Return SQL for the time so many periods of 24 hours before now; after now if `days` is negative."""
         hours = self.add_param(days * 24, "int")
         return f"({self.view.now} - make_interval(hours => {hours}))"
 
@@ -168,6 +186,11 @@ class Compiler:
         """Return SQL for the start of a calendar day in the workspace's zone."""
         start = datetime.combine(date.fromisoformat(day) + timedelta(days=days_later), time(), tzinfo=self.zone)
         return self.add_param(start, "timestamptz")
+
+
+def is_satisfied_by_event(attribute: Attribute, operator: Operator) -> bool:
+    """Return whether a rule matches only customers for whom its event has happened."""
+    return attribute.about is About.EVENT and operator not in NEGATIVE_OPERATORS
 
 
 Compile = Callable[[Compiler, Attribute, Any], str]
@@ -222,14 +245,33 @@ def more_than_days_ago(compiler: Compiler, attribute: Attribute, value: int) -> 
 
 
 def less_than_days_ago(compiler: Compiler, attribute: Attribute, value: int) -> str:
-    """Match times later than so many days of 24 hours ago, including the future."""
-    return f"{compiler.column_sql(attribute)} > {compiler.days_ago(value)}"
+    """Match times later than so many days of 24 hours ago, until now."""
+    x = compiler.column_sql(attribute)
+    return f"{x} > {compiler.days_ago(value)} AND {x} <= {compiler.view.now}"
 
 
 def exactly_days_ago(compiler: Compiler, attribute: Attribute, value: int) -> str:
     """Match the 24 hours that began `value` + 1 days ago: 0 is the last 24 hours (behaviour 6.2)."""
     x = compiler.column_sql(attribute)
     return f"{x} <= {compiler.days_ago(value)} AND {x} > {compiler.days_ago(value + 1)}"
+
+
+def in_less_than_days(compiler: Compiler, attribute: Attribute, value: int) -> str:
+    """Match times in the future that are earlier than in so many days of 24 hours."""
+    x = compiler.column_sql(attribute)
+    return f"{x} > {compiler.view.now} AND {x} < {compiler.days_ago(-value)}"
+
+
+def in_more_than_days(compiler: Compiler, attribute: Attribute, value: int) -> str:
+    """Match times later than in so many days of 24 hours."""
+    return f"{compiler.column_sql(attribute)} > {compiler.days_ago(-value)}"
+
+
+def exactly_days_from_now(compiler: Compiler, attribute: Attribute, value: int) -> str:
+    """Match times on the calendar day that is so many days after today, in the workspace's zone."""
+    zone = compiler.add_param(compiler.zone.key, "text")
+    day = f"({compiler.column_sql(attribute)} AT TIME ZONE {zone})::date"
+    return f"{day} = ({compiler.view.now} AT TIME ZONE {zone})::date + {compiler.add_param(value, 'int')}"
 
 
 def after_day(compiler: Compiler, attribute: Attribute, value: str) -> str:
@@ -299,6 +341,9 @@ COMPILE: dict[tuple[Kind, Operator], Compile] = {
     (K.DATE, O.MORE_THAN_DAYS_AGO): more_than_days_ago,
     (K.DATE, O.LESS_THAN_DAYS_AGO): less_than_days_ago,
     (K.DATE, O.EXACTLY_DAYS_AGO): exactly_days_ago,
+    (K.DATE, O.IN_LESS_THAN_DAYS): in_less_than_days,
+    (K.DATE, O.IN_MORE_THAN_DAYS): in_more_than_days,
+    (K.DATE, O.EXACTLY_DAYS_FROM_NOW): exactly_days_from_now,
     (K.DATE, O.AFTER): after_day,
     (K.DATE, O.ON): on_day,
     (K.DATE, O.BEFORE): before_day,
@@ -328,35 +373,17 @@ def compile_tree(
     prefix: str = "p",
     catalogue: Catalogue | None = None,
     zone: ZoneInfo | None = None,
+    events_since: datetime | None = None,
 ) -> Condition:
-    """Compile a tree with the current catalogue and zone. Raises RuleError if a rule is no longer valid."""
+    """Compile a tree with the current catalogue and zone. Raises RuleError if a rule is no longer valid.
+
+    With `events_since`, rules about events ask whether the event happened after that moment.
+    """
     # A segment may have grown since the tree was saved.
     check_segments(tree)
     catalogue = catalogue or CustomAttribute.objects.catalogue()
-    return Compiler(catalogue=catalogue, zone=zone or Workspace.current().tz, view=view, prefix=prefix).compile(tree)
-
-
-def freeze(tree: Group, *, on: date) -> Group:
-    """Replace every segment rule by a copy of the segment, so that later edits do not change a live message."""
-
-    def freeze_rule(rule: Rule | Group) -> Rule | Group:
-        if isinstance(rule, Group):
-            return replace(rule, rules=tuple(freeze_rule(inner) for inner in rule.rules))
-        if rule.attribute not in SEGMENT_ATTRIBUTES:
-            return rule
-        found = Audience.objects.segments().filter(pk=rule.value).first()
-        if found is None:
-            raise RuleError(f"A rule uses a segment that no longer exists ({rule.value}).")
-        tree = freeze(found.tree, on=on)
-        inner: tuple[Rule | Group, ...] = (tree,) if tree.rules or tree.copied_from else ()
-        if rule.attribute == "company.segment":
-            inner = (Rule("company.company_id", Operator.HAS_ANY_VALUE), *inner)
-        name = f"{found.name} as of {on.day} {on:%B %Y}"
-        return Group("all", inner, copied_from=name, negated=rule.operator is Operator.IS_NOT)
-
-    copied = freeze_rule(tree)
-    assert isinstance(copied, Group)  # noqa: S101 - a group freezes to a group
-    return copied
+    zone = zone or Workspace.current().tz
+    return Compiler(catalogue=catalogue, zone=zone, view=view, prefix=prefix, events_since=events_since).compile(tree)
 
 
 def matching_customers(stored: object, *, at: datetime) -> CustomerQuerySet:

@@ -5,17 +5,18 @@ behaviour 3 'Audience' gives the JSON; behaviour 6 gives the operators. The comp
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import date
-from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Any
 
-MAX_DEPTH = 8
+from audiences.rule_values import VALUE_READERS, is_storable, quoted_value
+from audiences.rule_values import RuleError as RuleError
+
+MAX_DEPTH = 10
 MAX_RULES = 200
 # Including the rules of segments, named or copied. PostgreSQL plans so many in seconds (measured).
 MAX_RULES_WITH_SEGMENTS = 400
-MAX_DAYS = 36_500
 MAX_COPY_DEPTH = 16
+MAX_RULES_OF_ONE_DATE = 3
 
 
 class Kind(StrEnum):
@@ -49,6 +50,9 @@ class Operator(StrEnum):
     MORE_THAN_DAYS_AGO = "more_than_days_ago"
     LESS_THAN_DAYS_AGO = "less_than_days_ago"
     EXACTLY_DAYS_AGO = "exactly_days_ago"
+    IN_LESS_THAN_DAYS = "in_less_than_days"
+    IN_MORE_THAN_DAYS = "in_more_than_days"
+    EXACTLY_DAYS_FROM_NOW = "exactly_days_from_now"
     AFTER = "after"
     ON = "on"
     BEFORE = "before"
@@ -72,6 +76,9 @@ LABELS: dict[Operator, str] = {
     Operator.MORE_THAN_DAYS_AGO: "more than … days ago",
     Operator.LESS_THAN_DAYS_AGO: "less than … days ago",
     Operator.EXACTLY_DAYS_AGO: "exactly … days ago",
+    Operator.IN_LESS_THAN_DAYS: "in less than … days",
+    Operator.IN_MORE_THAN_DAYS: "in more than … days",
+    Operator.EXACTLY_DAYS_FROM_NOW: "exactly … days from now",
     Operator.AFTER: "after",
     Operator.ON: "on",
     Operator.BEFORE: "before",
@@ -83,13 +90,24 @@ LABELS: dict[Operator, str] = {
 
 O = Operator  # noqa: E741 - the table below is read as a table
 PRESENCE_OPERATORS = (O.IS_UNKNOWN, O.HAS_ANY_VALUE)
-ROLLING_DAY_OPERATORS = (O.MORE_THAN_DAYS_AGO, O.LESS_THAN_DAYS_AGO, O.EXACTLY_DAYS_AGO)
+AGO_OPERATORS = (O.MORE_THAN_DAYS_AGO, O.LESS_THAN_DAYS_AGO, O.EXACTLY_DAYS_AGO)
+FROM_NOW_OPERATORS = (O.IN_LESS_THAN_DAYS, O.IN_MORE_THAN_DAYS, O.EXACTLY_DAYS_FROM_NOW)
+# They compare a date with now, in days.
+RELATIVE_DAY_OPERATORS = (*AGO_OPERATORS, *FROM_NOW_OPERATORS)
+# Less than 0 days would match nobody.
+LEAST_DAYS = {O.LESS_THAN_DAYS_AGO: 1, O.IN_LESS_THAN_DAYS: 1}
+# A negative number of days, the future in versions before 0.3, now has operators of its own.
+MEANT_BY_NEGATIVE_DAYS = {
+    O.MORE_THAN_DAYS_AGO: O.IN_LESS_THAN_DAYS,
+    O.LESS_THAN_DAYS_AGO: O.IN_MORE_THAN_DAYS,
+    O.EXACTLY_DAYS_AGO: O.EXACTLY_DAYS_FROM_NOW,
+}
 CALENDAR_DAY_OPERATORS = (O.AFTER, O.ON, O.BEFORE)
 OPERATORS: dict[Kind, tuple[Operator, ...]] = {
     Kind.TEXT: (O.IS, O.IS_NOT, O.STARTS_WITH, O.ENDS_WITH, O.CONTAINS, O.DOES_NOT_CONTAIN, *PRESENCE_OPERATORS),
     Kind.NUMBER: (O.GREATER_THAN, O.LESS_THAN, O.IS, O.IS_NOT, *PRESENCE_OPERATORS),
     Kind.BOOLEAN: (O.IS_TRUE, O.IS_FALSE, *PRESENCE_OPERATORS),
-    Kind.DATE: (*ROLLING_DAY_OPERATORS, *CALENDAR_DAY_OPERATORS, *PRESENCE_OPERATORS),
+    Kind.DATE: (*RELATIVE_DAY_OPERATORS, *CALENDAR_DAY_OPERATORS, *PRESENCE_OPERATORS),
     Kind.ROLE: (O.IS, O.IS_NOT),
     Kind.TAG: (O.IS, O.IS_NOT),
     Kind.SEGMENT: (O.IS, O.IS_NOT),
@@ -115,10 +133,6 @@ KIND_NAMES: dict[Kind, str] = {
 }
 
 
-class RuleError(ValueError):
-    """A rule is invalid. The text is a sentence for its author that names the rule."""
-
-
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One comparison: the name of an attribute, an operator, and a value (None for some operators)."""
@@ -135,7 +149,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rules and groups joined by and ("all") or by or ("any"). An empty group matches everyone.
+    """Rules and groups of which all, any or none ("all", "any", "none") must hold. An empty group matches everyone.
 
     `copied_from` is the segment that the group copies, with the day of the copy ("Slipping away as of 3 May").
     `negated` is True if the copied rule was "segment is not".
@@ -163,14 +177,33 @@ class Group:
             else:
                 yield rule
 
+    def positive_leaves(self) -> Iterator[Rule]:
+        """Yield the rules that are not in a negated group."""
+        if not self.negated and self.match != "none":
+            for rule in self.rules:
+                if isinstance(rule, Group):
+                    yield from rule.positive_leaves()
+                else:
+                    yield rule
+
     def own_rule_count(self) -> int:
         """Return the number of rules without those of copied segments, which were counted in the segment."""
-        groups = (rule for rule in self.rules if isinstance(rule, Group) and not rule.copied_from)
-        return sum(isinstance(rule, Rule) for rule in self.rules) + sum(group.own_rule_count() for group in groups)
+        groups = [rule for rule in self.rules if isinstance(rule, Group) and not rule.copied_from]
+        return sum(isinstance(rule, Rule) for rule in self.rules) + sum(
+            1 if group.compares_one_date() else group.own_rule_count() for group in groups
+        )
 
     def size(self) -> int:
         """Return the number of rules including those of copied segments. An empty group counts as one."""
-        return sum(rule.size() or 1 if isinstance(rule, Group) else 1 for rule in self.rules)
+        return sum(
+            rule.size() or 1 if isinstance(rule, Group) and not rule.compares_one_date() else 1 for rule in self.rules
+        )
+
+    def compares_one_date(self) -> bool:
+        """Return whether the group says what one rule about a date said before version 0.3. It counts as one rule."""
+        leaves = list(self.leaves())
+        dates = {leaf.attribute for leaf in leaves if leaf.operator in RELATIVE_DAY_OPERATORS}
+        return len(leaves) <= MAX_RULES_OF_ONE_DATE and len(dates) == 1 == len({leaf.attribute for leaf in leaves})
 
     def numbered_rules(self, within: str = "") -> Iterator[tuple[str, Rule]]:
         """Yield every rule with its number in error messages ("2.1")."""
@@ -232,8 +265,8 @@ def parse_joint(stored: object, *, name: str) -> tuple[Group, list[object]]:
     if not isinstance(stored, dict) or "rules" not in stored:
         raise RuleError(f'{name} must be an object with "match" and "rules".')
     match, entries = stored.get("match", "all"), stored["rules"]
-    if match not in ("all", "any"):
-        raise RuleError(f'{name} must match "all" or "any" of its rules, not “{quoted_value(match)}”.')
+    if match not in ("all", "any", "none"):
+        raise RuleError(f'{name} must match "all", "any" or "none" of its rules, not “{quoted_value(match)}”.')
     if not isinstance(entries, list):
         raise RuleError(f'{name} needs a list of "rules".')
     copied_from, negated = stored.get("copied_from", ""), stored.get("negated", False)
@@ -274,104 +307,27 @@ def read_value(value: object, *, kind: Kind, operator: Operator, label: str) -> 
     if operator in OPERATORS_WITHOUT_VALUE:
         return None
     try:
-        return VALUE_READERS[value_kind(kind, operator)](value)
+        parsed = VALUE_READERS[value_kind(kind, operator)](value)
+        if operator in RELATIVE_DAY_OPERATORS:
+            check_days(parsed, operator=operator)
     except RuleError as wrong:
         raise RuleError(f"“{label} {LABELS[operator]}”: {wrong}") from wrong
+    return parsed
 
 
 def value_kind(kind: Kind, operator: Operator) -> str:
     """Return the key in VALUE_READERS for this operator on this kind."""
     if kind is Kind.DATE:
-        return "days" if operator in ROLLING_DAY_OPERATORS else "day"
+        return "days" if operator in RELATIVE_DAY_OPERATORS else "day"
     return kind.value
 
 
-def is_storable(text: str) -> bool:
-    """Return whether PostgreSQL can store a text: it has no null character and no half of a surrogate pair."""
-    return not any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in text)
-
-
-def quoted_value(value: object) -> str:
-    """Return a value as error messages quote it: short, without characters that cannot be encoded."""
-    if isinstance(value, list | dict):
-        return "a list" if isinstance(value, list) else "an object"
-    if isinstance(value, int) and abs(value) > 10**40:
-        return "a number of many digits"
-    text = str(value)
-    return "".join(letter if is_storable(letter) else "�" for letter in text[:60]) + "…" * (len(text) > 60)
-
-
-def read_text(value: object) -> str:
-    """Parse a text to compare with: not empty, no null character, at most 1,000 characters."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 10**30:
-        value = str(value)
-    if not isinstance(value, str) or not value.strip():
-        raise RuleError("enter a text to compare with.")
-    if not is_storable(value):
-        raise RuleError("the text contains a character that cannot be stored.")
-    if len(value) > 1000:
-        raise RuleError("the text is longer than 1,000 characters.")
-    return value
-
-
-def read_number(value: object) -> int | float:
-    """Parse a finite number, from JSON or from a text."""
-    if isinstance(value, str):
-        try:
-            number = Decimal(value.strip())
-        except InvalidOperation:
-            raise RuleError(f"“{quoted_value(value)}” is not a number.") from None
-        if number.is_finite() and abs(number) < Decimal(10) ** 30:
-            return int(number) if number == number.to_integral_value() else float(number)
-    elif isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 10**30:
-        return int(value) if value == int(value) else value
-    raise RuleError(f"“{quoted_value(value)}” is not a number.")
-
-
-def read_days(value: object) -> int:
-    """Parse a number of whole days; negative days are in the future."""
-    days = read_number(value) if value not in (None, "") else None
-    if not isinstance(days, int):
-        raise RuleError("enter a whole number of days (negative for the future).")
-    if abs(days) > MAX_DAYS:
-        raise RuleError(f"enter at most {MAX_DAYS:,} days.")
-    return days
-
-
-def read_day(value: object) -> str:
-    """Parse a calendar day such as 2026-05-31."""
-    try:
-        day = date.fromisoformat(value if isinstance(value, str) else "")
-    except ValueError:
-        raise RuleError(f"“{quoted_value(value)}” is not a valid date. Use the format 2026-05-31.") from None
-    if not 1900 <= day.year <= 2999:
-        raise RuleError("the year must be between 1900 and 2999.")
-    return day.isoformat()
-
-
-def read_id(value: object) -> int:
-    """Parse the primary key of a tag, segment, message or teammate."""
-    if isinstance(value, str) and value.strip().isdecimal() and len(value) < 20:
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**63:
-        raise RuleError("choose one.")
-    return value
-
-
-def read_role(value: object) -> str:
-    if value not in ("user", "lead"):
-        raise RuleError("the role must be user or lead.")
-    return str(value)
-
-
-VALUE_READERS: dict[str, Callable[[object], Any]] = {
-    "text": read_text,
-    "number": read_number,
-    "days": read_days,
-    "day": read_day,
-    "role": read_role,
-    "tag": read_id,
-    "segment": read_id,
-    "message": read_id,
-    "teammate": read_id,
-}
+def check_days(days: int, *, operator: Operator) -> None:
+    """Raise RuleError if an operator cannot compare with this number of days."""
+    if days < 0 and operator in MEANT_BY_NEGATIVE_DAYS:
+        instead = MEANT_BY_NEGATIVE_DAYS[operator]
+        raise RuleError(
+            f"the number of days cannot be negative. For the future, use “{LABELS[instead]}” ({instead.value})."
+        )
+    if days < LEAST_DAYS.get(operator, 0):
+        raise RuleError(f"enter {LEAST_DAYS.get(operator, 0)} or more days.")

@@ -1,8 +1,8 @@
 """URLs of the API for customers, companies, events and tags, each with and without a trailing slash (wire 5.1)."""
 
-from django.urls import URLPattern, re_path
-
-from audiences.api.base.endpoint import REPEATED_API_PREFIX, Endpoint
+from audiences.api import schema
+from audiences.api.base.endpoint import Endpoint
+from audiences.api.base.routing import api_routes
 from audiences.api.companies import Companies, CompanyUsers, OneCompany
 from audiences.api.counts import Admins
 from audiences.api.devices import Devices, OneDevice
@@ -37,6 +37,4 @@ ADDRESSES: dict[str, type[Endpoint]] = {
     "admins": Admins,
     "me": Me,
 }
-urlpatterns: list[URLPattern] = [
-    re_path(rf"^{REPEATED_API_PREFIX}{address}/?$", view.as_view()) for address, view in ADDRESSES.items()
-]
+urlpatterns = api_routes(ADDRESSES, calls=schema.CALLS, schemas=schema.SCHEMAS)

@@ -48,9 +48,7 @@ def rules(number: int) -> dict[str, object]:
         {"attribute": "country", "operator": "is", "value": ("Ireland", "France", "Japan")[number % 3]},
     ]
     if number < 10:
-        asked.append(
-            {"attribute": "custom_attributes.trial_ends_at", "operator": "less_than_days_ago", "value": -number}
-        )
+        asked.append({"attribute": "custom_attributes.trial_ends_at", "operator": "in_more_than_days", "value": number})
     elif number < 16:
         asked.append({"attribute": "last_seen_at", "operator": "more_than_days_ago", "value": number})
     elif number < 20:

@@ -7,6 +7,7 @@ from drf_spectacular.openapi import AutoSchema
 
 from audiences.api import schema as of_audiences
 from audiences.api.base.endpoint import Endpoint
+from audiences.api.base.ignored_keys import IGNORED_KEYS_HEADER
 from audiences.api.base.openapi import Call, Parameter, Schema, ref
 from audiences.urls import ADDRESSES
 from delivery.api import schema as of_delivery
@@ -24,7 +25,7 @@ ID = re.compile(r"\(\?P<pk>[^)]*\)")
 ERRORS = {
     400: "The request is invalid. The message gives the reason.",
     401: "The token is missing or invalid.",
-    403: "The action is not allowed for this customer.",
+    403: "The token lacks the right for this call, or the action is not allowed for this customer.",
     404: "An object that the request refers to does not exist.",
     409: "The request is ambiguous, or the object can no longer be changed in this way.",
     413: "The body is too large.",
@@ -33,8 +34,9 @@ ERRORS = {
     429: "Rate limit exceeded. The headers give the time of the reset.",
     503: "Temporarily unavailable. Try again in a moment.",
 }
-COMMON_ERRORS, BODY_ERRORS = (400, 401, 404, 429, 503), (409, 413, 415, 422)
-LIMIT_HEADERS = {
+COMMON_ERRORS, BODY_ERRORS = (400, 401, 403, 404, 429, 503), (409, 413, 415, 422)
+COMMON_HEADERS = {
+    IGNORED_KEYS_HEADER: "Keys of the body that the call ignored, such as `subjekt, to.name`. Absent if none.",
     "X-RateLimit-Limit": "Requests allowed in a window of 10 seconds.",
     "X-RateLimit-Remaining": "Requests left in the window.",
     "X-RateLimit-Reset": "End of the window, in unix seconds.",
@@ -82,6 +84,7 @@ class CallSchema(AutoSchema):
             "tags": [call.tag],
             "parameters": parameters,
             "security": [{name: []} for name in SECURITY],
+            "x-required-right": view.right_for(method),
             "responses": {
                 str(call.status): success_response(call),
                 **{
@@ -102,7 +105,7 @@ def parameter_object(parameter: Parameter) -> dict[str, Any]:
 
 def success_response(call: Call) -> dict[str, Any]:
     """Return the response object for success."""
-    headers = {**LIMIT_HEADERS, **dict(call.headers)}
+    headers = {**COMMON_HEADERS, **dict(call.headers)}
     response: dict[str, Any] = {
         "description": "Success.",
         "headers": {name: {"description": about, "schema": {"type": "string"}} for name, about in headers.items()},

@@ -6,10 +6,12 @@ from django.urls import URLPattern, URLResolver, include, path, re_path
 from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
-from audiences.api.base.endpoint import REPEATED_API_PREFIX, UnknownAddress
+from audiences.api import schema as audiences_schema
+from audiences.api.base.endpoint import UnknownAddress
+from audiences.api.base.routing import api_routes
 from config import health
 from delivery.inbound import esp_webhooks
-from outbound.api.schema import ADDRESSES as OUTBOUND
+from outbound.api import schema as outbound_schema
 from outbound.composer.images import serve_image
 
 
@@ -30,7 +32,11 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("metrics", health.metrics, name="metrics"),
     re_path(r"^api/schema/?$", SpectacularAPIView.as_view(), name="schema"),
     re_path(r"^api/docs/?$", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
-    *(re_path(rf"^{REPEATED_API_PREFIX}{address}/?$", view.as_view()) for address, view in OUTBOUND.items()),
+    *api_routes(
+        outbound_schema.ADDRESSES,
+        calls=outbound_schema.CALLS,
+        schemas={**audiences_schema.SCHEMAS, **outbound_schema.SCHEMAS},
+    ),
     path("", include("delivery.urls")),
     path("api/", include("audiences.urls")),
 ]

@@ -2,11 +2,14 @@
 
 from django.urls import URLPattern, path, re_path
 
-from audiences.api.base.endpoint import REPEATED_API_PREFIX, Endpoint
+from audiences.api import schema as audiences_schema
+from audiences.api.base.endpoint import Endpoint
+from audiences.api.base.routing import api_routes
+from delivery.api import schema
 from delivery.api.conversations import Conversations, OneConversation
 from delivery.api.counts import AllCounts
 from delivery.api.jobs import BulkEvents, BulkUsers, JobErrors, Jobs, OneJob
-from delivery.api.messages import Messages
+from delivery.api.messages import Messages, OneMessage
 from delivery.api.messenger.urls import MESSENGER
 from delivery.api.people import ConvertLead, ConvertVisitor, UserDeleteRequests, Visitor, Visitors
 from delivery.api.replies import Reply
@@ -21,6 +24,7 @@ ENDPOINTS: dict[str, type[Endpoint]] = {
     "api/conversations/(?P<pk>[^/]+)": OneConversation,
     "api/conversations/(?P<pk>[^/]+)/reply": Reply,
     "api/messages": Messages,
+    "api/messages/(?P<pk>[^/]+)": OneMessage,
     "api/counts": AllCounts,
     "api/contacts/convert": ConvertLead,
     "api/visitors": Visitors,
@@ -45,6 +49,6 @@ urlpatterns: list[URLPattern] = [
     path("messenger/messenger.js", script.script, name="messenger"),
     path("messenger/images/<str:name>", script.image, name="image"),
     path("messenger/files/<str:key>/<str:name>", script.file, name="file"),
-    *(re_path(rf"^{REPEATED_API_PREFIX}{address}/?$", view.as_view()) for address, view in ENDPOINTS.items()),
+    *api_routes(ENDPOINTS, calls=schema.CALLS, schemas={**audiences_schema.SCHEMAS, **schema.SCHEMAS}),
     *(re_path(rf"^{address}/?$", view.as_view()) for address, view in MESSENGER.items()),
 ]

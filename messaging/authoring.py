@@ -9,7 +9,7 @@ from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 
-from audiences import compiler
+from audiences import compiler, segment_copies
 from audiences.models import CustomAttribute, Workspace
 from audiences.rules import RuleError
 from messaging import content
@@ -112,7 +112,7 @@ def change_audience(message: Message, *, rules: object, by: User | None, at: dat
         message.audience.rules = rules
         message.audience.save()
         if message.is_locked and message.version:
-            message.audience.rules = compiler.freeze(
+            message.audience.rules = segment_copies.freeze(
                 message.audience.tree, on=at.astimezone(Workspace.current().tz)
             ).as_json()
             message.audience.save()
@@ -122,25 +122,30 @@ def change_audience(message: Message, *, rules: object, by: User | None, at: dat
 
 def launch_problems(message: Message) -> list[str]:
     """Return the reasons why the message cannot go live, one sentence each."""
-    found = []
+    return [sentence for sentences in launch_problems_by_field(message).values() for sentence in sentences]
+
+
+def launch_problems_by_field(message: Message) -> dict[str, list[str]]:
+    """Return the reasons why the message cannot go live, one sentence each, by the field to change."""
+    found: dict[str, list[str]] = {}
     version = message.version
     if version is None or not version.body.strip():
-        found.append("The message has no text yet.")
+        found["body"] = ["The message has no text yet."]
     if version and message.channel == Channel.EMAIL and not version.subject.strip():
-        found.append("An email needs a subject.")
+        found["subject"] = ["An email needs a subject."]
     if message.sender is None:
-        found.append(NO_SENDER)
+        found["sender"] = [NO_SENDER]
     if version:
         texts = {"subject": version.subject, "body": version.body, "link": version.link}
-        for lines in content_problems(message, **texts).values():
-            found.extend(lines)
+        for field, lines in content_problems(message, **texts).items():
+            found.setdefault(field, []).extend(lines)
         if message.to_customer_id and not message.to_company_id and content.uses_company(*texts.values()):
-            found.append("The text uses a company variable: choose which company it is about.")
+            found["company"] = ["The text uses a company variable: choose which company it is about."]
     if message.audience:
         try:
             compiler.compile_tree(message.audience.tree)
         except RuleError as wrong:
-            found.append(str(wrong))
+            found["rules"] = [str(wrong)]
     return found
 
 
@@ -148,7 +153,7 @@ def freeze_audience(message: Message, *, at: datetime) -> None:
     """Copy the rules of referenced segments into the audience, and save rules and email layout in the version."""
     if message.audience is None or message.version is None:
         return
-    tree = compiler.freeze(message.audience.tree, on=at.astimezone(Workspace.current().tz))
+    tree = segment_copies.freeze(message.audience.tree, on=at.astimezone(Workspace.current().tz))
     message.audience.rules = message.version.rules = tree.as_json()
     message.version.layout = message.layout
     message.audience.save()

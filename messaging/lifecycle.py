@@ -13,6 +13,8 @@ from django.db import transaction
 from messaging import authoring
 from messaging.models import NOT_YET_LIVE, RUNNING, Message, NotReady, SendType, State, WrongState
 
+NO_REST = "Only a sampled message has a rest to send to."
+
 
 def prepare_launch(message: Message, *, at: datetime, sample: int | None = None) -> None:
     """Lock the row, check that the message can go live and freeze its segments. Call it inside a transaction.
@@ -22,10 +24,10 @@ def prepare_launch(message: Message, *, at: datetime, sample: int | None = None)
     message.lock_row()
     if message.state not in launchable_states(sample):
         raise WrongState("Only a draft or a scheduled message can be set live.")
-    if problems := authoring.launch_problems(message):
+    if problems := authoring.launch_problems_by_field(message):
         raise NotReady(problems)
     if sample is not None and (message.send_type != SendType.ONE_OFF or message.to_customer_id or sample < 1):
-        raise NotReady("Only a one-off to an audience can be tried on a few first.")
+        raise NotReady({"send_type": "Only a one-off to an audience can be tried on a few first."})
     authoring.freeze_audience(message, at=at)
 
 
@@ -57,12 +59,12 @@ def launchable_states(sample: int | None) -> Collection[State]:
 
 def schedule(message: Message, *, for_: datetime, at: datetime, reviewed_count: int | None = None) -> None:
     """Schedule a one-off to go live at `for_`."""
-    if problems := authoring.launch_problems(message):
+    if problems := authoring.launch_problems_by_field(message):
         raise NotReady(problems)
     if for_ <= at:
-        raise NotReady("The time must be in the future.")
+        raise NotReady({"scheduled_for": "The time must be in the future."})
     if message.send_type != SendType.ONE_OFF or message.to_customer_id:
-        raise NotReady("Only a one-off to an audience can be scheduled.")
+        raise NotReady({"send_type": "Only a one-off to an audience can be scheduled."})
     change_state(
         message,
         to=State.SCHEDULED,
@@ -109,7 +111,7 @@ def send_to_rest(message: Message, *, at: datetime) -> None:
         message,
         to=State.LIVE,
         among=(State.SAMPLED,),
-        refusal="Only a sampled message has a rest to send to.",
+        refusal=NO_REST,
         rest_sent_at=at,
     )
 

@@ -1,6 +1,6 @@
 """The buttons of a message: set live, pause, stop and others. Each runs once and is written to the log."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,9 +17,10 @@ from delivery import tasks
 from delivery.matching import launch, launch_job, lifecycle
 from messaging import duplication
 from messaging import lifecycle as message_lifecycle
-from messaging.models import Message, SendType
+from messaging.models import NOT_YET_LIVE, Message, SendType, State
 from outbound import roles
-from outbound.console.admin import ConsoleAdmin, teammate
+from outbound.console import audit
+from outbound.console.admin import teammate
 from outbound.console.wording import counted
 
 # Refusals of one click that are shown in full.
@@ -73,8 +74,9 @@ UNCOUNTED = LaunchPlan()
 
 def set_live(message: Message, *, at: datetime, plan: LaunchPlan = UNCOUNTED, **_asked: Any) -> str:
     """Set a message live and create the records of a one-off. A worker does this for a large audience."""
-    if plan.by_worker and (message.send_type == SendType.ONE_OFF or not plan.is_exact):
-        return request_launch(message, at=at, reviewed=plan.reviewed_people)
+    inserts = message.send_type == SendType.ONE_OFF or message.only_new_matches
+    if plan.by_worker and (inserts or not plan.is_exact):
+        return request_launch(message, at=at, among=NOT_YET_LIVE, reviewed=plan.reviewed_people)
     count = launch.launch(message, at=at)
     if message.send_type == SendType.ONGOING:
         transaction.on_commit(lambda: tasks.enqueue_match(message))
@@ -83,9 +85,9 @@ def set_live(message: Message, *, at: datetime, plan: LaunchPlan = UNCOUNTED, **
     return f"“{message}” is live: {record_noun(message, count)} matched."
 
 
-def request_launch(message: Message, *, at: datetime, sample: int | None = None, reviewed: int | None = None) -> str:
-    """Ask a worker to launch the message."""
-    launch_job.request_launch(message, at=at, sample=sample, reviewed=reviewed)
+def request_launch(message: Message, *, at: datetime, among: Collection[State], **asked: Any) -> str:
+    """Ask a worker to launch the message, if it is in one of these states."""
+    launch_job.request_launch(message, at=at, among=among, **asked)
     transaction.on_commit(lambda: tasks.enqueue_launch(message))
     return f"“{message}” is going live."
 
@@ -105,7 +107,7 @@ def record_noun(message: Message, count: int) -> str:
 def try_on_a_few(message: Message, *, at: datetime, sample: int, plan: LaunchPlan = UNCOUNTED, **_asked: Any) -> str:
     """Set a one-off live for a random sample; the report then offers to send it to the rest."""
     if plan.by_worker:
-        return request_launch(message, at=at, sample=sample)
+        return request_launch(message, at=at, among=(State.DRAFT,), sample=sample)
     count = launch.launch(message, at=at, sample=sample)
     transaction.on_commit(tasks.enqueue_dispatch)
     return (
@@ -150,7 +152,7 @@ def stop(message: Message, *, at: datetime, **_asked: Any) -> str:
 def send_to_rest(message: Message, *, at: datetime, plan: LaunchPlan = UNCOUNTED, **_asked: Any) -> str:
     """Launch a sampled one-off for everyone else who matches now."""
     if plan.by_worker:
-        return request_launch(message, at=at, reviewed=plan.reviewed_people)
+        return request_launch(message, at=at, among=(State.SAMPLED,), reviewed=plan.reviewed_people)
     count = launch.send_to_rest(message, at=at)
     transaction.on_commit(tasks.enqueue_dispatch)
     return f"“{message}” goes to the rest: {record_noun(message, count)}."
@@ -179,15 +181,13 @@ ACTS: dict[str, Act] = {
 DUPLICATE = Act(do=duplicate, logged="Duplicated", permission="messaging.add_message")
 
 
-def carry_out_each(
-    admin: ConsoleAdmin, request: HttpRequest, chosen: Iterable[Message], act: Act, *, done: str, at: datetime
-) -> None:
+def carry_out_each(request: HttpRequest, chosen: Iterable[Message], act: Act, *, done: str, at: datetime) -> None:
     """Perform an act on each chosen message separately and report how many succeeded and why others failed."""
     check_permission(request, act)
     by, did, refused = teammate(request), 0, []
     for message in chosen:
         try:
-            do_and_log(admin, request, message, act, at=at, by=by)
+            do_and_log(by, message, act, at=at, by=by)
         except ValidationError as error:
             refused.append(f"“{message}”: {' '.join(error.messages)}")
         else:
@@ -200,13 +200,11 @@ def carry_out_each(
         messages.error(request, f"{len(refused) - MAX_ERRORS_SHOWN:,} more could not be changed.")
 
 
-def carry_out(
-    admin: ConsoleAdmin, request: HttpRequest, message: Message, act: Act, *, at: datetime, **asked: Any
-) -> bool:
+def carry_out(request: HttpRequest, message: Message, act: Act, *, at: datetime, **asked: Any) -> bool:
     """Perform an act and log it in one transaction. If it is refused, show the reason and return False."""
     check_permission(request, act)
     try:
-        text = do_and_log(admin, request, message, act, at=at, **asked)
+        text = do_and_log(teammate(request), message, act, at=at, **asked)
     except ValidationError as error:
         for sentence in error.messages:
             messages.error(request, sentence)
@@ -216,11 +214,9 @@ def carry_out(
 
 
 @retried
-def do_and_log(
-    admin: ConsoleAdmin, request: HttpRequest, message: Message, act: Act, *, at: datetime, **asked: Any
-) -> str:
-    """Perform an act, log it and return the text for the teammate."""
+def do_and_log(logged_as: User, message: Message, act: Act, *, at: datetime, **asked: Any) -> str:
+    """Perform an act, log it under a teammate or an integration, and return the text for the teammate."""
     before = message.get_state_display()
     text = act.do(message, at=at, **asked)
-    admin.note(request, message, log_sentence(message, act, before=before))
+    audit.log_change(logged_as, message, log_sentence(message, act, before=before))
     return text

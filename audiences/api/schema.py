@@ -31,8 +31,27 @@ from audiences.api.base.openapi import (
     page_of,
     ref,
 )
+from audiences.intake import companies as company_facts
+from audiences.intake import customer_fields
+from audiences.intake.attributes.fields import Reader, read_integer, read_moment, read_number, read_seconds
 
 MAYBE_OBJECT: Schema = {"type": ["object", "null"], "additionalProperties": True}
+TEXT_OR_OBJECT: Schema = {"type": ["string", "object", "null"]}
+# The schemas of fields that are not texts, by their readers.
+SENT_BY_READER: dict[Reader, Schema] = {
+    read_moment: SENT_MOMENT,
+    read_seconds: SENT_MOMENT,
+    read_number: SENT_NUMBER,
+    read_integer: SENT_NUMBER,
+    company_facts.read_plan: TEXT_OR_OBJECT,
+}
+
+
+def sent_fields(*tables: tuple[tuple[str, str, Reader], ...]) -> dict[str, Schema]:
+    """Return the schemas of the fields that these tables of intake read."""
+    return {field: SENT_BY_READER.get(read, TEXTUAL) for table in tables for field, _, read in table}
+
+
 AVATAR = object_schema("avatar", image_url=MAYBE_TEXT)
 TAGS = list_schema("tag", ref("Tag"))
 SEGMENTS = list_schema("segment", ref("Segment"))
@@ -50,6 +69,8 @@ UTM = {f"utm_{part}": MAYBE_TEXT for part in ("campaign", "content", "medium", "
 COUNT = object_schema(count=WHOLE)
 COUNTS_BY_NAME = array_schema({"type": "object", "additionalProperties": WHOLE})
 
+# The keys that identify a person.
+NAMED: dict[str, Schema] = dict.fromkeys(("id", "user_id", "email", "intercom_user_id"), TEXTUAL)
 PLATFORM = one_of("android", "ios", "web")
 
 PERSON: dict[str, Schema] = {
@@ -173,38 +194,40 @@ SCHEMAS: dict[str, Schema] = {
         events=array_schema(object_schema(name=TEXT, first=TEXT, last=TEXT, count=WHOLE, description=MAYBE_TEXT)),
     ),
     "CompanyFacts": body_schema(
+        type=TEXTUAL,
         company_id=TEXTUAL,
         id=TEXTUAL,
-        name=TEXTUAL,
-        plan={"type": ["string", "object", "null"]},
-        monthly_spend=SENT_NUMBER,
-        size=SENT_NUMBER,
-        website=TEXTUAL,
-        industry=TEXTUAL,
-        remote_created_at=SENT_MOMENT,
+        **sent_fields(company_facts.COLUMNS),
         custom_attributes=MAYBE_OBJECT,
         remove=SENT_BOOLEAN,
     ),
     "PersonFacts": body_schema(
+        type=TEXTUAL,
         id=TEXTUAL,
         user_id=TEXTUAL,
-        email=TEXTUAL,
-        phone=TEXTUAL,
-        name=TEXTUAL,
-        signed_up_at=SENT_MOMENT,
-        last_request_at=SENT_MOMENT,
-        last_seen_ip=TEXTUAL,
-        last_seen_user_agent=TEXTUAL,
+        **sent_fields(customer_fields.COLUMNS, customer_fields.DETAIL_FIELDS),
+        avatar=TEXT_OR_OBJECT,
         unsubscribed_from_emails=SENT_BOOLEAN,
         update_last_request_at=SENT_BOOLEAN,
         new_session=SENT_BOOLEAN,
-        language=TEXTUAL,
-        timezone=TEXTUAL,
-        location_data=MAYBE_OBJECT,
+        location_data={
+            **MAYBE_OBJECT,
+            "properties": {
+                "type": TEXTUAL,
+                **sent_fields(customer_fields.LOCATION_COLUMNS, customer_fields.LOCATION_DETAILS),
+            },
+        },
         custom_attributes=MAYBE_OBJECT,
         companies=array_schema(ref("CompanyFacts")),
     ),
-    "PersonNamed": body_schema(type=TEXTUAL, id=TEXTUAL, user_id=TEXTUAL, email=TEXTUAL, intercom_user_id=TEXTUAL),
+    "EventFacts": body_schema(
+        "event_name",
+        event_name=TEXTUAL,
+        created_at=SENT_MOMENT,
+        **NAMED,
+        metadata=MAYBE_OBJECT,
+    ),
+    "PersonNamed": body_schema(type=TEXTUAL, **NAMED),
 }
 
 USER_PAGE = page_of("user", ref("User"))
@@ -255,15 +278,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         "post": Call(
             tag="Events",
             status=202,
-            sends=body_schema(
-                "event_name",
-                event_name=TEXTUAL,
-                created_at=SENT_MOMENT,
-                id=TEXTUAL,
-                user_id=TEXTUAL,
-                email=TEXTUAL,
-                metadata=MAYBE_OBJECT,
-            ),
+            sends=ref("EventFacts"),
         ),
         "get": Call(
             tag="Events",
@@ -281,7 +296,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
             sends=body_schema(
                 id=TEXTUAL,
                 name=TEXTUAL,
-                users=array_schema(body_schema(id=TEXTUAL, user_id=TEXTUAL, email=TEXTUAL, untag=SENT_BOOLEAN)),
+                users=array_schema(body_schema(**NAMED, untag=SENT_BOOLEAN)),
                 companies=array_schema(body_schema(id=TEXTUAL, company_id=TEXTUAL, untag=SENT_BOOLEAN)),
             ),
             answers=ref("Tag"),
@@ -299,7 +314,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
     devices.Devices: {
         "post": Call(
             tag="Devices",
-            sends=body_schema("token", token=TEXT, platform=PLATFORM, id=TEXTUAL, user_id=TEXTUAL, email=TEXTUAL),
+            sends=body_schema("token", token=TEXT, platform=PLATFORM, **NAMED),
             answers=ref("Device"),
             more="Identifies the user by id, then user_id, then email. Call it at each start of the app.",
         ),
@@ -314,8 +329,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
                 body=TEXT,
                 admin_id=TEXTUAL,
                 user=ref("PersonNamed"),
-                user_id=TEXTUAL,
-                email=TEXTUAL,
+                **NAMED,
             ),
             answers=ref("Note"),
         ),

@@ -91,6 +91,29 @@ class Audience(models.Model):
             raise ValidationError({"rules": str(wrong)}) from wrong
 
 
+class RewrittenRules(models.Model):
+    """Stored rules that an upgrade rewrote without changing their meaning, before and after: it can be undone."""
+
+    class Owner(models.TextChoices):
+        """The table of the row that has the rules."""
+
+        AUDIENCE = "audience"
+        VERSION = "version"
+
+    owner = models.CharField(max_length=8, choices=Owner)
+    row_id = models.BigIntegerField()
+    before = models.JSONField()
+    after = models.JSONField()
+
+    class Meta:
+        default_permissions = ()
+        verbose_name_plural = "rewritten rules"
+        constraints = [models.UniqueConstraint(name="rules_rewritten_once", fields=("owner", "row_id"))]
+
+    def __str__(self) -> str:
+        return f"Rules of {self.owner} {self.row_id}"
+
+
 def parse_stored_rules(stored: object, *, catalogue: attributes.Catalogue | None = None) -> Group:
     """Parse stored rules with the current catalogue; a caller with many rules can pass it."""
     if catalogue is None:

@@ -39,13 +39,25 @@ class Topic(models.TextChoices):
     CONTACT_TAG_DELETED = "contact.tag.deleted"
     COMPANY_CREATED = "company.created"
     EVENT_CREATED = "event.created"
+    # Written by triggers on delivery records (`delivery.models.record_log`).
+    MESSAGE_SENT = "message.sent"
+    MESSAGE_OPENED = "message.opened"
+    MESSAGE_CLICKED = "message.clicked"
+    MESSAGE_REPLIED = "message.replied"
+    MESSAGE_BOUNCED = "message.bounced"
+    MESSAGE_COMPLAINED = "message.complained"
+    MESSAGE_UNSUBSCRIBED = "message.unsubscribed"
+    MESSAGE_FAILED = "message.failed"
+    MESSAGE_UNCERTAIN = "message.uncertain"
     PING = "ping"
+    # A subscription to this topic is notified of each of the others.
+    ALL = "*"
 
 
 class SubscriptionQuerySet(models.QuerySet["Subscription"]):
     def subscribed_to(self, topic: str) -> Self:
         """Return active subscriptions to this topic."""
-        return self.filter(active=True, topics__contains=[topic])
+        return self.filter(active=True, topics__overlap=[topic, Topic.ALL])
 
 
 class Subscription(models.Model):
@@ -125,6 +137,8 @@ class Notification(models.Model):
                 fields=("subscription", "id"),
                 condition=models.Q(state__in=("waiting", "sending")),
             ),
+            # Looked for before each request, beside a backlog of any length.
+            models.Index(name="notification_in_flight", fields=("subscription",), condition=models.Q(state="sending")),
             models.Index(name="notification_log", fields=("subscription", "-id")),
             models.Index(
                 name="notification_settled", fields=("settled_at",), condition=models.Q(settled_at__isnull=False)

@@ -1,11 +1,15 @@
 """Workspace settings (one row) and API tokens."""
 
 import secrets
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo, available_timezones
 
 import pgtrigger
+from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AbstractBaseUser, User
+from django.contrib.postgres.fields import ArrayField
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator, validate_email
 from django.db import models
@@ -156,24 +160,68 @@ class Workspace(models.Model):
         return ZoneInfo(self.zone)
 
 
+class TokenRight(models.TextChoices):
+    """What a token may be used for."""
+
+    READ = "read", "Read data"
+    WRITE = "write", "Write data"
+    SEND = "send", "Send messages and replies"
+
+
+def all_rights() -> list[str]:
+    return list(TokenRight.values)
+
+
 class Integration(AbstractAuthToken):
     """An API token, hashed, without expiry. Its user cannot log in."""
 
     LAST_USED_EVERY = timedelta(minutes=1)
 
     name = models.CharField(max_length=200)
+    # The teammate for whom it acts: the one who created it.
+    teammate = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    rights = ArrayField(models.CharField(max_length=8, choices=TokenRight), default=all_rights)
     last_used_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta(AbstractAuthToken.Meta):
+        constraints = [
+            models.CheckConstraint(
+                name="token_has_rights",
+                condition=models.Q(rights__contained_by=TokenRight.values) & ~models.Q(rights=[]),
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def rights_text(self) -> str:
+        """The rights as staff read them."""
+        if set(self.rights) == set(TokenRight):
+            return "All"
+        return ", ".join(str(right.label) for right in TokenRight if right in self.rights)
+
     @classmethod
-    def issue(cls, *, name: str) -> "tuple[Integration, str]":
+    def issue(
+        cls,
+        *,
+        name: str,
+        rights: Sequence[str] = tuple(TokenRight.values),
+        teammate: AbstractBaseUser | None = None,
+    ) -> "tuple[Integration, str]":
         """Create an integration with its user. Return it and the token, which cannot be read again."""
         username = f"integration-{secrets.token_hex(8)}"
         user = get_user_model().objects.create_user(username=username, first_name=name[:150])
-        integration, token = cls.objects.create(user=user, name=name)
+        integration, token = cls.objects.create(user=user, name=name, rights=list(rights), teammate=teammate)
         return integration, token
+
+    def acting_teammate(self) -> "User | None":
+        """Return the teammate for whom it acts: its own, or the first Admin if that one has left or is not known."""
+        teammates = get_user_model().objects.filter(is_staff=True, is_active=True)
+        own = teammates.filter(pk=self.teammate_id).first() if self.teammate_id else None
+        return own or teammates.order_by("-is_superuser", "pk").first()
 
     def revoke(self) -> None:
         """Delete the token, and its user unless the user is a teammate."""

@@ -48,10 +48,8 @@ MESSAGES: tuple[dict[str, Any], ...] = (
         "title": "Trial about to end",
         "channel": Channel.EMAIL,
         "send_type": SendType.ONGOING,
-        # Negative days are in the future: it ends, and in less than three days.
         "rules": every(
-            rule("custom_attributes.trial_ends_at", "more_than_days_ago", -3),
-            rule("custom_attributes.trial_ends_at", "less_than_days_ago", 0),
+            rule("custom_attributes.trial_ends_at", "in_less_than_days", 3),
             rule("custom_attributes.plan", "is", "trial"),
         ),
         "window": [{"weekday": day, "from": "09:00", "to": "17:00"} for day in range(5)],

@@ -1,6 +1,7 @@
 """Conversations of the API; a GET for one customer also runs matching for them (behaviour 4.7)."""
 
 from datetime import datetime
+from typing import Any
 
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -14,7 +15,7 @@ from audiences.api.base.lookups import find_admin, get_row
 from audiences.api.base.openapi import PAGE, PERSON_PARAMETERS, Parameter
 from audiences.api.base.paging import page_rows
 from audiences.api.base.query import refuse_without_effect
-from audiences.intake import Refused
+from audiences.intake import Refused, Unknown
 from audiences.intake.attributes.fields import read_flag, read_text
 from delivery import tasks
 from delivery.conversations import payloads, threads
@@ -33,6 +34,17 @@ OF_TEAMMATE = (
     Parameter("open", "With `type=admin`: only open, or only closed and snoozed conversations.", TRUE_OR_FALSE),
 )
 PLAIN = Parameter("display_as", "`plaintext` for bodies without HTML.", openapi.one_of("html", "plaintext"))
+
+
+def find_conversation(value: Any) -> Conversation:
+    """Return the conversation with this id. Raise Unknown (404) if there is none, also for the id of a message."""
+    if str(value).startswith((payloads.MESSAGE_PREFIX, payloads.OPENING_PREFIX)):
+        given = read_text(value, "id")
+        raise Unknown(
+            f"No such id[{given}]: this is the id of a message. GET /messages/{given} returns its conversation_id.",
+            field="id",
+        )
+    return get_row(Conversation.objects.all(), value)
 
 
 class Conversations(Endpoint):
@@ -89,11 +101,11 @@ class OneConversation(Endpoint):
 
     def get(self, request: Request, pk: str) -> Response:
         """Return one conversation with its parts."""
-        return conversation_response(request, get_row(Conversation.objects.all(), pk))
+        return conversation_response(request, find_conversation(pk))
 
     def put(self, request: Request, pk: str) -> Response:
         """Mark the conversation as read by the customer: `{"read": true}`."""
-        found = get_row(Conversation.objects.all(), pk)
+        found = find_conversation(pk)
         if read_flag(body(request).get("read"), "read"):
             threads.mark_read(found)
         return conversation_response(request, found)

@@ -14,11 +14,11 @@ from rest_framework.response import Response
 
 from audiences.api.base.endpoint import Endpoint, body
 from audiences.api.base.errors import Forbidden, MissingField
-from audiences.api.base.lookups import admins, find_admin, get_row
+from audiences.api.base.lookups import admins, find_admin
 from audiences.intake import Refused, Unknown
 from audiences.intake.attributes.fields import first_given, read_flag, read_long_text, read_moment, read_text
 from audiences.transactions import retried
-from delivery.api.conversations import PLAIN, conversation_response
+from delivery.api.conversations import PLAIN, conversation_response, find_conversation
 from delivery.api.messages import person_of
 from delivery.conversations import threads
 from delivery.models import Conversation
@@ -33,12 +33,13 @@ class Reply(Endpoint):
     """/conversations/{id}/reply, and /conversations/last/reply for the newest conversation of one user."""
 
     parameters = {"post": (PLAIN,), "put": (PLAIN,)}
+    rights = {"post": "send"}
 
     def post(self, request: Request, pk: str) -> Response:
         """Reply to or change a conversation, as its user or as a teammate; return the conversation with its parts."""
         # Some clients repeat the conversation's id in the body.
         sent, at = {key: value for key, value in body(request).items() if key != "id"}, timezone.now()
-        found = newest_conversation_of(sent) if pk == LAST else get_row(Conversation.objects.all(), pk)
+        found = newest_conversation_of(sent) if pk == LAST else find_conversation(pk)
         try:
             if is_by_teammate(sent):
                 act_as_teammate(found, sent, at=at, is_last=pk == LAST)
@@ -50,7 +51,7 @@ class Reply(Endpoint):
 
     def put(self, request: Request, pk: str) -> Response:
         """Mark the conversation as read by the customer: `{"read": true}`. The Python client uses this URL."""
-        found = get_row(Conversation.objects.all(), pk)
+        found = find_conversation(pk)
         if read_flag(body(request).get("read"), "read"):
             threads.mark_read(found)
         return conversation_response(request, found)

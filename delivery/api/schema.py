@@ -25,11 +25,11 @@ from audiences.api.base.openapi import (
     page_of,
     ref,
 )
-from audiences.api.schema import COUNTS
+from audiences.api.schema import COUNTS, NAMED
 from audiences.models import Topic
 from delivery.api import conversations, counts, jobs, messages, people, replies, subscriptions
 from delivery.conversations.payloads import MESSAGE_TYPES
-from delivery.models import PartType
+from delivery.models import PartType, Status
 
 ADMIN_REFERENCE = object_schema("admin", id=MAYBE_TEXT)
 AUTHOR = {"anyOf": [ref("PersonReference"), ADMIN_REFERENCE]}
@@ -78,6 +78,7 @@ SUBSCRIPTION_SENT = {
     "active": SENT_BOOLEAN,
 }
 NULL: Schema = {"type": "null"}
+OWNER = object_schema("admin", id=MAYBE_TEXT, name=TEXT, email=MAYBE_TEXT)
 SCHEMAS: dict[str, Schema] = {
     "Attachment": object_schema(
         "upload",
@@ -164,6 +165,31 @@ SCHEMAS: dict[str, Schema] = {
         intercom_user_id=TEXTUAL,
         attachment_urls={**array_schema({**TEXT, "format": "uri"}), "maxItems": replies.MAX_ATTACHMENTS},
     ),
+    "AdminMessage": object_schema(
+        "admin_message",
+        id=TEXT,
+        created_at=MOMENT,
+        message_type=one_of(*messages.KINDS),
+        body=TEXT,
+        owner=OWNER,
+        to=ref("PersonReference"),
+        status=one_of(*Status.values),
+        reason=MAYBE_TEXT,
+        **dict.fromkeys(messages.RECORD_TIMES, MAYBE_MOMENT),
+        conversation_id=MAYBE_TEXT,
+        links=object_schema(self=TEXT),
+        maybe={"subject": TEXT, "template": TEXT},
+    ),
+    "UserMessage": object_schema(
+        "user_message",
+        id=TEXT,
+        created_at=MOMENT,
+        body=TEXT,
+        message_type=const("inapp"),
+        author=ref("PersonReference"),
+        conversation_id=TEXT,
+        links=object_schema(self=TEXT),
+    ),
     "Read": body_schema("read", read=SENT_BOOLEAN),
 }
 CONVERSATION_WITH_PARTS = ref("Conversation")
@@ -176,11 +202,10 @@ CHANGED = Call(tag="Subscriptions", sends=body_schema(**SUBSCRIPTION_SENT), answ
 SUBSCRIBED = Call(tag="Subscriptions", answers=ref("Subscription"))
 VISITOR_HERE = Call(tag="Leads", answers=ref("Person"))
 VISITOR_CHANGED = Call(tag="Leads", sends=ref("PersonFacts"), answers=ref("Person"))
-OWNER = object_schema("admin", id=TEXT, name=TEXT, email=MAYBE_TEXT)
 
 
-def bulk(*methods: str, data_type: str) -> Call:
-    item = body_schema(method=one_of(*methods), data_type=const(data_type), data=FREE)
+def bulk(*methods: str, data_type: str, data: Schema) -> Call:
+    item = body_schema(method=one_of(*methods), data_type=const(data_type), data=data)
     items = {**array_schema(item), "minItems": 1, "maxItems": 1000}
     return Call(tag="Bulk", sends=body_schema("items", items=items, job=body_schema(id=TEXTUAL)), answers=ref("Job"))
 
@@ -219,41 +244,20 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
             tag="Messages",
             sends=body_schema(
                 "from",
-                **{
-                    "from": body_schema(
-                        type=one_of("admin", "user", "contact"), id=TEXTUAL, user_id=TEXTUAL, email=TEXTUAL
-                    )
-                },
+                **{"from": body_schema(type=one_of("admin", "user", "contact", "lead"), **NAMED)},
                 to=ref("PersonNamed"),
-                message_type=one_of("inapp", "email"),
+                message_type=one_of(*messages.KINDS),
                 subject=TEXTUAL,
                 body=TEXTUAL,
                 template=one_of(*messages.TEMPLATES),
+                link=TEXTUAL,
+                company_id=TEXTUAL,
             ),
-            answers={
-                "anyOf": [
-                    object_schema(
-                        "admin_message",
-                        id=TEXT,
-                        created_at=MOMENT,
-                        message_type=one_of("inapp", "email"),
-                        body=TEXT,
-                        owner=OWNER,
-                        maybe={"subject": TEXT, "template": TEXT},
-                    ),
-                    object_schema(
-                        "user_message",
-                        id=TEXT,
-                        created_at=MOMENT,
-                        body=TEXT,
-                        message_type=const("inapp"),
-                        conversation_id=TEXT,
-                    ),
-                ]
-            },
+            answers={"anyOf": [ref("AdminMessage"), ref("UserMessage")]},
             refuses=(403,),
         )
     },
+    messages.OneMessage: {"get": Call(tag="Messages", answers={"anyOf": [ref("AdminMessage"), ref("UserMessage")]})},
     counts.AllCounts: {"get": COUNTS},
     people.ConvertLead: {
         "post": Call(
@@ -283,12 +287,12 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
     people.UserDeleteRequests: {
         "post": Call(
             tag="Users",
-            sends=body_schema("intercom_user_id", intercom_user_id=TEXTUAL),
+            sends=body_schema("intercom_user_id", intercom_user_id=TEXTUAL, id=TEXTUAL),
             answers=object_schema(id=TEXT),
         )
     },
-    jobs.BulkUsers: {"post": bulk("post", "delete", data_type="user")},
-    jobs.BulkEvents: {"post": bulk("post", data_type="event")},
+    jobs.BulkUsers: {"post": bulk("post", "delete", data_type="user", data=ref("PersonFacts"))},
+    jobs.BulkEvents: {"post": bulk("post", data_type="event", data=ref("EventFacts"))},
     jobs.Jobs: {"get": Call(tag="Bulk", answers=page_of("job", ref("Job")))},
     jobs.OneJob: {"get": Call(tag="Bulk", answers=ref("Job"))},
     jobs.JobErrors: {

@@ -19,7 +19,7 @@ from audiences.intake import Refused
 from audiences.intake.attributes.fields import first_given, read_flag, read_text
 from audiences.models import Notification, NotificationState, Subscription, Topic
 from delivery.webhooks import safe_http
-from delivery.webhooks.notification import notification_body
+from delivery.webhooks.notification import notification_body, signing_key, standard_secret
 
 PREFIX = re.compile(r"^nsub_(?=\d)")
 
@@ -30,7 +30,7 @@ class Subscriptions(Endpoint):
     parameters = {"get": PAGE}
 
     def post(self, request: Request) -> Response:
-        """Create a subscription. Only this answer contains the secret that signs its notifications."""
+        """Create a subscription. Only this answer contains the secret that signs its notifications, in two forms."""
         sent, at = body(request), timezone.now()
         made = Subscription(created_at=at, updated_at=at)
         for field in ("url", "topics"):
@@ -38,7 +38,8 @@ class Subscriptions(Endpoint):
                 raise MissingField(f"{field} is required", field=field)
         update_from_request(sent, made)
         made.save()
-        return Response({**subscription_payload(made), "hub_secret": made.secret})
+        secrets = {"hub_secret": made.secret, "signing_secret": standard_secret(made.secret)}
+        return Response({**subscription_payload(made), **secrets})
 
     def get(self, request: Request) -> Response:
         """List the subscriptions."""
@@ -133,10 +134,22 @@ def update_from_request(sent: dict[str, Any], found: Subscription) -> None:
     if "topics" in sent:
         found.topics = topics_from(sent["topics"])
     if first_given(sent, "hub_secret") is not None:
-        found.secret = read_text(sent["hub_secret"], "hub_secret", most=200)
+        found.secret = secret_from(sent["hub_secret"])
     is_active = read_flag(sent.get("active"), "active")
     if is_active is not None:
         found.active = is_active
+
+
+def secret_from(given: Any) -> str:
+    """Return a secret; one in the form of Standard Webhooks must be valid base64."""
+    secret = read_text(given, "hub_secret", most=200)
+    try:
+        key = signing_key(secret)
+    except ValueError:
+        key = b""
+    if not key:
+        raise Refused("hub_secret must have base64 after whsec_.", field="hub_secret")
+    return secret
 
 
 def topics_from(given: Any) -> list[str]:

@@ -9,8 +9,21 @@ from messaging.content import ContentError
 from messaging.content.plain_text import html_to_text
 from messaging.models import Channel, Message
 
+# Ids of messages have a prefix, so that none is mistaken for the id of a conversation: one for our messages, one for
+# the first message of a conversation that a customer began.
+MESSAGE_PREFIX, OPENING_PREFIX = "msg_", "umsg_"
 # An in-app message is a conversation for clients; other types are the names of channels.
 MESSAGE_TYPES: dict[Channel, str] = {channel: channel.value for channel in Channel} | {Channel.IN_APP: "conversation"}
+
+
+def message_id(message_pk: int) -> str:
+    """Return the id of a message of ours."""
+    return f"{MESSAGE_PREFIX}{message_pk}"
+
+
+def opening_id(conversation_pk: int) -> str:
+    """Return the id of a customer's message that began a conversation."""
+    return f"{OPENING_PREFIX}{conversation_pk}"
 
 
 def body_of(html: str, *, plain: bool) -> str:
@@ -34,12 +47,12 @@ def opening_message(conversation: Conversation, *, plain: bool) -> Json:
             user_reference(conversation.customer),
             "conversation",
             "customer_initiated",
-            str(conversation.pk),
+            opening_id(conversation.pk),
         )
     else:
         subject, body = rendered_subject_and_body(record)
         message = record.message
-        author, kind, pk = author_of(message), MESSAGE_TYPES[Channel(message.channel)], str(message.pk)
+        author, kind, pk = author_of(message), MESSAGE_TYPES[Channel(message.channel)], message_id(message.pk)
         delivered_as = "admin_initiated" if message.to_customer_id else "automated"
     return {
         "type": kind,

@@ -9,7 +9,7 @@ from django.db.models import Q, QuerySet
 
 from audiences import intake
 from audiences.intake import csv_import
-from audiences.models import Customer, JobItem, Notification
+from audiences.models import Customer, IdempotencyKey, JobItem, Notification
 from audiences.transactions import retried
 from delivery import locks
 from delivery.conversations import attachments as conversation_attachments
@@ -57,6 +57,7 @@ def erase(customer: Customer, *, at: datetime) -> None:
     locked.events.update(metadata={})
     Notification.objects.filter(customer=locked).exclude(topic__endswith=".deleted").delete()
     Notification.objects.filter(customer=locked).update(payload=None)
+    IdempotencyKey.objects.forget_person(locked.pk)
     JobItem.objects.filter(bulk_items_of(names)).update(data={}, error="")
     csv_import.redact_problems(filter(None, (locked.user_id, locked.email, locked.name, locked.phone)))
     blank_messages_to(locked)

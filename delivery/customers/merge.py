@@ -40,10 +40,12 @@ STATUS_RANK: dict[Status, int] = {
     Status.SKIPPED: 1,
     Status.FAILED: 2,
     Status.WAITING: 3,
-    Status.UNCERTAIN: 4,
-    Status.SENDING: 5,
-    Status.SENT: 6,
+    Status.UNCERTAIN: 5,
+    Status.SENDING: 6,
+    Status.SENT: 7,
 }
+# A customer who was left out at go-live never gets the message (behaviour 4.21).
+LEFT_OUT_RANK = 4
 SETTLED = (Status.WITHDRAWN, Status.SKIPPED, Status.FAILED)
 ENGAGEMENT_FIELDS = ("replied_at", "clicked_at", "opened_at", "dismissed_at")
 
@@ -185,7 +187,8 @@ def resolve_duplicate_records(lead: Customer, user: Customer, *, at: datetime) -
 
 def progress_rank(record: DeliveryRecord) -> tuple[int, int]:
     """Return the rank of a record by its status, then by the customer's engagement."""
-    return STATUS_RANK[Status(record.status)], sum(getattr(record, moment) is not None for moment in ENGAGEMENT_FIELDS)
+    rank = LEFT_OUT_RANK if record.reason == Reason.MATCHED_AT_LAUNCH else STATUS_RANK[Status(record.status)]
+    return rank, sum(getattr(record, moment) is not None for moment in ENGAGEMENT_FIELDS)
 
 
 def merge_profile(user: Customer, lead: Customer, *, at: datetime) -> None:

@@ -100,7 +100,12 @@ def condition_of(message: Message, *, view: View = CURRENT_VIEW, prefix: str = "
     """Compile the rules of a message; RuleError if they are no longer valid."""
     if message.audience is None:
         raise RuleError("A message to one person has no audience.")
-    return compile_tree(message.audience.tree, view=view, prefix=prefix)
+    return compile_tree(message.audience.tree, view=view, prefix=prefix, events_since=events_since(message))
+
+
+def events_since(message: Message) -> datetime | None:
+    """Return the moment after which events count, None for all events (behaviour 4.21)."""
+    return message.went_live_at if message.only_new_matches else None
 
 
 def next_openings(window: delivery_window.Window, zone_of: str, *, at: datetime) -> tuple[datetime, dict[str, str]]:

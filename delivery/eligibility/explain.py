@@ -225,12 +225,19 @@ def evaluate_rules(message: Message, customer: Customer, *, at: datetime) -> tup
     """Evaluate every rule and group for each company of the customer. Also return whether the rules use the role."""
     assert message.audience is not None  # noqa: S101 - asked by `explain`
     tree = message.audience.tree
-    compiler = Compiler(catalogue=CustomAttribute.objects.catalogue(), zone=Workspace.current().tz)
+    compiler = Compiler(
+        catalogue=CustomAttribute.objects.catalogue(),
+        zone=Workspace.current().tz,
+        events_since=conditions.events_since(message),
+    )
     whole = compiler.compile(tree)
     columns = [
         sql
-        for node in walk_tree(tree)
-        for sql in (f"({node_expression(compiler, node)}) IS TRUE", value_expression(compiler, node))
+        for node, is_negated in walk_tree(tree)
+        for sql in (
+            f"({node_expression(compiler, node, is_negated=is_negated)}) IS TRUE",
+            value_expression(compiler, node),
+        )
     ]
     company = COMPANY_OF_PAIR if whole.sees_company or message.goes_per_company else ""
     pair = "k.id" if company else "NULL::bigint"
@@ -251,12 +258,12 @@ def evaluate_rules(message: Message, customer: Customer, *, at: datetime) -> tup
     return tuple(sorted(pairs, key=lambda p: (not p.matches, str(p.company)))), compiler.asks_role
 
 
-def walk_tree(node: Rule | Group) -> Iterator[Rule | Group]:
-    """Yield the nodes of a tree in reading order, each group before its rules."""
-    yield node
+def walk_tree(node: Rule | Group, *, is_negated: bool = False) -> Iterator[tuple[Rule | Group, bool]]:
+    """Yield the nodes of a tree in reading order, each group before its rules, and whether a group negates it."""
+    yield node, is_negated
     if isinstance(node, Group):
         for inner in node.rules:
-            yield from walk_tree(inner)
+            yield from walk_tree(inner, is_negated=is_negated or node.negated or node.match == "none")
 
 
 def rebuild_tree(node: Rule | Group, answers: Iterator[Any]) -> EvaluatedNode:
@@ -266,8 +273,9 @@ def rebuild_tree(node: Rule | Group, answers: Iterator[Any]) -> EvaluatedNode:
     return EvaluatedNode(node=node, holds=held, value=seen, inner=inner)
 
 
-def node_expression(compiler: Compiler, node: Rule | Group) -> str:
+def node_expression(compiler: Compiler, node: Rule | Group, *, is_negated: bool) -> str:
     """Return SQL for whether a rule or group holds."""
+    compiler.is_negated = is_negated
     return compiler.compile_group(node) if isinstance(node, Group) else compiler.compile_rule(node)
 
 

@@ -116,7 +116,13 @@ def compile_message(message: Message, *, catalogue: Catalogue, workspace: Worksp
     condition = None
     if message.send_type == SendType.ONGOING:
         tree = parse_stored_rules(message.audience.rules, catalogue=catalogue)
-        condition = compile_tree(tree, prefix=f"m{message.pk}_", catalogue=catalogue, zone=workspace.tz)
+        condition = compile_tree(
+            tree,
+            prefix=f"m{message.pk}_",
+            catalogue=catalogue,
+            zone=workspace.tz,
+            events_since=conditions.events_since(message),
+        )
     return Live(
         pk=message.pk,
         version_id=message.version_id,

@@ -12,7 +12,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import Max, Min, Q, QuerySet
 
-from audiences.models import Event, JobItem, Workspace
+from audiences.models import Event, IdempotencyKey, JobItem, Workspace
 from delivery.models import DeliveryRecord, Link, RefusedVisitors, Status
 from messaging.models import Channel, Message, MessageVersion
 
@@ -29,6 +29,7 @@ ShouldContinue = Callable[[], bool]
 def delete_expired(*, at: datetime, go_on: ShouldContinue, size: int = SLICE_SIZE) -> dict[str, int]:
     """Delete expired data; return the number of deleted rows by table. The next day continues where this stops."""
     workspace = Workspace.current()
+    IdempotencyKey.objects.all().delete_expired(at=at)
     RefusedVisitors.objects.filter(day__lt=(at - REFUSED_VISITORS_RETENTION).date()).delete()
     found: dict[str, int] = {}
     for kept_days, parts in (

@@ -41,7 +41,7 @@ def launch_scheduled(*, at: datetime) -> None:
     """Launch the scheduled one-offs that are due. One that cannot launch stays, with an alarm (behaviour 4.9)."""
     for message in Message.objects.filter(state=State.SCHEDULED, scheduled_for__lte=at, launching_at=None):
         try:
-            launch_job.request_launch(message, at=at)
+            launch_job.request_launch(message, at=at, among=(State.SCHEDULED,))
             launch_job.launch(message.pk, at=at)
         except NotReady as reason:
             Message.objects.filter(pk=message.pk).update(problem=" ".join(reason.messages))

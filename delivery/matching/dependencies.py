@@ -6,16 +6,17 @@ whose rules cannot be followed is matched in full by every round.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from audiences import change_log
 from audiences.attributes import About, Attribute
 from audiences.change_log import BIT
 from audiences.compiler import Leaf
-from audiences.rules import ROLLING_DAY_OPERATORS, Kind, Operator
+from audiences.rules import Kind, Operator
 from delivery.eligibility.live_messages import Live
 
 # Tables besides the customer's own that decide whether a customer can be reached, with their bits.
@@ -27,10 +28,25 @@ OF_PAIRS = BIT["membership"] | BIT["company.archived_at"]
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """A date that rules compare with so many days before now. Time alone changes whether they hold."""
+    """A date that rules compare with so many days before now, after now if negative. Time alone changes the result.
+
+    With a zone, they compare calendar days in this zone.
+    """
 
     attribute: Attribute
     days: int
+    zone: str = ""
+
+    def crossed(self, *, since: datetime, until: datetime) -> tuple[datetime, datetime]:
+        """Return the range of the dates, both ends included, that cross the boundary between two moments."""
+        days = timedelta(days=self.days)
+        if not self.zone:
+            return since - days, until - days
+        zone = ZoneInfo(self.zone)
+        first, last = (moment.astimezone(zone).date() - days for moment in (since, until))
+        # A day begins to match at its own midnight, and ends at the next. No day does if none began.
+        end = last + timedelta(days=first != last)
+        return datetime.combine(first, time(), zone), datetime.combine(end, time(), zone)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +72,9 @@ def dependencies_of(message: Live) -> Dependencies:
         bits |= change_log.attribute_bits(leaf.attribute) if leaf.attribute.kind is not Kind.SEGMENT else 0
     return Dependencies(
         bits=bits,
-        boundaries=frozenset(boundary for leaf in condition.leaves for boundary in boundaries_of(leaf)),
+        boundaries=frozenset(
+            boundary for leaf in condition.leaves for boundary in boundaries_of(leaf, zone=message.zone_name)
+        ),
         messages=frozenset(leaf.value for leaf in condition.leaves if leaf.attribute.kind is Kind.MESSAGE),
         # Going live copies segments, which others may edit.
         is_traceable=all(leaf.attribute.kind is not Kind.SEGMENT for leaf in condition.leaves),
@@ -73,12 +91,23 @@ def reachability_bits(sql: str) -> int:
     return bits
 
 
-def boundaries_of(leaf: Leaf) -> Iterable[Boundary]:
-    """Return the boundaries of a rule. Calendar days are fixed; only a new time zone moves them."""
-    if leaf.operator in ROLLING_DAY_OPERATORS:
-        yield Boundary(leaf.attribute, leaf.value)
-    if leaf.operator is Operator.EXACTLY_DAYS_AGO:
-        yield Boundary(leaf.attribute, leaf.value + 1)
+# The days before now, negative after now, at which a date begins or ceases to satisfy an operator.
+BOUNDARY_DAYS: dict[Operator, Callable[[int], tuple[int, ...]]] = {
+    Operator.MORE_THAN_DAYS_AGO: lambda days: (days,),
+    Operator.LESS_THAN_DAYS_AGO: lambda days: (0, days),
+    Operator.EXACTLY_DAYS_AGO: lambda days: (days, days + 1),
+    Operator.IN_LESS_THAN_DAYS: lambda days: (-days, 0),
+    Operator.IN_MORE_THAN_DAYS: lambda days: (-days,),
+}
+
+
+def boundaries_of(leaf: Leaf, *, zone: str) -> Iterable[Boundary]:
+    """Return the boundaries of a rule. A given calendar day is fixed; only a new time zone moves it."""
+    if leaf.operator is Operator.EXACTLY_DAYS_FROM_NOW:
+        yield Boundary(leaf.attribute, -leaf.value, zone)
+    elif leaf.operator in BOUNDARY_DAYS:
+        for days in BOUNDARY_DAYS[leaf.operator](leaf.value):
+            yield Boundary(leaf.attribute, days)
 
 
 def fingerprint_of(message: Live) -> str:
@@ -114,19 +143,18 @@ def probes(boundaries: Iterable[Boundary], *, since: datetime, until: datetime) 
 
     Both ends belong to the range.
     """
-    by_date: dict[Attribute, set[int]] = defaultdict(set)
+    by_date: dict[Attribute, set[tuple[datetime, datetime]]] = defaultdict(set)
     for boundary in boundaries:
-        by_date[boundary.attribute].add(boundary.days)
+        by_date[boundary.attribute].add(boundary.crossed(since=since, until=until))
     found: list[str] = []
     params: dict[str, Any] = {}
-    for number, (attribute, days) in enumerate(sorted(by_date.items(), key=lambda one: one[0].name)):
+    for number, (attribute, crossed) in enumerate(sorted(by_date.items(), key=lambda one: one[0].name)):
         key = f"%(b{number}_key)s::text"
         params[f"b{number}_key"] = attribute.key
         ranges = []
-        for day in sorted(days):
-            low, high = f"b{number}_low_{day}".replace("-", "m"), f"b{number}_high_{day}".replace("-", "m")
-            params[low] = since - timedelta(days=day)
-            params[high] = until - timedelta(days=day)
+        for place, (first, last) in enumerate(sorted(crossed)):
+            low, high = f"b{number}_low_{place}", f"b{number}_high_{place}"
+            params[low], params[high] = first, last
             ranges.append(f"(%({low})s::timestamptz, %({high})s::timestamptz)")
         x = date_sql(attribute, key=key)
         found.append(

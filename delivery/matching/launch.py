@@ -1,6 +1,7 @@
 """Launch: set a message live and insert the records of a one-off."""
 
 from datetime import datetime
+from typing import Any
 
 from django.db import transaction
 from django.db.models import F
@@ -10,7 +11,7 @@ from delivery.eligibility import conditions
 from delivery.matching import sql
 from delivery.models import Reason, Status
 from messaging import lifecycle as message_lifecycle
-from messaging.models import Channel, Message, NotReady, SendType
+from messaging.models import Channel, Message, NotReady, SendType, State, WrongState
 
 
 def launch(
@@ -18,8 +19,16 @@ def launch(
 ) -> int:
     """Set a message live. Return how many records a one-off got, inserted in the same transaction.
 
-    An ongoing message only goes live: `match` is its first round. NotReady if no customer matches a one-off.
+    An ongoing message only goes live: `match` is its first round. If it goes to new matches only, the people who match
+    are stored as left out. NotReady if no customer matches a one-off.
     """
+    if message.only_new_matches:
+        with transaction.atomic():
+            message_lifecycle.prepare_launch(message, at=at, sample=sample)
+            left_out = insert_left_out_records(message, at=at, progress=progress)
+            message_lifecycle.mark_live(message, at=at, sample=sample)
+        sql.analyze_after(left_out)
+        return 0
     if message.send_type != SendType.ONE_OFF or message.to_customer_id:
         message_lifecycle.set_live(message, at=at, sample=sample)
         return 0
@@ -27,7 +36,7 @@ def launch(
         message_lifecycle.prepare_launch(message, at=at, sample=sample)
         made = insert_one_off_records(message, at=at, sample=sample, progress=progress)
         if not made:
-            raise NotReady("No customer matches right now, so this one-off would reach no one.")
+            raise NotReady({"rules": "No customer matches right now, so this one-off would reach no one."})
         message_lifecycle.mark_live(message, at=at, sample=sample)
     sql.analyze_after(made)
     return made
@@ -37,11 +46,30 @@ def send_to_rest(message: Message, *, at: datetime, progress: sql.SliceProgress 
     """Launch a sampled one-off for the second time, to customers who match and have no record (behaviour 4.10)."""
     with transaction.atomic():
         # No key update: opens and clicks of the sample, which refer to the message, must not wait.
-        Message.objects.select_for_update(no_key=True).get(pk=message.pk)
+        locked = Message.objects.select_for_update(no_key=True).get(pk=message.pk)
+        if locked.state != State.SAMPLED:
+            raise WrongState(message_lifecycle.NO_REST)
         made = insert_one_off_records(message, at=at, progress=progress)
         message_lifecycle.send_to_rest(message, at=at)
     sql.analyze_after(made)
     return made
+
+
+def insert_left_out_records(message: Message, *, at: datetime, progress: sql.SliceProgress = sql.no_progress) -> int:
+    """Insert a skipped record for every customer who matches, whether they can be reached or not (behaviour 4.21)."""
+    condition = conditions.condition_of(message)
+    per_company = message.goes_per_company
+    pairs = condition.pairs(
+        per_company=per_company,
+        where=f"TRUE{sql.exclude_without_company(per_company)}",
+        columns=", c.last_seen_at AS last_seen",
+    )
+    statement = (
+        f"{sql.INSERT} SELECT %(message)s, customer_id, company_id, '{Status.SKIPPED}', '{Reason.MATCHED_AT_LAUNCH}',"
+        f" NULL, %(now)s, last_seen, NULL, {sql.COLUMN_DEFAULTS} FROM matched {sql.WHERE_IN_SLICE}"
+    )
+    params = {**condition.params, "now": at, "message": message.pk}
+    return insert_in_slices(pairs, statement, params, progress=progress)
 
 
 def insert_one_off_records(
@@ -87,6 +115,14 @@ def insert_one_off_records(
         "seed": f"sample of {message.pk}",
         "sample": sample,
     }
+    with transaction.atomic():
+        made = insert_in_slices(pairs, statement, params, progress=progress)
+        Message.objects.filter(pk=message.pk).update(audience_count=Coalesce(F("audience_count"), 0) + made)
+    return made
+
+
+def insert_in_slices(pairs: str, statement: str, params: dict[str, Any], *, progress: sql.SliceProgress) -> int:
+    """Insert a record for each matching pair, in one transaction. Between slices `progress` may cancel it."""
     made = 0
     with transaction.atomic():
         found = sql.store_matches(pairs, params)
@@ -98,5 +134,4 @@ def insert_one_off_records(
             progress(made, found)
         sql.execute("SET CONSTRAINTS ALL DEFERRED", {})
         sql.execute("DROP TABLE matched", {})
-        Message.objects.filter(pk=message.pk).update(audience_count=Coalesce(F("audience_count"), 0) + made)
     return made

@@ -6,7 +6,7 @@ starts again. Until the commit the launch can be cancelled: the worker checks be
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -23,13 +23,13 @@ from delivery.matching import launch as matching_launch
 from delivery.models import LaunchProgress
 from messaging import authoring
 from messaging import lifecycle as message_lifecycle
-from messaging.models import Message, NotReady, State, WrongState
+from messaging.models import NOT_YET_LIVE, Message, NotReady, State, WrongState
 
 log = logging.getLogger(__name__)
 
 # Above so many customers a worker launches; below, the request does.
 LAUNCH_IN_REQUEST_LIMIT = 10_000
-LAUNCHABLE_STATES = (State.DRAFT, State.SCHEDULED, State.SAMPLED)
+LAUNCHABLE_STATES = (*NOT_YET_LIVE, State.SAMPLED)
 STORE_PROGRESS = (
     "INSERT INTO delivery_launchprogress (message_id, made, total) VALUES (%s, %s, %s)"
     " ON CONFLICT (message_id) DO UPDATE SET made = excluded.made, total = excluded.total"
@@ -40,21 +40,29 @@ class LaunchCancelled(Exception):
     """The launch in progress is being cancelled."""
 
 
-def request_launch(message: Message, *, at: datetime, sample: int | None = None, reviewed: int | None = None) -> None:
-    """Have a worker set a message live, or send it to the rest; NotReady or WrongState if that is not possible.
+def request_launch(
+    message: Message,
+    *,
+    at: datetime,
+    among: Collection[State] = LAUNCHABLE_STATES,
+    sample: int | None = None,
+    reviewed: int | None = None,
+) -> None:
+    """Have a worker set a message live, or send a sampled one to the rest. NotReady if it is incomplete.
 
-    The worker counts, and stops if the number of customers has drifted from `reviewed`.
+    WrongState unless it is in one of the states `among`. The worker counts, and stops if the number of customers has
+    drifted from `reviewed`.
     """
-    if problems := authoring.launch_problems(message):
+    if problems := authoring.launch_problems_by_field(message):
         raise NotReady(problems)
-    among = Message.objects.filter(pk=message.pk, state__in=LAUNCHABLE_STATES, launching_at=None)
+    launchable = Message.objects.filter(pk=message.pk, state__in=among, launching_at=None)
     changed: dict[str, object] = {"launching_at": at, "launching_sample": sample}
     # A scheduled message keeps the count of its review, and its problem until it is solved.
     if reviewed is not None:
         changed["reviewed_count"] = reviewed
     if message.state != State.SCHEDULED:
         changed["problem"] = ""
-    if not among.update(**changed):
+    if not launchable.update(**changed):
         raise WrongState(f"“{message}” is already being launched, or is live.")
     # A worker that was killed leaves its progress behind.
     LaunchProgress.objects.filter(message=message).delete()

@@ -26,6 +26,10 @@ class ConnectionShare(models.Model):
     channel = models.ForeignKey(ChannelConnections, on_delete=models.CASCADE, related_name="shares")
     connections = models.PositiveSmallIntegerField()
     in_use = models.PositiveSmallIntegerField(default=0)
+    # Whether a server answers over one of its connections.
+    is_answered = models.BooleanField(default=False)
+    # When it was taken: the first dispatchers keep their connections if there are too few for all.
+    since = models.DateTimeField()
     until = models.DateTimeField()
 
     class Meta:

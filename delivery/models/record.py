@@ -43,6 +43,7 @@ class Reason(models.TextChoices):
     NO_DEVICE = "no_device", "Has no device for mobile push"
     NO_COMPANY = "no_company", "Not in a company"
     LEFT_COMPANY = "left_company", "No longer in this company"
+    MATCHED_AT_LAUNCH = "matched_at_launch", "Matched already at go-live"
     ARCHIVED = "archived", "The customer is archived"
     NO_LONGER_MATCHES = "no_longer_matches", "No longer matches the audience"
     STOPPED = "stopped", "The message was stopped"

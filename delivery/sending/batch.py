@@ -82,7 +82,8 @@ class OpenBatch:
     handed_over: int = 0
     size: int = 0
     has_sent: bool = False
-    is_settling: bool = False
+    # Whether results could not be settled. The journal tells them to the next sweep.
+    is_abandoned: bool = False
     gate: Gate = field(default_factory=Gate)
     device_answers: list[Answers] = field(default_factory=list)
     # When the oldest result came that is not settled, by `time.monotonic`.
@@ -90,8 +91,8 @@ class OpenBatch:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every copy has a result. If settling failed, the journal tells the results to the next sweep."""
-        return not (self.rest or self.in_pool or self.is_settling)
+        """Whether every copy has a result."""
+        return not (self.rest or self.in_pool)
 
     @property
     def is_closed(self) -> bool:
@@ -153,9 +154,18 @@ class OpenBatch:
         self.note_result()
 
     def abandon(self) -> None:
-        """Leave the batch to the next sweep, which reads the journal. Threads that still send write to it."""
-        if not self.in_pool:
+        """Let no further copy begin, and leave the unsettled results to the next sweep, which reads the journal."""
+        self.is_abandoned, self.outcome, self.unsettled_since = True, Outcome(), None
+        self.gate.close()
+
+    def close_journal(self) -> None:
+        """Let go of the journal, for the next batch or for the sweep. Threads that still send write to it."""
+        if self.in_pool:
+            return
+        if self.is_abandoned:
             self.journal.abandon()
+        else:
+            self.journal.release()
 
     def record_job(self, job: Job[Channel]) -> None:
         """Record the result of a job. Raise what must end the process."""
@@ -178,7 +188,6 @@ class OpenBatch:
 
     def take_results(self) -> Outcome:
         """Return the results so far, to be settled."""
-        self.is_settling = True
         found, self.outcome, self.unsettled_since = self.outcome, Outcome(unfinished=self.outcome.unfinished), None
         found.down, found.sender_refused = self.lane.gate.why, self.of.gate.why
         return found

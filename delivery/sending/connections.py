@@ -36,7 +36,8 @@ class Share:
 
     connections: int
     fair: int
-    dispatchers: int
+    # Whether a server answers over a connection of another dispatcher.
+    others_are_answered: bool
 
 
 def connection_limit(name: Name) -> int:
@@ -44,13 +45,18 @@ def connection_limit(name: Name) -> int:
     return int(getattr(settings, CONNECTION_SETTINGS[name]))
 
 
-def renew_share(name: Name, *, holder: UUID, in_use: int, is_refused: bool) -> Share:
-    """Renew the share of a dispatcher, or take one. `in_use`: its open connections, which it keeps on closing."""
+def renew_share(name: Name, *, holder: UUID, in_use: int, is_answered: bool, is_refused: bool) -> Share:
+    """Renew the share of a dispatcher, or take one.
+
+    `in_use`: its open connections, which it keeps until they are closed; `is_answered`: whether the server answers over
+    one of them. If there are more dispatchers than connections, the last ones get none.
+    """
     with transaction.atomic():
         channel = locked_channel(name)
         now = database_clock()
         channel.shares.filter(until__lt=now).delete()
-        others = list(channel.shares.exclude(pk=holder).order_by("pk"))
+        shares = list(channel.shares.order_by("since", "pk"))
+        others = [share for share in shares if share.holder != holder]
         if is_refused:
             lower_total(channel, in_use=in_use + sum(other.in_use for other in others), now=now)
         elif channel.accepted is not None and channel.changed_at and now - channel.changed_at >= RAISE_INTERVAL:
@@ -58,16 +64,16 @@ def renew_share(name: Name, *, holder: UUID, in_use: int, is_refused: bool) -> S
         if channel.accepted is not None and channel.accepted >= connection_limit(name):
             channel.accepted = None
         total = connection_limit(name) if channel.accepted is None else channel.accepted
-        holders = sorted([holder, *(other.holder for other in others)])
+        holders = list(dict.fromkeys([*(share.holder for share in shares), holder]))
         fair = total // len(holders) + (holders.index(holder) < total % len(holders))
         connections = max(0, min(fair, total - sum(other.connections for other in others)))
-        facts = {"channel": channel, "connections": max(connections, in_use), "in_use": in_use, "until": now + LEASE}
-        if not ConnectionShare.objects.filter(pk=holder).update(**facts):
-            ConnectionShare.objects.create(holder=holder, **facts)
+        facts = {"connections": max(connections, in_use), "in_use": in_use, "is_answered": is_answered}
+        if not ConnectionShare.objects.filter(pk=holder).update(until=now + LEASE, **facts):
+            ConnectionShare.objects.create(holder=holder, channel=channel, since=now, until=now + LEASE, **facts)
             # If it was asked for, it has begun.
             channel.asked_at = None
         channel.save()
-    return Share(connections, fair, len(holders))
+    return Share(connections, fair, any(other.is_answered for other in others))
 
 
 def lower_total(channel: ChannelConnections, *, in_use: int, now: datetime) -> None:

@@ -9,9 +9,8 @@ their customers can still be reached.
 import logging
 import math
 import time
-from collections import defaultdict
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import datetime
 
 from django.conf import settings
@@ -25,7 +24,7 @@ from delivery.sending import batch as sending_batch
 from delivery.sending import connections, settle, throttle
 from delivery.sending import outcome as sending_outcome
 from delivery.sending.batch import OpenBatch, OpenMessage
-from delivery.sending.claim import Batch, unreachable_records
+from delivery.sending.claim import Batch
 from delivery.sending.lane import Lane, open_lane
 from delivery.sending.outcome import Clock
 from delivery.sending.throttle import Slots
@@ -128,7 +127,8 @@ class Dispatcher:
     def step(self) -> None:
         """Check and hand out copies, wait for answers, and settle them."""
         self.renew_shares()
-        self.check_batches()
+        for lane in self.lanes.values():
+            lane.check_batches(at=self.clock(), now=time.monotonic())
         self.hand_out()
         self.collect_answers()
         self.settle_answers()
@@ -136,15 +136,26 @@ class Dispatcher:
     def renew_shares(self) -> None:
         """Renew the shares of connections. A channel with more dispatchers than connections is left to the others."""
         for lane in self.lanes.values():
-            if not lane.renew_share() and lane.name not in self.resting:
-                log.info("channel %s has a dispatcher for each connection already", lane.name)
+            if not lane.renew_share():
+                if lane.name not in self.resting:
+                    log.info("channel %s has a dispatcher for each connection already", lane.name)
                 self.resting.add(lane.name)
+                # The others claim its records.
+                for opened in lane.batches:
+                    opened.gate.close()
 
     def recover(self) -> None:
         """Let no copy begin, and go on with a new connection. The locks of the lost one are gone."""
         for of in self.messages.values():
             of.gate.close()
         self.put_back_unbegun()
+        self.collect_answers()
+        at = self.clock()
+        self.abandon_batches([opened for opened in self.batches if at >= opened.batch.until])
+        for lane in self.lanes.values():
+            for opened in [opened for opened in lane.batches if opened.is_abandoned and opened.is_complete]:
+                lane.batches.remove(opened)
+                opened.close_journal()
         if not connection.is_usable():
             connection.close()
         time.sleep(DATABASE_RETRY_PAUSE)
@@ -158,13 +169,14 @@ class Dispatcher:
 
     def close(self) -> None:
         """Settle the known results and close the connections. The journals tell about copies still being sent."""
-        with suppress(*sending_outcome.DATABASE_LOST):
-            self.put_back_unbegun()
-            self.settle_answers(is_last=True)
-        for lane in self.lanes.values():
-            lane.close()
-        for of in self.messages.values():
-            of.ends.close()
+        with ExitStack() as ends:
+            for of in self.messages.values():
+                ends.callback(of.ends.close)
+            for lane in self.lanes.values():
+                ends.callback(lane.close)
+            with suppress(*sending_outcome.DATABASE_LOST):
+                self.put_back_unbegun()
+                self.settle_answers(is_last=True)
 
     # Claiming
 
@@ -294,38 +306,6 @@ class Dispatcher:
 
     # Handing out
 
-    def check_batches(self) -> None:
-        """Renew leases, and withdraw copies that may not begin: paused, unreachable, or of a closed channel."""
-        at, now = self.clock(), time.monotonic()
-        for lane in self.lanes.values():
-            stale: dict[int, list[OpenBatch]] = defaultdict(list)
-            for opened in lane.batches:
-                if not opened.batch.is_ours(at=at):
-                    opened.gate.close()
-                if opened.is_closed:
-                    lane.withdraw(opened)
-                elif opened.needs_check(at=at, now=now):
-                    stale[opened.of.message.pk].append(opened)
-            for batches in stale.values():
-                self.check_message(lane, batches, at=at, now=now)
-
-    def check_message(self, lane: Lane, batches: list[OpenBatch], *, at: datetime, now: float) -> None:
-        """Check copies that wait for a thread or a slot: is their message live, and can their customers be reached?"""
-        of = batches[0].of
-        if not locks.batch_may_continue(of.message):
-            of.gate.close()
-            for opened in batches:
-                lane.withdraw(opened)
-            return
-        queued = [job.subject for job in lane.pool.waiting_jobs()]
-        copies = [copy for copy in queued if copy.batch.of is of] + [copy for opened in batches for copy in opened.rest]
-        # The next claim settles them with the reason.
-        gone = unreachable_records(of.message, [copy.record.pk for copy in copies])
-        for opened in batches:
-            if gone:
-                lane.withdraw(opened, only=gone)
-            opened.note_check(at=at, now=now)
-
     def hand_out(self) -> None:
         """Give the pools the copies that may go."""
         if shutdown.is_requested():
@@ -371,11 +351,8 @@ class Dispatcher:
         )
         if not is_due:
             return
-        parts = [(opened.batch, opened.take_results()) for opened in batches if opened.results]
-        if parts:
-            settle.settle_with_retry(parts, clock=self.clock, on_lost=self.put_back_unbegun)
-            for opened in batches:
-                opened.is_settling = False
+        if with_results := [opened for opened in batches if opened.results]:
+            self.settle_results(with_results)
         for lane in self.lanes.values():
             for opened in [opened for opened in lane.batches if opened.is_complete and not opened.results]:
                 self.close_batch(lane, opened)
@@ -385,10 +362,27 @@ class Dispatcher:
                 self.resting.add(lane.name)
         self.close_idle_messages()
 
+    def settle_results(self, batches: list[OpenBatch]) -> None:
+        """Settle the results of these batches. If that fails, the journals tell them, and the messages rest."""
+        parts = [(opened.batch, opened.take_results()) for opened in batches]
+        try:
+            settle.settle_with_retry(parts, clock=self.clock, on_lost=self.put_back_unbegun)
+        except BaseException as wrong:
+            self.abandon_batches(batches)
+            if not isinstance(wrong, Exception):
+                raise
+            log.exception("results cannot be settled; their journals tell them to the next sweep")
+
+    def abandon_batches(self, batches: list[OpenBatch]) -> None:
+        """Leave the unsettled results of these batches to the next sweep, and begin nothing more of their messages."""
+        for opened in batches:
+            opened.abandon()
+            self.resting.add(opened.of.message.pk)
+
     def close_batch(self, lane: Lane, opened: OpenBatch) -> None:
-        """Close a settled batch: give back unused slots, and record whether its message can be sent."""
+        """Close a batch: give back unused slots, and record whether its message can be sent."""
         lane.batches.remove(opened)
-        opened.journal.release()
+        opened.close_journal()
         if opened.places.day is not None:
             throttle.release(lane.name, places=opened.places, unused=opened.places.count - opened.handed_over)
         if trouble := opened.message_trouble:

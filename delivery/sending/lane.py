@@ -1,16 +1,20 @@
 """A lane: a channel in use by this process, with its connections and its open batches."""
 
 import time
+from collections import defaultdict
 from collections.abc import Container
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID, uuid4
 
 from django.conf import settings
 
+from delivery import locks
 from delivery.channels import CHANNELS, Channel
 from delivery.sending import connections
 from delivery.sending.batch import OpenBatch
+from delivery.sending.claim import unreachable_records
 from delivery.sending.outcome import DATABASE_LOST
 from delivery.sending.outgoing_copy import Gate
 from delivery.sending.pool import Concurrency, Pool
@@ -32,6 +36,12 @@ class Lane:
     # By `time.monotonic`: when the throttle may give slots again, and when the share is renewed.
     slots_from: float = 0.0
     renewed_from: float = 0.0
+    # As the others know: the connections of this dispatcher, and whether a server answers over one of them.
+    in_use: int = 0
+    is_answered: bool = False
+    # Whether a server answers over a connection of another dispatcher, and whether this one has a part of the total.
+    others_are_answered: bool = False
+    has_fair_share: bool = True
     holder: UUID = field(default_factory=uuid4)
 
     def room(self) -> int:
@@ -51,20 +61,62 @@ class Lane:
 
     def renew_share(self) -> bool:
         """Renew the share of connections in time. Return False if there are more dispatchers than connections."""
-        now = time.monotonic()
-        if now < self.renewed_from and not self.pool.is_refused:
-            return True
+        now, in_use, is_answered = time.monotonic(), self.pool.threads, bool(self.pool.answered_threads)
+        # After a refusal, others decide by these facts whether it is an outage, and how many connections remain.
+        is_news = is_answered != self.is_answered or in_use >= 2 * max(1, self.in_use)
+        if now < self.renewed_from and not (self.pool.is_refused or is_news):
+            return self.has_fair_share
         refused, self.pool.is_refused = self.pool.is_refused, False
-        share = connections.renew_share(self.name, holder=self.holder, in_use=self.pool.threads, is_refused=refused)
+        share = connections.renew_share(
+            self.name, holder=self.holder, in_use=in_use, is_answered=is_answered, is_refused=refused
+        )
+        self.in_use, self.is_answered, self.others_are_answered = in_use, is_answered, share.others_are_answered
         self.pool.set_limit(share.connections)
         self.renewed_from = now + (RENEW_INTERVAL if share.connections == share.fair else HURRIED_RENEW_INTERVAL)
-        return share.fair > 0
+        self.has_fair_share = share.fair > 0
+        return self.has_fair_share
+
+    @property
+    def has_other_connections(self) -> bool:
+        """Whether connections other than one that is refused are in use. For sending threads too."""
+        return self.pool.has_others or self.others_are_answered
+
+    def check_batches(self, *, at: datetime, now: float) -> None:
+        """Renew leases, and withdraw copies that may not begin: paused, unreachable, or of a closed channel."""
+        stale: dict[int, list[OpenBatch]] = defaultdict(list)
+        for opened in self.batches:
+            if not opened.batch.is_ours(at=at):
+                opened.gate.close()
+            if opened.is_closed:
+                self.withdraw(opened)
+            elif opened.needs_check(at=at, now=now):
+                stale[opened.of.message.pk].append(opened)
+        for batches in stale.values():
+            self.check_message(batches, at=at, now=now)
+
+    def check_message(self, batches: list[OpenBatch], *, at: datetime, now: float) -> None:
+        """Check copies that wait for a thread or a slot: is their message live, and can their customers be reached?"""
+        of = batches[0].of
+        if not locks.batch_may_continue(of.message):
+            of.gate.close()
+            for opened in batches:
+                self.withdraw(opened)
+            return
+        queued = [job.subject for job in self.pool.waiting_jobs()]
+        copies = [copy for copy in queued if copy.batch.of is of] + [copy for opened in batches for copy in opened.rest]
+        # The next claim settles them with the reason.
+        gone = unreachable_records(of.message, [copy.record.pk for copy in copies])
+        for opened in batches:
+            if gone:
+                self.withdraw(opened, only=gone)
+            opened.note_check(at=at, now=now)
 
     def close(self) -> None:
         """Close the connections and give back the share. Those that are still in use are given back by its lease."""
         self.pool.close(patience=0 if self.batches else None)
         for opened in self.batches:
             opened.abandon()
+            opened.close_journal()
         if not self.pool.threads:
             with suppress(*DATABASE_LOST):
                 connections.give_back(self.name, holder=self.holder)

@@ -80,7 +80,7 @@ class OutgoingCopy:
             metrics.observe_duration("hand_over", began, type(channel).__name__.lower())
         if isinstance(answer, str | Rejected):
             return answer
-        if isinstance(answer, ConnectionRefused) and batch.lane.pool.has_others:
+        if isinstance(answer, ConnectionRefused) and batch.lane.has_other_connections:
             raise ConnectionEnds(str(answer)) from answer
         self.close_gates(answer)
         raise answer

@@ -186,6 +186,8 @@ class Pool(Generic[C]):
         self.answered: list[Job[C]] = []
         # `leaving`: threads that take no more jobs and have not yet closed their connection.
         self.threads = self.leaving = self.idle = self.in_flight = 0
+        # Threads whose last job was answered, by ident.
+        self.answered_threads: set[int] = set()
         self.is_closed = self.is_refused = False
         # How many answers the owner waits for; it is not woken for fewer while the threads have work.
         self.wanted = 1
@@ -317,6 +319,7 @@ class Pool(Generic[C]):
             with self.has_news:
                 self.threads -= 1
                 self.leaving -= 1
+                self.answered_threads.discard(threading.get_ident())
                 self.has_news.notify()
 
     def next_job(self) -> Job[C] | None:
@@ -343,6 +346,7 @@ class Pool(Generic[C]):
         goes_on = not isinstance(job.error, ConnectionEnds)
         with self.has_news:
             self.leaving += not goes_on
+            (self.answered_threads.add if job.error is None else self.answered_threads.discard)(threading.get_ident())
             self.answered.append(job)
             self.in_flight -= 1
             if len(self.answered) >= self.wanted or not self.queue:

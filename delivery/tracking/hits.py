@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.db import connection, transaction
@@ -10,10 +10,9 @@ from django.db.models import Max, Min, Q, Sum
 
 from audiences.models import Customer
 from delivery.models import DeliveryRecord, Hit, Link, VisitorKind
+from delivery.models.record_log import SCANNER_WINDOW
 from messaging.models import Channel, Message
 
-# A client that follows every link of an email this soon after it was sent is a scanner, whatever its user agent.
-SCANNER_WINDOW = timedelta(seconds=30)
 COUNT_HIT = """
 INSERT INTO delivery_hit (record_id, message_id, link_id, who, number, first_at, last_at)
 VALUES (%(record)s, %(message)s, %(link)s, %(who)s, 1, %(at)s, %(at)s)

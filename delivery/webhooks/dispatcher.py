@@ -25,12 +25,12 @@ from django.db.models.functions import Coalesce
 
 from audiences.api.payloads import Json
 from audiences.locks import Lock
-from audiences.models import Notification, NotificationState, Subscription
+from audiences.models import Notification, NotificationState, Subscription, Topic
 from delivery import shutdown
 from delivery.sending.outbox import Outbox
 from delivery.sending.outcome import Clock
 from delivery.webhooks import safe_http
-from delivery.webhooks.notification import build_item, notification_body, signed_headers
+from delivery.webhooks.notification import Retracted, build_item, notification_body, request_headers
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,11 @@ OUTBOX = Outbox(model=Notification, status="state", lease=timedelta(minutes=5), 
 PAUSE_AFTER_FAILURE = timedelta(minutes=1)
 RETENTION = timedelta(days=30)
 STATUS_GONE = 410
+MESSAGE_TOPICS = [topic for topic in Topic if topic is Topic.ALL or topic.startswith("message.")]
+IS_DISPATCHING = (
+    "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = 0 AND objid = %s"
+    " AND objsubid = 1 AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
+)
 # In seconds. How often a dispatcher that waits for answers looks for new notifications.
 CLAIM_INTERVAL = 0.05
 # How many requests are begun or settled before the dispatcher looks for new notifications of fast subscriptions.
@@ -94,6 +99,19 @@ def single_dispatcher() -> Iterator[bool]:
         finally:
             if is_locked:
                 cursor.execute("SELECT pg_advisory_unlock(%s)", [Lock.NOTIFYING])
+
+
+def is_nudge_needed(*, at: datetime) -> bool | None:
+    """Return whether due notifications of message events wait and no worker sends; None if nobody subscribes to them.
+
+    Triggers write these notifications, and opens and clicks become due later, so no caller could nudge.
+    """
+    if not Subscription.objects.filter(active=True, topics__overlap=MESSAGE_TOPICS).exists():
+        return None
+    with connection.cursor() as cursor:
+        cursor.execute(IS_DISPATCHING, [Lock.NOTIFYING])
+        is_dispatching = bool(cursor.fetchone()[0])
+    return not is_dispatching and bool(due_heads(at=at))
 
 
 def due_heads(*, at: datetime) -> dict[int, int]:
@@ -178,17 +196,23 @@ class Streams:
         Notification.objects.bulk_update(built, ["payload", "first_sent_at"])
         for notification in built:
             body = json.dumps(notification_body(notification)).encode()
-            subscription = notification.subscription
-            headers = signed_headers(body, secret=subscription.secret)
-            self.in_flight[self.threads.submit(post_notification, subscription.url, body, headers)] = notification
+            headers = request_headers(notification, body, at=at)
+            url = notification.subscription.url
+            self.in_flight[self.threads.submit(post_notification, url, body, headers)] = notification
 
     def has_payload(self, notification: Notification, *, at: datetime) -> bool:
-        """Build the payload before the first attempt; fail the notification if that is not possible."""
+        """Build the payload before the first attempt; fail the notification if that is not possible.
+
+        A notification of an event that did not happen is deleted.
+        """
         if notification.payload is None:
             try:
                 notification.payload = self.build_item(notification)
             except OperationalError:
                 raise  # The database is unavailable; the lease expires, and it is tried again.
+            except Retracted:
+                notification.delete()
+                return False
             except Exception:
                 # An unforeseen error must not block the queue, and the subscriber did not cause it.
                 log.exception("the payload of notification %s cannot be built", notification.pk)

@@ -1,5 +1,6 @@
 """The request of a notification: body, signature, and the current state of the object that it is about (wire 5.13)."""
 
+import base64
 import hashlib
 import hmac
 from collections.abc import Callable
@@ -7,18 +8,52 @@ from datetime import UTC, datetime
 
 from audiences.api import companies, users
 from audiences.api.payloads import APP_ID, Json, event, list_payload, unix
-from audiences.models import Company, Event, Notification
+from audiences.models import Company, Customer, Event, Notification
+from audiences.models.customers import Role
 from delivery.conversations import payloads
-from delivery.models import Conversation, ConversationPart
+from delivery.models import Conversation, ConversationPart, DeliveryRecord
+from messaging.models import Channel
+
+# The form of a secret in Standard Webhooks: this prefix and the key in base64.
+WHSEC = "whsec_"
+MESSAGE_TYPES: dict[Channel, str] = {Channel.EMAIL: "email", Channel.IN_APP: "inapp", Channel.PUSH: "push"}
+# Events whose moment changes if earlier ones turn out to be a scanner's.
+REVISED = ("opened", "clicked")
 
 
-def signed_headers(body: bytes, *, secret: str) -> dict[str, str]:
-    """Return headers signed with the subscription's secret, by SHA-1 for compatible subscribers and by SHA-256."""
+class Retracted(Exception):
+    """The event did not happen: a scanner opened or clicked, and not the customer."""
+
+
+def signing_key(secret: str) -> bytes:
+    """Return the key of Standard Webhooks: the decoded secret if it has their form, else its characters."""
+    return base64.b64decode(secret.removeprefix(WHSEC), validate=True) if secret.startswith(WHSEC) else secret.encode()
+
+
+def standard_secret(secret: str) -> str:
+    """Return a secret in the form that libraries for Standard Webhooks read."""
+    return WHSEC + base64.b64encode(signing_key(secret)).decode()
+
+
+def standard_signature(signed: bytes, *, secret: str) -> str:
+    """Return the signature of Standard Webhooks over the id, the timestamp and the body, separated by dots."""
+    return f"v1,{base64.b64encode(hmac.new(signing_key(secret), signed, hashlib.sha256).digest()).decode()}"
+
+
+def request_headers(notification: Notification, body: bytes, *, at: datetime) -> dict[str, str]:
+    """Return signed headers: by SHA-1 for compatible subscribers, by SHA-256, and as in Standard Webhooks.
+
+    `webhook-id` stays the same when a notification is sent again; `webhook-timestamp` is the moment of the attempt.
+    """
+    secret, name, seconds = notification.subscription.secret, f"notif_{notification.pk}", str(unix(at))
     return {
         "Content-Type": "application/json; charset=utf-8",
         "User-Agent": "Outbound",
         "X-Hub-Signature": f"sha1={hmac.new(secret.encode(), body, hashlib.sha1).hexdigest()}",
         "X-Hub-Signature-256": f"sha256={hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}",
+        "webhook-id": name,
+        "webhook-timestamp": seconds,
+        "webhook-signature": standard_signature(f"{name}.{seconds}.".encode() + body, secret=secret),
     }
 
 
@@ -87,6 +122,41 @@ def event_item(notification: Notification) -> Json:
     return event(found, customer=notification.customer)
 
 
+def message_item(notification: Notification) -> Json:
+    """Return an event of one customer's copy of a message; raise Retracted if it was a scanner's open or click."""
+    record = DeliveryRecord.objects.select_related("message", "company").get(pk=notification.about["record"])
+    event = notification.topic.removeprefix("message.")
+    # The event that replaces it has a notification of its own.
+    if event in REVISED and getattr(record, f"{event}_at") != notification.created_at:
+        raise Retracted
+    assert notification.customer is not None  # noqa: S101 - every copy has one
+    message, company = record.message, record.company
+    return {
+        "type": "message_event",
+        "event": event,
+        "happened_at": unix(notification.created_at),
+        "delivery_id": str(record.pk),
+        "message": {
+            "type": "message",
+            "id": f"msg_{message.pk}",
+            "title": message.title,
+            "message_type": MESSAGE_TYPES[Channel(message.channel)],
+            "send_type": message.send_type,
+        },
+        "user": person(notification.customer),
+        "company": {"type": "company", "id": str(company.pk), "company_id": company.company_id} if company else None,
+        "sent_at": unix(record.sent_at),
+        "reason": record.why or None,
+    }
+
+
+def person(customer: Customer) -> Json:
+    """Return who a customer is, without their attributes."""
+    kind = "contact" if customer.role == Role.LEAD else "user"
+    names = {"user_id": customer.user_id, "email": customer.email, "name": customer.name}
+    return {"type": kind, "id": str(customer.pk), **names}
+
+
 def ping_item(_notification: Notification) -> Json:
     return {"type": "ping", "message": "Outbound can reach this address."}
 
@@ -98,5 +168,6 @@ ITEMS: dict[str, Callable[[Notification], Json]] = {
     "tag": tag_item,
     "company": company_item,
     "event": event_item,
+    "message": message_item,
     "ping": ping_item,
 }

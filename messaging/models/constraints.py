@@ -39,6 +39,10 @@ CONSTRAINTS: list[models.BaseConstraint] = [
         name="scheduled_for_a_time",
         condition=~models.Q(state=State.SCHEDULED) | models.Q(scheduled_for__isnull=False),
     ),
+    models.CheckConstraint(
+        name="only_ongoing_waits_for_new_matches",
+        condition=models.Q(only_new_matches=False) | models.Q(send_type=SendType.ONGOING),
+    ),
     models.CheckConstraint(name="state_is_known", condition=models.Q(state__in=State.values)),
     models.CheckConstraint(name="checking_is_known", condition=models.Q(checking__in=Checking.values)),
     models.CheckConstraint(name="channel_is_known", condition=models.Q(channel__in=Channel.values)),
@@ -55,7 +59,8 @@ TRIGGERS = [
                     OR (NEW.to_customer_id IS DISTINCT FROM OLD.to_customer_id
                         AND coalesce(current_setting('outbound.merging', true), '') <> 'on')
                     OR NEW.to_company_id IS DISTINCT FROM OLD.to_company_id
-                    OR NEW.audience_id IS DISTINCT FROM OLD.audience_id THEN
+                    OR NEW.audience_id IS DISTINCT FROM OLD.audience_id
+                    OR NEW.only_new_matches <> OLD.only_new_matches THEN
                     RAISE EXCEPTION 'This message has been live. How it sends can no longer be changed.'
                         USING ERRCODE = 'check_violation';
                 END IF;

@@ -41,7 +41,15 @@ class MessageQuerySet(models.QuerySet["Message"]):
 class Message(models.Model):
     """A message that staff compose. Channel, send type and per-company are locked once it has been live."""
 
-    LOCKED_ONCE_LIVE = ("channel", "send_type", "per_company", "to_customer", "to_company", "audience")
+    LOCKED_ONCE_LIVE = (
+        "channel",
+        "send_type",
+        "per_company",
+        "to_customer",
+        "to_company",
+        "audience",
+        "only_new_matches",
+    )
 
     title = models.CharField(max_length=200)
     channel = models.CharField(max_length=8, choices=Channel, default=Channel.EMAIL)
@@ -59,6 +67,13 @@ class Message(models.Model):
     window_zone = models.CharField(max_length=16, choices=WindowZone, default=WindowZone.WORKSPACE)
     checking = models.CharField(max_length=8, choices=Checking, default=Checking.HOURLY, db_default=Checking.HOURLY)
     per_company = models.BooleanField(default=False, editable=False)
+    # Of an ongoing message (behaviour 4.21): people who match when it goes live are left out, for good.
+    only_new_matches = models.BooleanField(
+        "only people who start to match after it goes live",
+        default=False,
+        db_default=False,
+        help_text="People who match now are left out, also if they stop and start to match again.",
+    )
     same_inbox_once = models.BooleanField(
         "one copy to each inbox",
         default=True,

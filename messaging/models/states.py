@@ -38,4 +38,4 @@ class WrongState(ValidationError):
 
 
 class NotReady(ValidationError):
-    """The message cannot go live yet. `messages` lists the reasons, one sentence each."""
+    """The message cannot go live yet. `messages` lists the reasons, one sentence each; they may be by field."""

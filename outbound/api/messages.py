@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from django.contrib.admin.models import CHANGE, LogEntry
+from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
@@ -20,10 +20,14 @@ from audiences.api.payloads import Json, list_payload, tag, unix
 from audiences.intake import Conflict, Refused
 from audiences.intake.attributes.fields import read_text
 from audiences.models import Tag
+from delivery.conversations.payloads import MESSAGE_PREFIX, message_id
 from delivery.reporting import counters
 from messaging.models import Channel, Message, SendType, State
 from messaging.models.message import MessageQuerySet
+from outbound import actions
 from outbound.actions import ACTS, Act
+from outbound.api import drafts
+from outbound.console import audit
 
 # States that a PATCH may set, and their actions.
 ACTION_FOR_STATE: dict[str, Act] = {
@@ -32,8 +36,14 @@ ACTION_FOR_STATE: dict[str, Act] = {
     State.STOPPED: ACTS["stop"],
 }
 MAX_TITLE_LENGTH = 200
-# Fields that can be changed only in the console.
-CONSOLE_FIELDS = ("subject", "body", "format", "scheduled_for", "to_customer", "to_company")
+# Fields that follow from others, with the reason or the way to change them.
+COMPUTED_FIELDS: dict[str, str] = {
+    "per_company": "It follows from the text: a company variable sends it once for each company.",
+    "audience": "Change the audience by rules.",
+    "to_customer": "Send a message to one person by POST /messages.",
+    "to_company": "Send a message to one person by POST /messages.",
+    "scheduled_for": "Schedule the message by POST /outbound/{id}/schedule.",
+}
 
 
 class MessageFilter(FilterSet):
@@ -51,6 +61,8 @@ class MessageFilter(FilterSet):
 
 class Outbound(Endpoint):
     """/outbound."""
+
+    rights = {"post": "send"}
 
     parameters = {
         "get": (
@@ -71,75 +83,97 @@ class Outbound(Endpoint):
             {"type": "message.list", "pages": pages, "total_count": total, "messages": message_payloads(found)}
         )
 
+    def post(self, request: Request) -> Response:
+        """Create a draft of a message to an audience."""
+        sent, (by, logged_as) = body(request), drafts.callers(request)
+        for field, reason in COMPUTED_FIELDS.items():
+            if sent.get(field) not in (None, "", False):
+                raise Refused(f"The {field} cannot be set. {reason}", field=field)
+        with transaction.atomic():
+            draft = drafts.create_draft(sent, by=by, logged_as=logged_as, at=timezone.now())
+        return message_response(message_id(draft.pk))
+
 
 class OneMessage(Endpoint):
     """/outbound/{id}."""
 
+    # Its state and content decide what customers receive.
+    rights = {"patch": "send"}
+
     def get(self, request: Request, pk: str) -> Response:
         """Find a message with its counts, also a direct message."""
-        return Response(message_payloads([lookups.get_row(messages_with_relations(), pk)])[0])
+        return Response(message_payloads([find_message(pk)])[0])
 
     def patch(self, request: Request, pk: str) -> Response:
-        """Change the title, or the state: `paused` pauses, `live` resumes and `stopped` stops the message."""
-        sent, at = body(request), timezone.now()
+        """Change a message; the state `paused` pauses, `live` resumes and `stopped` stops it."""
+        sent, at, (by, logged_as) = body(request), timezone.now(), drafts.callers(request)
         with transaction.atomic():
-            message = lookups.get_row(messages_with_relations(), pk)
-            refuse_locked_fields(message, sent)
-            if "title" in sent:
-                rename_message(message, sent["title"], request=request)
-            if "state" in sent:
-                change_state(message, read_text(sent["state"], "state"), request=request, at=at)
-        return Response(message_payloads([lookups.get_row(messages_with_relations(), pk)])[0])
+            message = find_message(pk)
+            # The lock of a draft that the composer takes, too.
+            Message.objects.select_for_update(of=("self",)).get(pk=message.pk)
+            message = find_message(pk)
+            changed = changed_fields(message, sent)
+            if "title" in changed:
+                rename_message(message, changed["title"], logged_as=logged_as)
+            edited = {key: value for key, value in changed.items() if key in drafts.WRITABLE_KEYS and key != "title"}
+            if edited:
+                drafts.edit(message, edited, by=by, logged_as=logged_as, at=at)
+            if "state" in changed:
+                change_state(message, read_text(sent["state"], "state"), logged_as=logged_as, at=at)
+        return message_response(pk)
+
+
+def message_response(pk: str) -> Response:
+    """Return a response with the message as it is now."""
+    return Response(message_payloads([find_message(pk)])[0])
+
+
+def find_message(value: str) -> Message:
+    """Return the message with this id, also without the prefix, which ids had before. Raise Unknown (404) if none."""
+    return lookups.get_row(messages_with_relations(), value.removeprefix(MESSAGE_PREFIX))
 
 
 def messages_with_relations() -> MessageQuerySet:
-    return Message.objects.select_related("sender", "version").prefetch_related("tags")
+    return Message.objects.select_related("sender", "version", "audience").prefetch_related("tags")
 
 
-def refuse_locked_fields(message: Message, sent: dict[str, Any]) -> None:
-    """Refuse changes to fields that are locked once live, or that can be changed only in the console."""
-    for field in Message.LOCKED_ONCE_LIVE:
-        if field in sent and text_or_none(sent[field]) != text_or_none(message_payload(message)[field]):
-            if message.is_locked:
-                raise Conflict(f"This message has been live. Its {field} can no longer be changed.", field=field)
-            raise Refused(f"The {field} can be chosen only in the console.", field=field)
+def changed_fields(message: Message, sent: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that are not sent as they are. Refuse changes of locked and of computed fields."""
     current = message_payload(message)
-    for field in CONSOLE_FIELDS:
-        if field in sent and text_or_none(sent[field]) != text_or_none(current[field]):
-            raise Refused(f"The {field} can be changed only in the console.", field=field)
+    changed = {key: value for key, value in sent.items() if key in current and is_other(value, current[key])}
+    for field in changed:
+        if field in Message.LOCKED_ONCE_LIVE and message.is_locked:
+            raise Conflict(f"This message has been live. Its {field} can no longer be changed.", field=field)
+        if field in COMPUTED_FIELDS:
+            raise Refused(f"The {field} cannot be set. {COMPUTED_FIELDS[field]}", field=field)
+    return changed
 
 
-def text_or_none(value: Any) -> str | None:
-    return None if value is None else str(value)
+def is_other(value: Any, current: Any) -> bool:
+    """Return whether a sent value differs from the current one; a number may be sent as its text."""
+    plain = (str, int, float, bool)
+    return str(value) != str(current) if isinstance(value, plain) and isinstance(current, plain) else value != current
 
 
-def rename_message(message: Message, title: Any, *, request: Request) -> None:
+def rename_message(message: Message, title: Any, *, logged_as: User) -> None:
     """Change the title and log the change."""
     new_title = read_text(title, "title", most=MAX_TITLE_LENGTH)
     if not new_title:
         raise Refused("A message needs a title.", field="title")
     if new_title != message.title:
         Message.objects.filter(pk=message.pk).update(title=new_title)
-        log_change(message, f"Renamed, was “{message.title}”", request=request)
+        audit.log_change(logged_as, message, f"Renamed, was “{message.title}”")
+        message.title = new_title
 
 
-def change_state(message: Message, state: str, *, request: Request, at: datetime) -> None:
-    """Pause, resume or stop the message and log the change. Do nothing if it has the state already."""
+def change_state(message: Message, state: str, *, logged_as: User, at: datetime) -> None:
+    """Pause, resume or stop the message and log the change."""
     if state not in ACTION_FOR_STATE:
         raise Refused(f"state must be one of {', '.join(ACTION_FOR_STATE)}.", field="state")
-    if state == message.state:
-        return
     try:
-        ACTION_FOR_STATE[state].do(message, at=at)
+        actions.do_and_log(logged_as, message, ACTION_FOR_STATE[state], at=at)
     except ValidationError as refusal:
         raise Conflict(" ".join(refusal.messages), field="state") from refusal
-    log_change(message, ACTION_FOR_STATE[state].logged, request=request)
-
-
-def log_change(message: Message, words: str, *, request: Request) -> None:
-    """Add an entry to the audit log in the name of the integration."""
-    done_by = int(request.user.pk or 0)
-    LogEntry.objects.log_actions(done_by, [message], CHANGE, words, single_object=True)
 
 
 def message_payloads(found: list[Message]) -> list[Json]:
@@ -156,22 +190,33 @@ def message_payload(message: Message) -> Json:
     sender = message.sender
     return {
         "type": "message",
-        "id": str(message.pk),
+        "id": message_id(message.pk),
         "title": message.title,
         "channel": message.channel,
         "format": message.format or None,
+        "style": message.style,
         "send_type": message.send_type,
         "state": message.state,
         "subject": message.version.subject if message.version else "",
         "body": message.version.body if message.version else "",
+        "link": message.version.link if message.version else "",
+        "version": message.version.number if message.version else None,
         "sender": sender and {"type": "sender", "id": str(sender.pk), "name": sender.name, "email": sender.email},
         "audience": str(message.audience_id) if message.audience_id else None,
+        "rules": message.audience.rules if message.audience else {},
+        "window": message.window,
+        "window_zone": message.window_zone,
+        "checking": message.checking,
+        "same_inbox_once": message.same_inbox_once,
         "per_company": message.goes_per_company,
+        "only_new_matches": message.only_new_matches,
         "to_customer": str(message.to_customer_id) if message.to_customer_id else None,
         "to_company": str(message.to_company_id) if message.to_company_id else None,
         "tags": list_payload("tag", map(tag, message.tags.all())),
         "trouble": message.problem or None,  # The API keeps this key for its clients.
         "scheduled_for": unix(message.scheduled_for),
+        "launching_at": unix(message.launching_at),
+        "sample_size": message.sample_size,
         "went_live_at": unix(message.went_live_at),
         "created_at": unix(message.created_at),
         "updated_at": unix(message.updated_at),

@@ -15,6 +15,7 @@ from outbound.actions import LaunchPlan
 # Time that a click waits for an exact count; after it, the page's count is used if an estimate is close to it.
 COUNT_WITHIN = timedelta(milliseconds=500)
 ABOUT_PERCENT = 30
+MAX_SAMPLE = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,12 +69,22 @@ def receiving_people(found: Forecast) -> int:
 
 def refusal_reason(found: Forecast, asked: PostedCounts) -> str:
     """Return the reason to refuse the launch, or ""."""
+    return drift_reason(found, asked) or unconfirmed_reason(found, asked)
+
+
+def drift_reason(found: Forecast, asked: PostedCounts) -> str:
+    """Return the reason to refuse a launch whose audience has changed since the page showed it, or ""."""
     saw = asked.reviewed if asked.sample is None and found.exact else None
-    if saw is not None and launch_job.has_drifted(found.people, since=saw):
-        return (
-            f"{saw:,} people matched when this page was loaded, {found.people:,} match now."
-            " Check the review again before you continue."
-        )
+    if saw is None or not launch_job.has_drifted(found.people, since=saw):
+        return ""
+    return (
+        f"{saw:,} people matched when this page was loaded, {found.people:,} match now."
+        " Check the review again before you continue."
+    )
+
+
+def unconfirmed_reason(found: Forecast, asked: PostedCounts) -> str:
+    """Return the reason to refuse a large launch without the typed number of people, or ""."""
     people = receiving_people(found)
     shown = people if asked.receiving is None else asked.receiving
     if asked.sample is not None:

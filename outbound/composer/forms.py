@@ -17,6 +17,7 @@ from audiences.models import Audience
 from messaging import authoring, content
 from messaging.content.plain_text import html_to_text
 from messaging.models import Channel, Checking, Format, Message, MessageVersion, Sender, SendType, Style, WindowZone
+from outbound.composer.confirm import MAX_SAMPLE
 from outbound.console.rich_text import RichTextWidget
 
 RULE_PATH = re.compile(r"^(?:Rule|Group) ([\d.]+)")
@@ -158,7 +159,10 @@ class AudienceFields(forms.Form):
 
 
 # Fields of a draft that are saved as they were entered.
-DRAFT_FIELDS = (*("channel", "format", "style", "sender", "send_type", "window_zone", "checking", "same_inbox_once"),)
+DRAFT_FIELDS = (
+    *("channel", "format", "style", "sender", "send_type", "window_zone", "checking", "same_inbox_once"),
+    "only_new_matches",
+)
 
 
 class DraftForm(AudienceFields, ContentForm):
@@ -175,13 +179,21 @@ class DraftForm(AudienceFields, ContentForm):
         help_text="Customers who share an email address get one copy.",
         widget=forms.CheckboxInput,
     )
+    only_new_matches = forms.BooleanField(
+        required=False,
+        label="Only people who start to match after it goes live",
+        help_text="The people who match now are left out, also if they stop and start to match again.",
+    )
     scheduled_for = forms.DateTimeField(required=False, input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
     confirm = forms.CharField(required=False, max_length=40)
-    sample = forms.IntegerField(required=False, min_value=1, max_value=1_000_000)
+    sample = forms.IntegerField(required=False, min_value=1, max_value=MAX_SAMPLE)
 
     def clean(self) -> dict[str, Any]:
         """Validate both steps and the fields that the pressed button needs."""
         data = super().clean()
+        if data.get("send_type") != SendType.ONGOING:
+            # The hidden field may still be ticked.
+            data["only_new_matches"] = False
         act = self.data.get("act", "save")
         if act == "schedule" and not data.get("scheduled_for") and "scheduled_for" not in self.errors:
             self.add_error("scheduled_for", "Choose a day and a time.")
@@ -221,6 +233,7 @@ class DraftForm(AudienceFields, ContentForm):
             sender=data.get("sender"),
             window=data.get("window", []),
             same_inbox_once=data.get("same_inbox_once", True),
+            only_new_matches=data.get("only_new_matches", False),
             window_zone=data["window_zone"],
             checking=data["checking"],
             audience=Audience(rules=data.get("rules", {})),
@@ -318,5 +331,6 @@ def draft_of(message: Message) -> dict[str, Any]:
         **audience_of(message),
         "send_type": message.send_type,
         "same_inbox_once": message.same_inbox_once,
+        "only_new_matches": message.only_new_matches,
         "scheduled_for": timezone.localtime(when) if when else None,
     }

@@ -45,11 +45,41 @@ def rule_builder(stored: Any = None) -> dict[str, Any]:
         "more": more,
         "negative": [one.value for one in NEGATIVE_OPERATORS],
         "deepest": MAX_DEPTH,
+        "presets": presets(),
         "segments": [
             {"id": one.pk, "name": one.name, "rules": one.rules}
             for one in Audience.objects.segments().order_by("name")[: lookups.MENU_LIMIT]
         ],
     }
+
+
+def presets() -> list[dict[str, Any]]:
+    """Return the rules that one click adds. An empty attribute is an event that the author chooses."""
+    offered = CustomAttribute.objects.offered().catalogue()
+    trials = [
+        f"{CUSTOM}{key}" for key, kind in offered.customer.items() if kind is Kind.DATE and "trial" in key.lower()
+    ]
+    trials += [
+        f"{COMPANY_CUSTOM}{key}"
+        for key, kind in offered.company.items()
+        if kind is Kind.DATE and "trial" in key.lower()
+    ]
+    trial = [preset_rule(name, Operator.EXACTLY_DAYS_FROM_NOW, 3) for name in sorted(trials)[:1]]
+    unused = [
+        preset_rule("signed_up_at", Operator.MORE_THAN_DAYS_AGO, 3),
+        preset_rule("", Operator.HAS_NOT_HAPPENED),
+    ]
+    found = [
+        ("Trial ends in N days", trial, False),
+        ("First time someone does X", [preset_rule("", Operator.HAS_HAPPENED)], True),
+        ("Signed up N days ago and has not done X", unused, False),
+        ("Not seen for N days", [preset_rule("last_seen_at", Operator.MORE_THAN_DAYS_AGO, 30)], False),
+    ]
+    return [{"label": label, "rules": rules, "onlyNew": only_new} for label, rules, only_new in found if rules]
+
+
+def preset_rule(attribute: str, operator: Operator, value: object = "") -> dict[str, Any]:
+    return {"attribute": attribute, "operator": operator.value, "value": value}
 
 
 def leaves_of(stored: Any) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from audiences.models import Workspace
-from audiences.rules import Group, RuleError
+from audiences.rules import Group, Operator, RuleError
 from delivery.matching import forecast as matching_forecast
 from delivery.matching.forecast import Forecast
 from delivery.models import Reason
@@ -20,6 +20,10 @@ AUDIENCE_SENTENCES: dict[SendType, str] = {
     SendType.ONGOING: "Sends to everyone who matches the filters now, and to anyone who matches them in the future.",
     SendType.ONE_OFF: "Sends only to the people who match your audience filters now, not to people who match later.",
 }
+ONLY_NEW_MATCHES = (
+    "Sends to anyone who starts to match the filters after it goes live. The people who match when it goes live are"
+    " left out, and an event counts only if it happens after that."
+)
 TIMING_SENTENCES: dict[SendType, str] = {
     SendType.ONGOING: "The filters are checked every hour, and when a customer visits.",
     SendType.ONE_OFF: "It goes out as soon as you set it live.",
@@ -56,6 +60,7 @@ class Review:
     confirm: int = 0
     window: str = ""
     companies: str = ""
+    only_new_matches: bool = False
 
     @property
     def headline(self) -> str:
@@ -66,11 +71,17 @@ class Review:
             return "No customers match now"
         verb = "matches" if self.people == 1 else "match"
         about = "" if self.exact else "about "
-        if self.receiving == self.people:
+        if self.only_new_matches:
+            tail = "all are left out" if self.people > 1 else "and is left out"
+        elif self.receiving == self.people:
             tail = "all will receive it" if self.people > 1 else "and will receive it"
         else:
             tail = f"{about}{self.receiving:,} will receive it"
         return f"{about}{self.people:,} {verb} now, {tail}".capitalize()
+
+
+def audience_sentence(message: Message) -> str:
+    return ONLY_NEW_MATCHES if message.only_new_matches else AUDIENCE_SENTENCES[SendType(message.send_type)]
 
 
 def timing_sentence(message: Message) -> str:
@@ -86,8 +97,8 @@ def review(message: Message, *, at: datetime, problems: list[str], within: timed
     With `within`, an audience that takes longer to count is estimated.
     """
     kind = SendType(message.send_type)
-    found = Review(problems=problems, window=delivery_times(message, at=at))
-    found.sentences = [AUDIENCE_SENTENCES[kind], timing_sentence(message), found.window]
+    found = Review(problems=problems, window=delivery_times(message, at=at), only_new_matches=message.only_new_matches)
+    found.sentences = [audience_sentence(message), timing_sentence(message), found.window]
     if message.sender is None and authoring.NO_SENDER not in problems:
         found.problems.append(authoring.NO_SENDER)
     try:
@@ -138,6 +149,20 @@ def warn_per_company(_message: Message, _tree: Group, found: Review, _at: dateti
 
 def warn_negatives(_message: Message, tree: Group, _found: Review, _at: datetime) -> str:
     return "Two negative rules are joined by “or”: almost everyone matches one of them." * joins_negatives_by_or(tree)
+
+
+def warn_past_events(message: Message, tree: Group, _found: Review, _at: datetime) -> str:
+    """Warn that "has happened" matches everyone for whom it ever happened."""
+    if message.send_type != SendType.ONGOING or message.only_new_matches:
+        return ""
+    asked = [rule.attribute for rule in tree.positive_leaves() if rule.operator is Operator.HAS_HAPPENED]
+    if not asked:
+        return ""
+    names = ", ".join(f"“{name.partition('.')[2]}”" for name in dict.fromkeys(asked))
+    return (
+        f"This includes everyone for whom {names} ever happened. To leave them out, tick"
+        " “Only people who start to match after it goes live”."
+    )
 
 
 def warn_everyone(_message: Message, tree: Group, _found: Review, _at: datetime) -> str:
@@ -191,6 +216,7 @@ def warn_opens_late(message: Message, _tree: Group, _found: Review, at: datetime
 WARNINGS: tuple[WarningCheck, ...] = (
     warn_per_company,
     warn_negatives,
+    warn_past_events,
     warn_everyone,
     warn_large,
     warn_no_address,

@@ -15,7 +15,7 @@ from delivery.matching import launch_job
 from messaging import authoring, content
 from messaging.models import Channel, Message, MessageVersion, Sender, State
 from outbound import actions, roles
-from outbound.composer import autocomplete, images, options
+from outbound.composer import autocomplete, images, options, saving
 from outbound.composer import confirm as confirm_page
 from outbound.composer import preview as preview_page
 from outbound.composer.forms import (
@@ -29,7 +29,7 @@ from outbound.composer.forms import (
     is_new,
 )
 from outbound.composer.review import review
-from outbound.console import change_message, idempotency, lookups
+from outbound.console import idempotency, lookups
 from outbound.console.admin import ConsoleAdmin, teammate
 from outbound.console.search import TOO_LONG, is_too_long
 
@@ -81,18 +81,13 @@ def save_posted(admin: ConsoleAdmin, request: HttpRequest, message: Message | No
         plan = launch_plan(form, request, at=at) if form.is_valid() else actions.UNCOUNTED
         if not form.is_valid():
             return render_composer(admin, request, form, ticket="" if message else ticket)
-        before = change_message.message_fields(there) if there else {}
-        draft = form.save(by=teammate(request), at=at)
-        if there is None:
-            admin.log_addition(request, draft, "Saved a draft")
-        elif changed := change_message.differences(before, change_message.message_fields(draft)):
-            admin.note(request, draft, f"Edited the draft. {changed}")
+        draft = saving.save_draft(form, by=teammate(request), logged_as=teammate(request), at=at)
     act = request.POST.get("act", "save")
     if act not in actions.AFTER_SAVING:
         messages.success(request, f"“{draft}” is saved as a draft.")
         return HttpResponseRedirect(message_url(draft))
     asked = {name: form.cleaned_data[name] for name in ("sample", "scheduled_for")} | {"plan": plan}
-    actions.carry_out(admin, request, draft, actions.AFTER_SAVING[act], at=at, **asked)
+    actions.carry_out(request, draft, actions.AFTER_SAVING[act], at=at, **asked)
     return HttpResponseRedirect(message_url(draft))
 
 
@@ -321,14 +316,8 @@ def edit_content(admin: ConsoleAdmin, request: HttpRequest, message: Message) ->
     """Edit the content of a message that has been live, as a new version."""
     form = VersionForm(request.POST or None, initial=content_of(message), user=teammate(request), message=message)
     if request.method == "POST" and form.is_valid():
-        before, was = message.version_id, change_message.message_fields(message)
-        with transaction.atomic():
-            version = form.save(by=teammate(request), at=timezone.now())
-            new = f"Edited the content: version {version.number}" if version.pk != before else ""
-            if words := ". ".join(
-                filter(None, (new, change_message.differences(was, change_message.message_fields(message))))
-            ):
-                admin.note(request, message, words)
+        author = teammate(request)
+        version = saving.save_version(form, by=author, logged_as=author, at=timezone.now())
         messages.success(request, f"Version {version.number} is used for all copies sent from now on.")
         return HttpResponseRedirect(message_url(message))
     return admin.page(
@@ -346,12 +335,9 @@ def edit_audience(admin: ConsoleAdmin, request: HttpRequest, message: Message) -
     """Edit the audience of a paused ongoing message."""
     form = AudienceForm(request.POST or None, initial=audience_of(message), message=message)
     if request.method == "POST" and form.is_valid():
-        before = change_message.message_fields(message)
+        author = teammate(request)
         try:
-            with transaction.atomic():
-                form.save(by=teammate(request), at=timezone.now())
-                if changed := change_message.differences(before, change_message.message_fields(message)):
-                    admin.note(request, message, f"Edited the audience. {changed}")
+            saving.save_audience(form, by=author, logged_as=author, at=timezone.now())
         except ValidationError as no:
             for sentence in no.messages:
                 messages.error(request, sentence)

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 from audiences.models import Audience, Workspace
 from messaging import delivery_window
 from messaging.content.plain_text import html_to_text
-from messaging.models import Channel, Message, WindowZone
+from messaging.models import Channel, Message, SendType, WindowZone
 from outbound.console.admin import ConsoleAdmin
 from outbound.console.wording import rules_in_one_line
 
@@ -89,6 +89,7 @@ def message_fields(message: Message) -> dict[str, str]:
         "Link": version.link if version else "",
         "Sends": message.get_send_type_display(),
         "Filters are checked": message.get_checking_display() if message.is_matched_by_rounds else "",
+        "Only new matches": display_value(message.only_new_matches) if message.send_type == SendType.ONGOING else "",
         "Filters": rules_in_one_line(message.audience.rules) if message.audience else "",
         "One copy to each inbox": display_value(message.same_inbox_once) if message.channel == Channel.EMAIL else "",
         "Delivery times": delivery_times(message),

@@ -120,18 +120,15 @@ def days(count: int) -> str:
     return "1 day" if count == 1 else f"{count:,} days"
 
 
-# Negative days are in the future, so "more than" is reversed (behaviour 4.4).
 DAY_PHRASES: dict[Operator, Any] = {
-    Operator.MORE_THAN_DAYS_AGO: lambda n: (
-        f"more than {days(n)} ago" if n > 0 else "in the past" if n == 0 else f"less than {days(-n)} from now"
-    ),
-    Operator.LESS_THAN_DAYS_AGO: lambda n: (
-        f"less than {days(n)} ago" if n > 0 else "in the future" if n == 0 else f"more than {days(-n)} from now"
-    ),
-    Operator.EXACTLY_DAYS_AGO: lambda n: (
-        f"exactly {days(n)} ago" if n > 0 else "in the last 24 hours" if n == 0 else f"exactly {days(-n)} from now"
-    ),
+    Operator.MORE_THAN_DAYS_AGO: lambda n: f"more than {days(n)} ago" if n else "in the past",
+    Operator.LESS_THAN_DAYS_AGO: lambda n: f"less than {days(n)} ago",
+    Operator.EXACTLY_DAYS_AGO: lambda n: f"exactly {days(n)} ago" if n else "in the last 24 hours",
+    Operator.IN_LESS_THAN_DAYS: lambda n: f"in less than {days(n)}",
+    Operator.IN_MORE_THAN_DAYS: lambda n: f"in more than {days(n)}" if n else "in the future",
+    Operator.EXACTLY_DAYS_FROM_NOW: lambda n: f"exactly {days(n)} from now" if n else "today",
 }
+GROUP_WORDS = {"all": "All of:", "any": "Any of:", "none": "None of:"}
 
 
 def audience_lines(tree: Group) -> list[Line]:
@@ -150,7 +147,7 @@ def group_lines(group: Group, *, names: Names, depth: int) -> Iterator[Line]:
             yield Line(depth, joint, f"{'Not in' if rule.negated else 'In'} segment {rule.copied_from}")
             yield from group_lines(rule, names=names, depth=depth + 1)
         else:
-            yield Line(depth, joint, f"{'None' if rule.negated else 'All' if rule.match == 'all' else 'Any'} of:")
+            yield Line(depth, joint, GROUP_WORDS[rule.match])
             yield from group_lines(rule, names=names, depth=depth + 1)
 
 
@@ -165,7 +162,8 @@ def rules_in_one_line(stored: Any) -> str:
 
 def group_in_words(group: Group, *, names: Names) -> str:
     word = " and " if group.match == "all" else " or "
-    return word.join(rule_in_words(rule, names=names) for rule in group.rules)
+    words = word.join(rule_in_words(rule, names=names) for rule in group.rules)
+    return f"not ({words})" if group.match == "none" and words else words
 
 
 def rule_in_words(rule: Rule | Group, *, names: Names) -> str:
@@ -173,7 +171,7 @@ def rule_in_words(rule: Rule | Group, *, names: Names) -> str:
         return names.sentence(rule)
     if rule.copied_from:
         return f"{'Not in' if rule.negated else 'In'} segment {rule.copied_from}"
-    return f"{'not ' if rule.negated else ''}({group_in_words(rule, names=names)})"
+    return group_in_words(rule, names=names) if rule.match == "none" else f"({group_in_words(rule, names=names)})"
 
 
 def joins_negatives_by_or(group: Group) -> bool:

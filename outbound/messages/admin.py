@@ -124,7 +124,7 @@ class MessageAdmin(OutboundList):
         plan = views.confirm(self, request, message, verb) if verb in ("live", "rest") else actions.UNCOUNTED
         if isinstance(plan, HttpResponse):
             return plan
-        actions.carry_out(self, request, message, actions.ACTS[verb], at=timezone.now(), plan=plan)
+        actions.carry_out(request, message, actions.ACTS[verb], at=timezone.now(), plan=plan)
         return HttpResponseRedirect(views.message_url(message))
 
     def duplicate(self, request: HttpRequest, object_id: str) -> HttpResponse:

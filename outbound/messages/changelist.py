@@ -90,20 +90,18 @@ class OutboundList(ConsoleAdmin):
 
     @action(description="Pause", permissions=["set_live"])
     def pause_chosen(self, request: HttpRequest, chosen: QuerySet[Message]) -> None:
-        message_actions.carry_out_each(
-            self, request, chosen, message_actions.ACTS["pause"], done="paused", at=timezone.now()
-        )
+        message_actions.carry_out_each(request, chosen, message_actions.ACTS["pause"], done="paused", at=timezone.now())
 
     @action(description="Resume", permissions=["set_live"])
     def resume_chosen(self, request: HttpRequest, chosen: QuerySet[Message]) -> None:
         message_actions.carry_out_each(
-            self, request, chosen, message_actions.ACTS["resume"], done="resumed", at=timezone.now()
+            request, chosen, message_actions.ACTS["resume"], done="resumed", at=timezone.now()
         )
 
     @action(description="Duplicate", permissions=["add"])
     def duplicate_chosen(self, request: HttpRequest, chosen: QuerySet[Message]) -> None:
         message_actions.carry_out_each(
-            self, request, chosen, message_actions.DUPLICATE, done="duplicated as drafts", at=timezone.now()
+            request, chosen, message_actions.DUPLICATE, done="duplicated as drafts", at=timezone.now()
         )
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Message | None:

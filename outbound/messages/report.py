@@ -20,7 +20,7 @@ from delivery.reporting.counters import Counts
 from delivery.tracking import hits
 from messaging.models import RUNNING, Channel, Message, SendType, State
 from outbound import actions
-from outbound.composer.review import AUDIENCE_SENTENCES, ONCE, ONCE_PER_COMPANY, delivery_times, timing_sentence
+from outbound.composer.review import ONCE, ONCE_PER_COMPANY, audience_sentence, delivery_times, timing_sentence
 from outbound.console import charts
 from outbound.console.admin import ConsoleAdmin
 from outbound.console.charts import Chart, Series
@@ -139,7 +139,7 @@ def sending_sentences(message: Message, *, at: datetime) -> list[str]:
     kind = SendType(message.send_type)
     how = [timing_sentence(message)] if message.state in RUNNING and kind == SendType.ONGOING else []
     return [
-        AUDIENCE_SENTENCES[kind],
+        audience_sentence(message),
         *how,
         ONCE_PER_COMPANY if message.goes_per_company else ONCE,
         delivery_times(message, at=at),

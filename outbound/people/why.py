@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.timesince import timesince, timeuntil
 
 from audiences.rules import Group, Kind, Rule
-from delivery.eligibility import explain
+from delivery.eligibility import conditions, explain
 from delivery.eligibility.explain import Case, EvaluatedNode, Explanation, Verdict
 from delivery.models import DeliveryRecord, Reason
 from messaging import delivery_window
@@ -20,7 +20,7 @@ from messaging.models import Channel, Checking, Message, SendType, State
 from outbound.console.admin import ConsoleAdmin
 from outbound.console.formatting import chip
 from outbound.console.lookups import teammate_name
-from outbound.console.wording import STATE_TONES, Names, counted
+from outbound.console.wording import GROUP_WORDS, STATE_TONES, Names, counted
 from outbound.messages.records import status_chip
 
 MESSAGES_EXPLAINED_MAX = 300
@@ -128,6 +128,15 @@ def reason_sentence(record: DeliveryRecord | None) -> str:
     return f"Reason: {why or Reason.QUEUED.label}".removesuffix(".") + "."
 
 
+def skipped_sentence(explained: Explanation, case: Case) -> str:
+    if case.record and case.record.reason == Reason.MATCHED_AT_LAUNCH:
+        return (
+            f"This customer matched already when the message went live, on {format_moment(case.record.matched_at)}."
+            " It goes only to people who start to match after that, so this customer never gets it."
+        )
+    return f"The message was not sent to this customer. {reason_sentence(case.record)}"
+
+
 def next_check_sentence(explained: Explanation) -> str:
     when = explained.next_round
     if when is None:
@@ -154,10 +163,7 @@ VERDICTS: dict[Verdict, tuple[str, Sentence]] = {
     ),
     Verdict.WAITING: ("info", waiting_sentence),
     Verdict.FAILED: ("bad", lambda e, c: f"The message could not be sent. {reason_sentence(c.record)}"),
-    Verdict.SKIPPED: (
-        "warning",
-        lambda e, c: f"The message was not sent to this customer. {reason_sentence(c.record)}",
-    ),
+    Verdict.SKIPPED: ("warning", skipped_sentence),
     Verdict.STOPPED: ("plain", lambda e, c: "The message was stopped before it was sent to this customer."),
     Verdict.NOT_LIVE: ("plain", lambda e, c: NOT_LIVE[e.message.state]),
     Verdict.NOT_AMONG_THEM: (
@@ -223,8 +229,16 @@ def as_card(explained: Explanation, case: Case, *, names: Names, owners: dict[in
             }
             for pair in case.pairs
         ],
+        "events_since": events_since_sentence(explained.message),
         "users_only": explained.message.audience_id and not explained.asks_role,
     }
+
+
+def events_since_sentence(message: Message) -> str:
+    since = conditions.events_since(message)
+    return (
+        f"An event counts only if it happened after the message went live, on {format_moment(since)}." if since else ""
+    )
 
 
 def rule_lines(judged: EvaluatedNode, *, names: Names, owners: dict[int, str], depth: int) -> Iterator[dict[str, Any]]:
@@ -241,7 +255,7 @@ def rule_lines(judged: EvaluatedNode, *, names: Names, owners: dict[int, str], d
         if group.copied_from:
             text = f"{'Not in' if group.negated else 'In'} segment {group.copied_from}"
         else:
-            text = "All of:" if group.match == "all" else "Any of:"
+            text = GROUP_WORDS[group.match]
         yield {**line, "text": text}
         yield from rule_lines(inner, names=names, owners=owners, depth=depth + 1)
 

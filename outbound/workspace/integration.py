@@ -15,7 +15,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
 from audiences.models import Integration, Notification, NotificationState, Subscription, Workspace
-from audiences.models.workspace import new_secret
+from audiences.models.workspace import TokenRight, new_secret
 from delivery.messenger import origins, script
 from outbound.console.admin import answer_without_button
 from outbound.console.change_message import ChangeLogAdmin, change_text
@@ -52,9 +52,24 @@ def by_post(permission: str) -> Callable[[View], View]:
     return guarded
 
 
+RIGHTS: dict[TokenRight, str] = {
+    TokenRight.READ: "Read data: customers, companies, conversations, messages and their counts",
+    TokenRight.WRITE: "Write data: create, change and delete it, and manage conversations and webhooks",
+    TokenRight.SEND: "Send messages and replies to customers, and pause, resume or stop messages",
+}
+
+
 class TokenForm(forms.Form):
     name = forms.CharField(
         label="Name", max_length=150, widget=forms.TextInput({"class": "ob-input", "placeholder": "The shop"})
+    )
+
+    rights = forms.MultipleChoiceField(
+        label="It may be used to",
+        choices=[(right.value, words) for right, words in RIGHTS.items()],
+        initial=TokenRight.values,
+        widget=forms.CheckboxSelectMultiple,
+        error_messages={"required": "Choose at least one right."},
     )
 
     def clean_name(self) -> str:
@@ -124,8 +139,8 @@ class IntegrationAdmin(ChangeLogAdmin):
         if not form.is_valid():
             return self.render_page(request, token_form=form, status=400)
         with transaction.atomic():
-            made, token = Integration.issue(name=form.cleaned_data["name"])
-            self.log_addition(request, made, "Created the token")
+            made, token = Integration.issue(**form.cleaned_data)
+            self.log_addition(request, made, f"Created the token. Rights: {made.rights_text}")
         return self.render_page(request, made=made, token=token)
 
     @by_post(CHANGE_WORKSPACE)

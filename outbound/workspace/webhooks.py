@@ -16,6 +16,7 @@ from audiences import webhook_outbox
 from audiences.models import Notification, NotificationState, Subscription, Topic
 from audiences.models.workspace import new_secret
 from delivery.webhooks import dispatcher, safe_http
+from delivery.webhooks.notification import standard_secret
 from outbound.console.admin import answer_without_button
 from outbound.console.change_message import ChangeLogAdmin, changes
 from outbound.console.formatting import chip
@@ -29,6 +30,20 @@ TONES: dict[NotificationState, str] = {
     NotificationState.FAILED: "bad",
 }
 TOPICS: dict[str, dict[Topic, str]] = {
+    "Everything": {
+        Topic.ALL: "All topics, also those that a later version adds",
+    },
+    "Messages": {
+        Topic.MESSAGE_SENT: "A copy of a message was sent",
+        Topic.MESSAGE_OPENED: "A customer opened a message",
+        Topic.MESSAGE_CLICKED: "A customer clicked a link in a message",
+        Topic.MESSAGE_REPLIED: "A customer replied to a message",
+        Topic.MESSAGE_BOUNCED: "An email bounced",
+        Topic.MESSAGE_COMPLAINED: "A customer marked an email as spam",
+        Topic.MESSAGE_UNSUBSCRIBED: "A customer unsubscribed through an email",
+        Topic.MESSAGE_FAILED: "A copy of a message could not be sent",
+        Topic.MESSAGE_UNCERTAIN: "A copy may or may not have been sent",
+    },
     "Conversations": {
         Topic.CONVERSATION_USER_CREATED: "A customer started a conversation",
         Topic.CONVERSATION_USER_REPLIED: "A customer replied",
@@ -179,6 +194,8 @@ class SubscriptionAdmin(ChangeLogAdmin):
             status=status,
             **{
                 "webhook": found,
+                # Shown only beside the secret.
+                "standard_secret": standard_secret(found.secret),
                 "form": SubscriptionForm(instance=found),
                 "can_change": self.has_change_permission(request, found),
                 "rows": page,

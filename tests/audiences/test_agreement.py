@@ -13,15 +13,16 @@ from django.db import connection, transaction
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from audiences import attributes, compiler
+from audiences import attributes, compiler, segment_copies
 from audiences.attributes import Catalogue
 from audiences.models import Audience
 from audiences.models.audience import parse_stored_rules
 from audiences.rules import (
+    LEAST_DAYS,
     OPERATORS,
     OPERATORS_WITHOUT_VALUE,
     PRESENCE_OPERATORS,
-    ROLLING_DAY_OPERATORS,
+    RELATIVE_DAY_OPERATORS,
     Kind,
     Operator,
 )
@@ -48,8 +49,9 @@ QUESTIONS = [(name, operator) for name in NAMES for operator in OPERATORS[KINDS[
 def values(kind: Kind, operator: Operator, now: datetime, *, segments: tuple[int, ...]) -> list[Any]:
     """Return values for rules of this kind, at the edges of the values in the worlds."""
     if kind is Kind.DATE:
-        if operator in ROLLING_DAY_OPERATORS:
-            return [*worlds.DAYS, 399, -401, 36_500, -36_500]
+        if operator in RELATIVE_DAY_OPERATORS:
+            least = LEAST_DAYS.get(operator, 0)
+            return [days for days in (*worlds.DAYS, 4, 31, 399, 400, 401, 36_500) if days >= least]
         return [(now + timedelta(days=days)).date().isoformat() for days in range(-4, 5)] + ["1900-01-01", "2999-12-31"]
     return {
         Kind.TEXT: [*worlds.VALUES_ASKED_FOR, *worlds.UNIQUE_TEXTS],
@@ -76,7 +78,7 @@ def rule(draw: st.DrawFn, now: datetime, segments: tuple[int, ...]) -> dict[str,
 
 def tree(now: datetime, segments: tuple[int, ...]) -> st.SearchStrategy[dict[str, Any]]:
     """Draw nested rules and groups, sometimes without any rule."""
-    joint = st.sampled_from(("all", "any"))
+    joint = st.sampled_from(("all", "any", "none"))
 
     def group(inner: st.SearchStrategy[dict[str, Any]], least: int = 1) -> st.SearchStrategy[dict[str, Any]]:
         return st.fixed_dictionaries({"match": joint, "rules": st.lists(inner, min_size=least, max_size=3)})
@@ -154,7 +156,7 @@ def test_the_compiler_agrees_with_the_oracle(
         for rules in trees:
             expected = agree(stored, world, rules)
 
-            frozen = compiler.freeze(parse_stored_rules(rules), on=now)
+            frozen = segment_copies.freeze(parse_stored_rules(rules), on=now)
             assert parse_stored_rules(frozen.as_json()) == frozen
             assert stored.pairs(frozen, per_company=True) == expected
 

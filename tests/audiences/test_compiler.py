@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from django.db import connection
 
-from audiences import compiler
+from audiences import compiler, segment_copies
 from audiences.compiler import View, compile_tree
 from audiences.models import CustomAttribute, Workspace
 from audiences.models.audience import parse_stored_rules
@@ -284,15 +284,16 @@ def test_numbers_are_compared_exactly() -> None:
     [
         ("exactly_days_ago", 0, {"now", "just under a day"}),
         ("exactly_days_ago", 1, {"a day"}),
-        ("exactly_days_ago", -1, {"a moment ahead", "a day ahead"}),
         ("more_than_days_ago", 1, set()),
         ("more_than_days_ago", 0, {"just under a day", "a day"}),
-        ("less_than_days_ago", 1, {"just under a day", "now", "a moment ahead", "a day ahead"}),
-        ("less_than_days_ago", 0, {"a moment ahead", "a day ahead"}),
-        ("more_than_days_ago", -1, {"a moment ahead", "now", "just under a day", "a day"}),
+        ("less_than_days_ago", 1, {"just under a day", "now"}),
+        ("in_less_than_days", 1, {"a moment ahead"}),
+        ("in_less_than_days", 2, {"a moment ahead", "a day ahead"}),
+        ("in_more_than_days", 0, {"a moment ahead", "a day ahead"}),
+        ("in_more_than_days", 1, set()),
     ],
 )
-def test_a_day_ago_is_24_hours_and_negative_days_are_the_future(operator: str, days: int, ages: set[str]) -> None:
+def test_a_day_is_24_hours_and_only_dates_until_now_are_ago(operator: str, days: int, ages: set[str]) -> None:
     for name, age in {
         "a day": DAY,
         "just under a day": DAY - MICROSECOND,
@@ -304,14 +305,24 @@ def test_a_day_ago_is_24_hours_and_negative_days_are_the_future(operator: str, d
     assert matched(rule("signed_up_at", operator, days)) == ages
 
 
-def test_the_days_before_a_trial_ends_are_two_rules() -> None:
-    CustomAttributeFactory(name="trial_ends_at", kind="date")
-    for ends_in in (-1, 1, 2, 4):
-        ends = AT + ends_in * DAY
-        CustomerFactory(user_id=f"ends in {ends_in}", attributes={"trial_ends_at": int(ends.timestamp())})
-    ends = "custom_attributes.trial_ends_at"
-    soon = all_of(rule(ends, "more_than_days_ago", -3), rule(ends, "less_than_days_ago", 0))
-    assert matched(soon) == {"ends in 1", "ends in 2"}
+@pytest.mark.parametrize(("days", "hours"), [(0, {0, 22}), (1, {23, 46})], ids=["today", "tomorrow"])
+def test_exactly_days_from_now_is_a_calendar_day_of_the_workspace(days: int, hours: set[int]) -> None:
+    Workspace.objects.update_or_create(pk=1, defaults={"zone": "Africa/Cairo"})
+    midnight = datetime(2026, 4, 23, 22, tzinfo=UTC)  # 24 April begins in Cairo; it has 23 hours.
+    for hour in (-1, 0, 22, 23, 46, 47):
+        CustomerFactory(user_id=str(hour), signed_up_at=midnight + timedelta(hours=hour))
+    for now in (midnight, midnight + timedelta(hours=22)):
+        found = matched(rule("signed_up_at", "exactly_days_from_now", days), at=now)
+        assert found == {str(hour) for hour in hours}
+
+
+def test_none_of_a_group_matches_unknown_dates() -> None:
+    CustomerFactory(user_id="unknown", signed_up_at=None)
+    CustomerFactory(user_id="soon", signed_up_at=AT + DAY)
+    CustomerFactory(user_id="before", signed_up_at=AT - DAY)
+    none = {"match": "none", "rules": [rule("signed_up_at", "in_less_than_days", 2), rule("user_id", "is", "x")]}
+    assert matched(none) == matched(all_of(none)) == {"unknown", "before"}
+    assert matched({"match": "none", "rules": []}) == {"unknown", "soon", "before"}
 
 
 def test_a_day_ago_is_24_hours_on_the_night_of_a_clock_change_too() -> None:
@@ -461,7 +472,7 @@ def test_a_company_segment_requires_a_company(french: Any) -> None:
 def test_frozen_rules_ignore_later_edits_of_segments(french: Any) -> None:
     outer = SegmentFactory(name="Not French", rules=all_of(rule("segment", "is_not", french.pk)))
     rules = any_of(rule("segment", "is", outer.pk), rule("country", "is", "IE"))
-    frozen = compiler.freeze(parse_stored_rules(rules), on=AT).as_json()
+    frozen = segment_copies.freeze(parse_stored_rules(rules), on=AT).as_json()
     for segment in (french, outer):
         segment.rules = all_of(rule("country", "is", "IT"))
         segment.save()
@@ -473,7 +484,7 @@ def test_frozen_rules_ignore_later_edits_of_segments(french: Any) -> None:
 
 
 def test_a_copy_has_the_segments_name_the_day_and_the_negation(french: Any) -> None:
-    tree = compiler.freeze(parse_stored_rules(all_of(rule("segment", "is_not", french.pk))), on=AT)
+    tree = segment_copies.freeze(parse_stored_rules(all_of(rule("segment", "is_not", french.pk))), on=AT)
     assert tree.rules[0].as_json() == {
         "match": "all",
         "rules": [all_of({"attribute": "country", "operator": "is", "value": "FR"})],
@@ -485,7 +496,7 @@ def test_a_copy_has_the_segments_name_the_day_and_the_negation(french: Any) -> N
 def test_a_negated_copy_matches_unknown_values() -> None:
     ordered = SegmentFactory(rules=all_of(rule("event_count.ordered", "greater_than", 0)))
     CustomerFactory(user_id="never did")
-    frozen = compiler.freeze(parse_stored_rules(all_of(rule("segment", "is_not", ordered.pk))), on=AT)
+    frozen = segment_copies.freeze(parse_stored_rules(all_of(rule("segment", "is_not", ordered.pk))), on=AT)
     assert matched(frozen.as_json()) == {"never did"}
 
 
@@ -493,7 +504,7 @@ def test_a_negated_copy_matches_unknown_values() -> None:
 def test_the_copy_of_an_empty_segment_matches_no_customer() -> None:
     nobody = SegmentFactory(rules={**all_of(), "copied_from": "Everyone as of 3 May 2026", "negated": True})
     rules = all_of(rule("segment", "is", nobody.pk))
-    assert matched(compiler.freeze(parse_stored_rules(rules), on=AT).as_json()) == matched(rules) == set()
+    assert matched(segment_copies.freeze(parse_stored_rules(rules), on=AT).as_json()) == matched(rules) == set()
 
 
 @pytest.mark.usefixtures("people")
@@ -507,7 +518,7 @@ def test_the_copy_of_a_segment_of_everyone_matches_everyone() -> None:
         ("company.segment", "is_not", {"FR", "DE", "unknown"}),
     ):
         rules = all_of(rule(name, operator, everyone.pk))
-        assert matched(compiler.freeze(parse_stored_rules(rules), on=AT).as_json()) == matched(rules) == expected
+        assert matched(segment_copies.freeze(parse_stored_rules(rules), on=AT).as_json()) == matched(rules) == expected
 
 
 # Rules that became invalid
@@ -557,6 +568,6 @@ def test_a_deleted_tag_matches_no_customer() -> None:
 def test_a_deleted_segment_has_a_readable_error(french: Any) -> None:
     tree = parse_stored_rules(all_of(rule("segment", "is", french.pk)))
     french.delete()
-    for ask in (compile_tree, lambda tree: compiler.freeze(tree, on=AT)):
+    for ask in (compile_tree, lambda tree: segment_copies.freeze(tree, on=AT)):
         with pytest.raises(RuleError, match="A rule uses a segment that no longer exists"):
             ask(tree)

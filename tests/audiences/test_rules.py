@@ -121,11 +121,24 @@ REFUSED: dict[str, tuple[object, str]] = {
     "a truth for a number": (rule("session_count", "is", TRUE), "Rule 1, “Web sessions is”: “True” is not a number."),
     "half a day": (
         rule("last_seen_at", "more_than_days_ago", 2.5),
-        "Rule 1, “Last seen more than … days ago”: enter a whole number of days (negative for the future).",
+        "Rule 1, “Last seen more than … days ago”: enter a whole number of days.",
+    ),
+    "a negative number of days": (
+        rule("last_seen_at", "more_than_days_ago", -3),
+        "Rule 1, “Last seen more than … days ago”: the number of days cannot be negative."
+        " For the future, use “in less than … days” (in_less_than_days).",
+    ),
+    "less than no days": (
+        rule("last_seen_at", "less_than_days_ago", 0),
+        "Rule 1, “Last seen less than … days ago”: enter 1 or more days.",
+    ),
+    "a negative number of days from now": (
+        rule("last_seen_at", "in_more_than_days", -3),
+        "Rule 1, “Last seen in more than … days”: enter 0 or more days.",
     ),
     "no days": (
         rule("last_seen_at", "exactly_days_ago", ""),
-        "Rule 1, “Last seen exactly … days ago”: enter a whole number of days (negative for the future).",
+        "Rule 1, “Last seen exactly … days ago”: enter a whole number of days.",
     ),
     "too many days": (
         rule("last_seen_at", "less_than_days_ago", 40_000),
@@ -151,8 +164,8 @@ REFUSED: dict[str, tuple[object, str]] = {
     "a rule that is none": ("role is user", 'Rule 1 must be an object with "attribute", "operator" and "value".'),
     "an empty group": (all_of(), "Group 1 has no rules. Add one, or remove the group."),
     "a joint that is none": (
-        {"match": "none", "rules": [ROLE]},
-        'Group 1 must match "all" or "any" of its rules, not “none”.',
+        {"match": "some", "rules": [ROLE]},
+        'Group 1 must match "all", "any" or "none" of its rules, not “some”.',
     ),
     "rules that are no list": ({"match": "all", "rules": {"0": ROLE}}, 'Group 1 needs a list of "rules".'),
     "a copy of nothing": ({**all_of(ROLE), "copied_from": 7}, 'Group 1 has a "copied_from" that is not a string.'),
@@ -223,7 +236,7 @@ def test_a_forged_copy_cannot_exceed_the_total_number_of_rules(inside) -> None:
         (rule("session_count", "is", " 2.50 "), 2.5),
         (rule("session_count", "is", 3.0), 3),
         (rule("session_count", "is", "-0"), 0),
-        (rule("last_seen_at", "more_than_days_ago", "-3"), -3),
+        (rule("last_seen_at", "more_than_days_ago", "3"), 3),
         (rule("signed_up_at", "on", "20260531"), "2026-05-31"),
         (rule("tag", "is", "7"), 7),
         (rule("name", "is", 7), "7"),

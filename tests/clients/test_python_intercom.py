@@ -300,7 +300,7 @@ class TestMessages:
         to_lead = intercom.messages.create(**by, message_type="inapp", to={"type": "contact", "user_id": lead.user_id})
 
         assert (mail.subject, mail.owner.email) == ("Hey", "ada@acme.example")
-        assert [str(pk) for pk in Message.objects.order_by("pk").values_list("pk", flat=True)] == [
+        assert [f"msg_{pk}" for pk in Message.objects.order_by("pk").values_list("pk", flat=True)] == [
             shown.id,
             mail.id,
             to_lead.id,

@@ -15,7 +15,7 @@ from django.db import connection
 from django_celery_beat.models import PeriodicTask
 from psycopg import sql
 
-from audiences.models import Customer, Workspace
+from audiences.models import Audience, Customer, Workspace
 from delivery.models import Alarm, ChannelOutage, DeliveryRecord
 from delivery.monitoring import invariants
 from messaging.models import Message
@@ -28,7 +28,12 @@ SECRET_KEY = "x" * 50
 # Every `migrate` rewrites these tables.
 REWRITTEN_TABLES = {"django_migrations", "django_content_type", "auth_permission", "auth_group_permissions"}
 # Migrations rewrite these columns; the last test reads them.
-REWRITTEN_COLUMNS = {"django_celery_beat_periodictask": {"name"}, "messaging_message": {"problem"}}
+REWRITTEN_COLUMNS = {
+    "django_celery_beat_periodictask": {"name"},
+    "messaging_message": {"problem"},
+    "audiences_audience": {"rules"},
+    "messaging_messageversion": {"rules"},
+}
 RENAMED_COLUMNS = {
     "audiences_import": {"nobody": "unmatched"},
     "audiences_kindchange": {"trouble": "problem"},
@@ -142,6 +147,12 @@ def test_upgraded_rows_are_read_through_the_present_models(before):
         PeriodicTask.objects.values_list("name", flat=True)
     )
     assert PeriodicTask.objects.filter(name__contains="what").count() == 0
+    trial = Message.objects.get(title="Trial about to end")
+    assert trial.audience.rules == trial.version.rules
+    assert {"attribute": "custom_attributes.trial_ends_at", "operator": "in_less_than_days", "value": 3} in (
+        trial.audience.rules["rules"]
+    )
+    assert [audience.tree for audience in Audience.objects.all()]
     assert ChannelOutage.objects.get().channel == "email"
     assert Alarm.objects.get().description == "Trial about to end: 553 Not your address"
     assert len(Workspace.current().identity_secret) > 20

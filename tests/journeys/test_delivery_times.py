@@ -49,8 +49,7 @@ def test_trial_ends_in_less_than_3_days_matched_saturday_sent_monday(staff, serv
     """behaviour 4.8: "Trial ends in less than 3 days", matched Saturday: sent Monday, with dates as of the match."""
     clock.comes("Saturday 10:00")
     server.user("ann", trial_ends_at=clock.days_ago(-1.9))
-    ends = "custom_attributes.trial_ends_at"
-    staff.sets_live(rules=[rule(ends, "more_than_days_ago", -3), rule(ends, "less_than_days_ago", 0)], window=WEEKDAYS)
+    staff.sets_live(rules=[rule("custom_attributes.trial_ends_at", "in_less_than_days", 3)], window=WEEKDAYS)
 
     clock.comes("Monday 09:00")
 

@@ -7,12 +7,7 @@ from tests.factories import rule
 DAY = 24 * 3600
 WEEKDAYS = [{"weekday": day, "from": "09:00", "to": "17:00"} for day in range(5)]
 IN_TRIAL = rule("custom_attributes.plan", "is", "trial")
-# Negative days are in the future: the trial ends in less than three days.
-TRIAL_ENDS_SOON = [
-    rule("custom_attributes.trial_ends_at", "more_than_days_ago", -3),
-    rule("custom_attributes.trial_ends_at", "less_than_days_ago", 0),
-    IN_TRIAL,
-]
+TRIAL_ENDS_SOON = [rule("custom_attributes.trial_ends_at", "in_less_than_days", 3), IN_TRIAL]
 
 
 def test_customer_is_contacted_right_before_their_trial_ends(staff, server, post, clock):

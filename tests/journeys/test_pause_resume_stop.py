@@ -45,8 +45,7 @@ def test_held_records_are_rechecked_when_the_message_is_resumed(staff, server, p
     clock.comes("Saturday 10:00")
     server.user("ann", trial_ends_at=clock.days_ago(-2))
     server.user("bob", trial_ends_at=clock.days_ago(-2.9))
-    ends = "custom_attributes.trial_ends_at"
-    soon = [rule(ends, "more_than_days_ago", -3), rule(ends, "less_than_days_ago", 0)]
+    soon = [rule("custom_attributes.trial_ends_at", "in_less_than_days", 3)]
     message = staff.sets_live(rules=soon, window=WEEKDAYS)
     staff.does("pause", message)
 

@@ -63,10 +63,11 @@ def audiences(one_off: int) -> list[dict[str, Any]]:
         every(rule("last_seen_at", "more_than_days_ago", 2), rule("name", "is_not", "Bob")),
         every(rule("last_seen_at", "less_than_days_ago", 1), rule("session_count", "greater_than", 1)),
         every(
-            rule("custom_attributes.trial_ends_at", "less_than_days_ago", -3),
+            rule("custom_attributes.trial_ends_at", "in_more_than_days", 3),
             rule("custom_attributes.plan", "is", "pro"),
         ),
-        every(rule("custom_attributes.trial_ends_at", "exactly_days_ago", -1)),
+        every(rule("custom_attributes.trial_ends_at", "exactly_days_from_now", 1)),
+        every({"match": "none", "rules": [rule("custom_attributes.trial_ends_at", "in_less_than_days", 2)]}),
         some(
             rule("tag", "is", "vip"),
             every(rule("tag", "is_not", "beta"), rule("signed_up_at", "more_than_days_ago", 1)),
@@ -74,7 +75,7 @@ def audiences(one_off: int) -> list[dict[str, Any]]:
         every(rule("company.plan", "is", "pro"), rule("company.custom_attributes.seats", "greater_than", 5)),
         some(rule("company.last_seen_at", "more_than_days_ago", 1), rule("company.tag", "is", "vip")),
         every(rule("company.user_count", "greater_than", 3), rule("company.created_at", "more_than_days_ago", 2)),
-        every(rule("company.custom_attributes.renews_at", "exactly_days_ago", -2)),
+        every(rule("company.custom_attributes.renews_at", "exactly_days_from_now", 2)),
         every(rule("event.ordered", "has_happened"), rule("event.left", "has_not_happened")),
         some(
             rule("event_count.ordered", "greater_than", 2), rule("event_last.invited friend", "more_than_days_ago", 1)

@@ -96,7 +96,8 @@ def tree_matches(
             answers.append(OPERATORS[rule["operator"]](known, rule.get("value"), Moment(at, world.zone)))
     if not answers:
         return True
-    return all(answers) if rules.get("match", "all") == "all" else any(answers)
+    match = rules.get("match", "all")
+    return all(answers) if match == "all" else any(answers) == (match == "any")
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,13 @@ OPERATORS: dict[str, Matches] = {
     "is_true": lambda known, value, _: known is True,
     "is_false": lambda known, value, _: known is False,
     "more_than_days_ago": lambda known, days, at: known is not None and at.age(known) > days * DAY,
-    "less_than_days_ago": lambda known, days, at: known is not None and at.age(known) < days * DAY,
+    "less_than_days_ago": lambda known, days, at: known is not None and timedelta(0) <= at.age(known) < days * DAY,
     "exactly_days_ago": lambda known, days, at: known is not None and days * DAY <= at.age(known) < (days + 1) * DAY,
+    "in_less_than_days": lambda known, days, at: known is not None and timedelta(0) < -at.age(known) < days * DAY,
+    "in_more_than_days": lambda known, days, at: known is not None and -at.age(known) > days * DAY,
+    "exactly_days_from_now": lambda known, days, at: (
+        known is not None and at.day(known) == at.day(at.now) + timedelta(days=days)
+    ),
     "after": lambda known, day, at: known is not None and at.day(known) > date.fromisoformat(day),
     "on": lambda known, day, at: known is not None and at.day(known) == date.fromisoformat(day),
     "before": lambda known, day, at: known is not None and at.day(known) < date.fromisoformat(day),

@@ -15,7 +15,7 @@ from rest_framework.request import Request
 
 from audiences.models import Integration
 
-LOADED_FIELDS = ("name", "token_key", "last_used_at", "user__username", "user__first_name", "user__is_active")
+LOADED_FIELDS = ("name", "token_key", "rights", "last_used_at", "user__username", "user__first_name", "user__is_active")
 TOKEN = re.compile(r"[\x21-\x7e]{8,255}")
 
 

@@ -1,32 +1,42 @@
 """Base class of the API's endpoints: JSON parser, rate limit, and a JSON 404 for unknown addresses under /api/."""
 
 import json
+from collections.abc import Mapping
+from functools import partial
 from io import BytesIO
-from typing import Any
+from typing import Any, Literal
 
 from django.conf import settings
 from django.core.cache import cache
 from django.http import HttpRequest
 from django.utils import timezone
+from django.utils.functional import cached_property
 from gunicorn.http.errors import ParseException
 from rest_framework.exceptions import NotFound, ParseError
 from rest_framework.negotiation import BaseContentNegotiation
 from rest_framework.parsers import BaseParser
+from rest_framework.permissions import IsAuthenticated
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
+from audiences.api.base import idempotency
 from audiences.api.base.errors import TooLarge
+from audiences.api.base.ignored_keys import IGNORED_KEYS_HEADER, Keys, find_ignored_keys, header_value
 from audiences.api.base.openapi import Parameter
 from audiences.api.base.query import check_query
+from audiences.api.base.rights import HasRight
 from audiences.api.base.versions import VERSION_HEADER, check_version, refuse_foreign_keys
 from audiences.intake import Refused
+from audiences.models import Integration
 
 # The official clients append the path of a `next` link to their base URL, which already ends in /api, and so request
 # /api/api/users. The pattern of every address begins with this optional prefix.
 REPEATED_API_PREFIX = "(?:api/)?"
+# The right that a token needs for a call: read data, write data, or send messages and answers.
+Right = Literal["read", "write", "send"]
 # API_RATE_LIMIT is per minute; requests are counted in windows of this many seconds (wire 5.3).
 RATE_WINDOW_SECONDS = 10
 
@@ -107,16 +117,36 @@ class RateLimit(BaseThrottle):
 class Endpoint(APIView):
     """Base class of the API's views."""
 
+    permission_classes: list[Any] = [IsAuthenticated, HasRight]
     parser_classes = [JsonObject]
     throttle_classes = [RateLimit]
     content_negotiation_class = JsonNegotiation
     # The query parameters of each method, by its name in lower case. The OpenAPI document shows the same ones.
     parameters: dict[str, tuple[Parameter, ...]] = {}
+    # The methods, by their names in lower case, that need another right than "read" (GET) or "write" (all others).
+    rights: dict[str, Right] = {}
+    # The keys of a body that each method reads, given by the routes; without an entry nothing is checked.
+    keys_read: Mapping[str, Keys | None] = {}
+
+    @classmethod
+    def right_for(cls, method: str) -> Right:
+        """Return the right that a token needs for this method."""
+        name = method.lower()
+        return cls.rights.get(name, "read" if name in ("get", "head", "options") else "write")
+
+    @property
+    def required_right(self) -> Right:
+        """The right that the token of the current request needs."""
+        return self.right_for(str(self.request.method))
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Authenticate and throttle, then refuse input that the call would silently ignore."""
         super().initial(request, *args, **kwargs)
         self.check_request(request)
+        post: Any = getattr(self, "post", None)
+        if post and isinstance(request.auth, Integration) and idempotency.has_key(request):
+            # On this instance only, which answers one request.
+            self.__dict__["post"] = partial(idempotency.answer_once, post)
 
     def check_request(self, request: Request) -> None:
         """Refuse other API versions, undeclared query parameters, and identity keys that the API does not read."""
@@ -127,6 +157,16 @@ class Endpoint(APIView):
         check_query(request.query_params, self.parameters.get(method, ()))
         if method in ("post", "put", "patch"):
             refuse_foreign_keys(request.data)  # type: ignore[arg-type]  # JsonObject reads nothing else.
+            self.ignored_keys.extend(find_ignored_keys(request.data, self.keys_read.get(method)))
+
+    @cached_property
+    def ignored_keys(self) -> list[str]:
+        """The keys of this request's body that the call ignores, by their paths."""
+        return []
+
+    def note_without_effect(self, sent: Mapping[str, Any], *names: str) -> None:
+        """Note keys that this call reads, but that have no effect in this request."""
+        self.ignored_keys.extend(name for name in names if sent.get(name) not in (None, ""))
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
         """Give a chunked body, as .NET clients send, a content length, because Django reads no body without one."""
@@ -142,7 +182,9 @@ class Endpoint(APIView):
         return super().initialize_request(request, *args, **kwargs)
 
     def finalize_response(self, request: Request, response: Response, *args: Any, **kwargs: Any) -> Response:
-        """Add the rate limit headers."""
+        """Add the headers about the rate limit and ignored keys."""
+        if self.ignored_keys:
+            response[IGNORED_KEYS_HEADER] = header_value(self.ignored_keys)
         for header, value in getattr(request, "rate_limit", {}).items():
             response[header] = value
         return super().finalize_response(request, response, *args, **kwargs)
@@ -166,5 +208,10 @@ def body(request: Request) -> dict[str, Any]:
     """Return the body, or refuse an empty one (wire 5.2)."""
     if not request.data:
         raise Refused("Body is required")
+    return optional_body(request)
+
+
+def optional_body(request: Request) -> dict[str, Any]:
+    """Return the body, which may be empty."""
     sent: dict[str, Any] = request.data  # type: ignore[assignment]  # JsonObject reads nothing else.
     return sent

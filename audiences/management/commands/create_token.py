@@ -5,6 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from audiences.models import Integration
+from audiences.models.workspace import TokenRight
 
 
 class Command(BaseCommand):
@@ -14,9 +15,12 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("name", help="The name of the integration, shown to staff.")
+        parser.add_argument(
+            "--rights", nargs="+", choices=TokenRight.values, default=TokenRight.values, help="All if not given."
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Create the integration and print its token."""
-        _, token = Integration.issue(name=options["name"])
+        _, token = Integration.issue(name=options["name"], rights=options["rights"])
         self.stderr.write(f"The token of “{options['name']}”. Store it now: it is not shown again.")
         self.stdout.write(token)

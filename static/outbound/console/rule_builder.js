@@ -3,7 +3,7 @@ import { fetchJson, nextKey, notifyChanged, parseJson, readJson } from "./page.j
 
 const withKeys = (node) => {
   if (node && Array.isArray(node.rules)) {
-    return { ...node, match: node.match === "any" ? "any" : "all", rules: node.rules.map(withKeys), key: nextKey() };
+    return { ...node, match: node.match ?? "all", rules: node.rules.map(withKeys), key: nextKey() };
   }
   if (node && node.attribute !== undefined) return { ...node, key: nextKey() };
   return { match: "all", rules: [], key: nextKey() };
@@ -47,6 +47,19 @@ export const ruleBuilder = () => ({
     group.rules.push(emptyRule());
     this.rulesChanged();
   },
+  /* "Only new matches" is a field of ongoing messages. */
+  onlyNewField() { return document.querySelector("input[name=only_new_matches]"); },
+  offeredPresets() { return (this.offer.presets ?? []).filter(({ onlyNew }) => !onlyNew || this.onlyNewField()); },
+  addPreset({ rules, onlyNew }) {
+    const added = rules.map(withKeys);
+    if (this.tree.rules.length && this.tree.match !== "all") {
+      this.tree.rules = [{ match: this.tree.match, rules: this.tree.rules, key: nextKey() }];
+      this.tree.match = "all";
+    }
+    this.tree.rules.push(...added);
+    if (onlyNew) this.onlyNewField().checked = true;
+    this.rulesChanged();
+  },
   addGroup(group) {
     group.rules.push({ match: group.match === "all" ? "any" : "all", rules: [emptyRule()], key: nextKey() });
     this.rulesChanged();
@@ -67,7 +80,10 @@ export const ruleBuilder = () => ({
     const kindBefore = this.kindOf(node);
     node.attribute = attribute;
     if (this.kindOf(node) !== kindBefore) {
-      node.operator = this.operatorsOf(node)[0]?.name ?? "";
+      /* A preset has chosen the operator of its event already. */
+      if (!this.operatorsOf(node).some(({ name }) => name === node.operator)) {
+        node.operator = this.operatorsOf(node)[0]?.name ?? "";
+      }
       node.value = "";
     }
     this.rulesChanged();

@@ -10,7 +10,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from audiences import compiler
+from audiences import compiler, segment_copies
 from audiences.models import Audience
 from audiences.models.audience import MAX_SEGMENT_DEPTH
 from audiences.rules import RuleError
@@ -145,7 +145,7 @@ def test_a_saved_audience_is_within_the_limit_after_its_segments_are_copied_in(a
     segments = [SegmentFactory(rules={"rules": hundred}) for _ in range(4)]
     audience = AudienceFactory(rules=naming(*segments, attribute=attribute))
 
-    audience.rules = compiler.freeze(audience.tree, on=timezone.now().date()).as_json()
+    audience.rules = segment_copies.freeze(audience.tree, on=timezone.now().date()).as_json()
     audience.save()
 
     assert audience.tree.size() in (396, 400)

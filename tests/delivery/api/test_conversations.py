@@ -257,7 +257,7 @@ def test_email_to_one_customer_is_due_at_once(api, teammate):
     assert answered.status_code == 200
     body = answered.json()
     assert body["owner"] == {"type": "admin", "id": str(teammate.pk), "name": "Ada Byron", "email": "ada@acme.example"}
-    message = Message.objects.get(pk=body["id"])
+    message = Message.objects.get(pk=body["id"].removeprefix("msg_"))
     assert (message.state, message.channel, message.to_customer) == ("live", "email", customer)
     assert (message.records.get().status, message.records.get().reason) == (Status.WAITING, "queued")
     assert Sender.objects.get().teammate == teammate

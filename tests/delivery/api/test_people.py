@@ -16,6 +16,7 @@ from delivery.matching import direct
 from delivery.messenger import sessions
 from delivery.models import Conversation, DeliveryRecord, Status
 from delivery.visits import visit
+from delivery.webhooks.notification import standard_secret
 from messaging.models import Channel, Message
 from tests.factories import CustomerFactory, MembershipFactory, MessageFactory, SenderFactory, TagFactory
 
@@ -194,6 +195,7 @@ def test_unexpected_error_in_one_item_does_not_stop_the_others(api, monkeypatch)
 def test_subscription_shows_its_secret_once_and_its_log(api, at):
     made = post(api, "subscriptions", url="https://hooks.example/", topics=["user.created"]).json()
     assert made["hub_secret"] == Subscription.objects.get().secret
+    assert made["signing_secret"] == standard_secret(made["hub_secret"])
     assert "hub_secret" not in api.get(f"/api/subscriptions/{made['id']}").json()
     post(api, "users", user_id="1")
 
@@ -216,6 +218,8 @@ def test_subscription_shows_its_secret_once_and_its_log(api, at):
         ({"url": "https://x.example/", "topics": []}, 400, "topics"),
         ({"url": [], "topics": ["ping"]}, 400, "url"),
         ({"url": "https://x.example/", "topics": ["ping"], "hub_secret": False}, 400, "hub_secret"),
+        ({"url": "https://x.example/", "topics": ["*"], "hub_secret": "whsec_not base64"}, 400, "hub_secret"),
+        ({"url": "https://x.example/", "topics": ["*"], "hub_secret": "whsec_"}, 400, "hub_secret"),
         ({"url": "ftp://x.example/", "topics": ["ping"]}, 400, "url"),
         ({"url": "http://169.254.169.254/latest", "topics": ["ping"]}, 400, "url"),
     ],
@@ -258,7 +262,12 @@ def test_outbound_message_changes_are_in_the_audit_log(api):
     assert patch(title="New").json()["title"] == "New"
     assert states == ["paused", "paused", "live", "stopped"]
     log = apps.get_model("admin", "LogEntry").objects.order_by("pk")
-    assert [entry.change_message for entry in log] == ["Paused", "Resumed", "Stopped", "Renamed, was “Old”"]
+    assert [entry.change_message for entry in log] == [
+        "Paused: from Live to Paused",
+        "Resumed: from Paused to Live",
+        "Stopped: from Live to Stopped",
+        "Renamed, was “Old”",
+    ]
     assert log[0].user.first_name == "tests"
     again = patch(state="live")
     assert (again.status_code, again.json()["errors"][0]["code"]) == (409, "conflict")
@@ -283,9 +292,9 @@ def test_locked_field_with_its_current_value_is_accepted(api):
     assert api.patch(f"/api/outbound/{message.pk}", {**row, "title": "New"}, format="json").status_code == 200
 
 
-@pytest.mark.parametrize("field", ["subject", "body", "scheduled_for"])
-def test_field_that_only_the_console_changes_is_refused_by_name(api, field):
-    message = MessageFactory(live=True)
+@pytest.mark.parametrize("field", ["scheduled_for", "per_company", "to_customer", "audience"])
+def test_field_that_cannot_be_set_is_refused_by_name(api, field):
+    message = MessageFactory()
     as_it_stands = api.get(f"/api/outbound/{message.pk}").json()
 
     answered = api.patch(f"/api/outbound/{message.pk}", {"title": "New", field: "17"}, format="json")

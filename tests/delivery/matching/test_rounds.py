@@ -114,6 +114,28 @@ def test_time_alone_makes_a_candidate_at_the_boundary(at):
     assert (done.by_changes, done.made) == ([message.pk], 1)
 
 
+@pytest.mark.parametrize(
+    ("operator", "days", "ahead"),
+    [
+        ("in_less_than_days", 3, timedelta(days=3, minutes=90)),
+        ("less_than_days_ago", 3, timedelta(minutes=90)),
+        ("exactly_days_from_now", 1, timedelta(days=1, hours=15)),
+    ],
+)
+def test_time_alone_makes_candidates_of_future_dates(operator, days, ahead, at):
+    """`at` is 10:00 in UTC. In Samoa, 13 hours ahead, the next day begins an hour later, 37 hours before the date."""
+    Workspace.objects.update_or_create(pk=1, defaults={"zone": "Pacific/Apia"})
+    CustomerFactory(email="a@x.example", signed_up_at=at + ahead)
+    message = MessageFactory(live=True, at=at, rules=[rule("signed_up_at", operator, days)])
+    rounds.run_round(at=at)
+
+    quiet = rounds.run_round(at=at + timedelta(minutes=50))
+    done = rounds.run_round(at=at + 2 * HOUR)
+
+    assert (quiet.candidates, quiet.made) == (0, 0)
+    assert (done.by_changes, done.candidates, done.made) == ([message.pk], 1, 1)
+
+
 @pytest.mark.parametrize("jump", [timedelta(days=2), -timedelta(days=2)], ids=["forward", "back"])
 def test_boundary_is_crossed_by_a_clock_that_jumps(jump, at):
     CustomerFactory(email="a@x.example", last_seen_at=at + jump - timedelta(days=3, hours=12))

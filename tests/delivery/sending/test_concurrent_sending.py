@@ -15,7 +15,7 @@ from django.utils import timezone
 from audiences.models import Customer
 from delivery import process, shutdown
 from delivery.matching import direct, lifecycle, ongoing
-from delivery.models import ChannelOutage, ConnectionShare, Pace, Reason, Status
+from delivery.models import ChannelOutage, ConnectionShare, DeliveryRecord, Pace, Reason, Status
 from delivery.sending import dispatcher
 from messaging.models import Message
 from tests.factories import CustomerFactory, MessageFactory, SenderFactory
@@ -170,6 +170,45 @@ def test_server_that_takes_five_connections_gets_five_and_no_outage_is_recorded(
     assert server.refused > 0
     assert server.most_connections <= 5
     assert not ChannelOutage.objects.exists()
+
+
+def test_server_whose_connections_another_dispatcher_has_is_no_outage(server, settings):
+    settings.EMAIL_CONNECTIONS = server.allows = 4
+    message = to_people(400)
+    with working():
+        eventually(ConnectionShare.objects.filter(in_use=4, is_answered=True).exists)
+        settings.EMAIL_CONNECTIONS = 20
+        with working():
+            eventually(lambda: sum(ConnectionShare.objects.values_list("is_answered", flat=True)) == 2)
+
+    assert message.records.counts()["sent"] == 400
+    assert server.refused > 0
+    assert not ChannelOutage.objects.exists()
+
+
+def test_server_that_goes_away_is_an_outage_with_two_dispatchers_too(server, settings):
+    settings.EMAIL_CONNECTIONS = 8
+    to_people(400)
+    with working(2):
+        eventually(lambda: sum(ConnectionShare.objects.values_list("is_answered", flat=True)) == 2)
+        server.allows = 0
+        server.drop()
+        eventually(ChannelOutage.objects.exists)
+
+    assert not DeliveryRecord.objects.filter(status=Status.SENDING).exists()
+    assert server.refused < 100
+
+
+def test_dispatcher_left_without_a_connection_gives_its_records_back_and_ends(server, settings):
+    settings.EMAIL_CONNECTIONS = 2
+    message = to_people(120)
+    with working(2) as done:
+        eventually(lambda: sum(ConnectionShare.objects.values_list("is_answered", flat=True)) == 2)
+        settings.EMAIL_CONNECTIONS = 1
+        eventually(lambda: sum(each.done() for each in done) == 1)
+        assert message.records.filter(status=Status.WAITING).count() > 20
+
+    assert message.records.counts()["sent"] == 120
 
 
 def test_server_that_takes_no_connection_is_an_outage(server, settings):

@@ -27,8 +27,14 @@ def now(monkeypatch, at) -> list:
     return moment
 
 
+def renew_share(holder, *, in_use: int = 0, is_answered: bool = False, is_refused: bool = False) -> connections.Share:
+    return connections.renew_share(
+        Channel.EMAIL, holder=holder, in_use=in_use, is_answered=is_answered, is_refused=is_refused
+    )
+
+
 def renew(holder, *, in_use: int = 0, is_refused: bool = False) -> int:
-    return connections.renew_share(Channel.EMAIL, holder=holder, in_use=in_use, is_refused=is_refused).connections
+    return renew_share(holder, in_use=in_use, is_refused=is_refused).connections
 
 
 def test_one_dispatcher_has_all_connections():
@@ -94,13 +100,27 @@ def test_refusal_lowers_the_total_for_all_once_a_second_and_it_is_raised_again_o
         assert ChannelConnections.objects.get().accepted == raised
 
 
-def test_more_dispatchers_than_connections_leave_some_without(settings):
+def test_more_dispatchers_than_connections_leave_the_later_ones_without(settings, now):
     settings.EMAIL_CONNECTIONS = 1
-    first, second = sorted([uuid4(), uuid4()])
-    renew(first)
+    # In an order in which their keys do not rise.
+    first, second, third = sorted([uuid4() for _ in range(3)], reverse=True)
+    for holder in (first, second, third):
+        now[0] += timedelta(seconds=1)
+        renew(holder)
 
-    assert connections.renew_share(Channel.EMAIL, holder=second, in_use=0, is_refused=False).fair == 0
-    assert renew(first, in_use=1) == 1
+    assert renew_share(third).fair == 0
+    assert renew_share(second).fair == 0
+    assert renew_share(first, in_use=1).fair == 1
+
+
+def test_dispatcher_learns_whether_the_server_answers_others():
+    first, second = uuid4(), uuid4()
+    renew_share(first, in_use=1)
+    assert not renew_share(second).others_are_answered
+    renew_share(first, in_use=1, is_answered=True)
+
+    assert renew_share(second).others_are_answered
+    assert not renew_share(first, in_use=1).others_are_answered
 
 
 def test_one_request_for_another_dispatcher_stands_until_one_begins(now):

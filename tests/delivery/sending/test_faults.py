@@ -18,11 +18,11 @@ from django.db import connection
 from django.db.utils import OperationalError
 from django.utils import timezone
 
-from delivery import process, shutdown
+from delivery import locks, process, shutdown
 from delivery.channels import CHANNELS, Rejected, Unavailable
 from delivery.maintenance import sweep
 from delivery.matching import lifecycle, ongoing
-from delivery.models import DeliveryRecord, Reason, Status
+from delivery.models import ConnectionShare, DeliveryRecord, Reason, Status
 from delivery.sending import claim, dispatcher, journal
 from delivery.sending import outcome as sending_outcome
 from delivery.sending import settle as sending_settle
@@ -341,6 +341,62 @@ def test_batch_that_is_settled_at_the_second_try_keeps_the_session_that_holds_it
 
     assert sessions[0] is sessions[1]
     assert message.records.counts()["sent"] == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("fault", [ValueError("nobody foresaw this"), OperationalError("no space left on device")])
+def test_results_that_cannot_be_settled_are_left_to_the_journal_and_other_messages_go_on(
+    at, channel, monkeypatch, fault
+):
+    first, second = to_people(15, at), MessageFactory(live=True, at=at)
+    settle, now = sending_settle.settle_batches, [at]
+
+    def fails_for_first(parts, *, at):
+        if any(batch.message == first for batch, _ in parts):
+            # Longer than the lease, for which a lost database is waited for.
+            now[0] += claim.LEASE
+            raise fault
+        settle(parts, at=at)
+
+    monkeypatch.setattr(sending_settle, "settle_batches", fails_for_first)
+    monkeypatch.setattr(sending_outcome, "DATABASE_RETRY_PAUSE", 0)
+    dispatcher.dispatch(clock=lambda: now[0], until=at + timedelta(hours=1))
+    ongoing.match(second, at=now[0])
+    dispatcher.dispatch(clock=lambda: now[0], until=now[0] + timedelta(hours=1))
+    monkeypatch.setattr(sending_settle, "settle_batches", settle)
+    dispatcher.dispatch(clock=lambda: now[0], until=now[0] + timedelta(hours=1))
+
+    assert (first.records.counts()["sent"], second.records.counts()["sent"]) == (15, 15)
+    assert len(channel.given) == 30
+    assert not ConnectionShare.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_worker_that_lost_the_database_ends_once_its_leases_are_over(at, channel, monkeypatch, settings):
+    settings.EMAIL_CONNECTIONS = 1
+    message = to_people(5, at)
+    check, now, is_lost = locks.batch_may_continue, [at], threading.Event()
+
+    def is_unreachable(message: Message) -> bool:
+        if is_lost.is_set():
+            now[0] += timedelta(minutes=1)
+            raise OperationalError("the server closed the connection")
+        return check(message)
+
+    def loses(number: int) -> None:
+        if number == 2:
+            is_lost.set()
+            time.sleep(0.2)
+
+    channel.does = loses
+    monkeypatch.setattr(locks, "batch_may_continue", is_unreachable)
+    monkeypatch.setattr(dispatcher, "DATABASE_RETRY_PAUSE", 0.01)
+    dispatcher.dispatch(clock=lambda: now[0], until=at + timedelta(seconds=1))
+    sweep.sweep(at=now[0])
+
+    assert is_lost.is_set()
+    counts = message.records.counts()
+    assert (counts["sent"], counts["waiting"]) == (len(channel.given), 5 - len(channel.given))
 
 
 @pytest.mark.parametrize("refusal", [Rejected("no"), Unavailable("later")])

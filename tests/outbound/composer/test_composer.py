@@ -24,6 +24,7 @@ from outbound.composer import review
 from tests.factories import (
     CustomAttributeFactory,
     CustomerFactory,
+    EventSummaryFactory,
     MembershipFactory,
     MessageFactory,
     SegmentFactory,
@@ -485,6 +486,47 @@ def test_two_negative_rules_joined_by_or_are_warned_about(console):
     said = console.post(FORECAST, {**form, "rules": json.dumps(either)}).content.decode()
 
     assert "almost everyone" in said
+
+
+def test_review_says_who_is_left_out_of_a_message_to_new_matches(console):
+    for name in ("ada", "bob"):
+        customer = CustomerFactory(email=f"{name}@x.example")
+        EventSummaryFactory(customer=customer, name="ordered")
+    happened = {"match": "all", "rules": [rule("event.ordered", "has_happened")]}
+    form = {**typed(SenderFactory()), "rules": json.dumps(happened)}
+
+    said = console.post(FORECAST, form).content.decode()
+    assert "This includes everyone for whom “ordered” ever happened." in said
+    assert "2 match now, all will receive it" in said
+
+    form["only_new_matches"] = "on"
+    said = console.post(FORECAST, form).content.decode()
+    assert "ever happened" not in said
+    assert "2 match now, all are left out" in said
+    assert "Matched already at go-live" in said
+
+    console.post(ADD, {**form, "act": "live", "ticket": console.get(ADD).context["ticket"]})
+    message = Message.objects.get()
+    assert (message.state, message.only_new_matches) == (State.LIVE, True)
+    report = console.get(message_page(message)).content.decode()
+    assert "Sends to anyone who starts to match the filters after it goes live." in report
+    assert "Matched already at go-live" in report
+    page = console.get(reverse("admin:customer_why", args=[customer.pk]), {"message": message.pk}).content.decode()
+    assert "This customer matched already when the message went live" in page
+    assert "An event counts only if it happened after the message went live" in page
+
+    one_off = {**form, "send_type": "one_off", "ticket": console.get(ADD).context["ticket"]}
+    console.post(ADD, {**one_off, "act": "save"})
+    assert not Message.objects.latest("pk").only_new_matches
+
+
+def test_presets_add_rules_that_can_be_edited(console):
+    labels = [preset["label"] for preset in console.get(ADD).context["offer"]["presets"]]
+    assert labels == ["First time someone does X", "Signed up N days ago and has not done X", "Not seen for N days"]
+
+    CustomAttributeFactory(name="trial_ends_at", kind="date")
+    first, *_ = console.get(ADD).context["offer"]["presets"]
+    assert first["rules"] == [rule("custom_attributes.trial_ends_at", "exactly_days_from_now", 3)]
 
 
 def test_rule_builder_offers_existing_rows_by_name(console):

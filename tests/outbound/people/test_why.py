@@ -13,7 +13,7 @@ from audiences.rules import (
     MAX_RULES,
     OPERATORS,
     OPERATORS_WITHOUT_VALUE,
-    ROLLING_DAY_OPERATORS,
+    RELATIVE_DAY_OPERATORS,
     Kind,
 )
 from delivery.eligibility.explain import Verdict
@@ -97,7 +97,7 @@ def test_every_operator_shows_the_current_value(console, boss):
 
 def value_for(operator: str, named: object) -> object:
     """Return a value of the type that the operator takes."""
-    return "2026-05-01" if operator in CALENDAR_DAY_OPERATORS else 3 if operator in ROLLING_DAY_OPERATORS else named
+    return "2026-05-01" if operator in CALENDAR_DAY_OPERATORS else 3 if operator in RELATIVE_DAY_OPERATORS else named
 
 
 def test_date_of_receipt_is_shown(console):

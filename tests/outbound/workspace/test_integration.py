@@ -12,8 +12,10 @@ from django.urls import reverse
 from rest_framework.test import APIClient
 
 from audiences.models import Integration, Notification, NotificationState, Subscription, Topic, Workspace
+from audiences.models.workspace import TokenRight
 from delivery.messenger import origins
 from delivery.webhooks import dispatcher
+from delivery.webhooks.notification import standard_secret
 from outbound.workspace.webhooks import TONES, TOPICS, TOPICS_WITHOUT_CHECKBOX
 
 pytestmark = pytest.mark.django_db
@@ -58,7 +60,7 @@ def asked_with(token: str) -> int:
 
 
 def test_token_is_shown_once_works_and_is_revoked_separately(console):
-    shown = page_text(press(console, "integration_make_token", name="The shop"))
+    shown = page_text(press(console, "integration_make_token", name="The shop", rights=TokenRight.values))
     token = re.search(r'id="token"[^>]*>([^<]+)<', shown)[1]
     made = Integration.objects.get(name="The shop")
 
@@ -69,6 +71,20 @@ def test_token_is_shown_once_works_and_is_revoked_separately(console):
     press(console, "audiences_integration_delete", made.pk, post="yes")
     assert asked_with(token) == 401
     assert not User.objects.filter(pk=user).exists()
+
+
+def test_token_is_limited_to_the_chosen_rights(console):
+    page = page_text(console.get(PAGE))
+    assert len(re.findall(r'<input type="checkbox" name="rights" [^>]*checked', page)) == 3
+    assert "Choose at least one right." in page_text(press(console, "integration_make_token", name="Nothing"))
+
+    shown = page_text(press(console, "integration_make_token", name="The report", rights=["read"]))
+    token = re.search(r'id="token"[^>]*>([^<]+)<', shown)[1]
+
+    assert asked_with(token) == 200
+    assert Integration.objects.get().rights == ["read"]
+    assert "Read data</td>" in shown
+    assert latest_log_entry() == "Created the token. Rights: Read data"
 
 
 def test_page_that_revokes_a_token_names_it_and_the_consequence(console, boss):
@@ -95,8 +111,8 @@ def test_page_with_a_token_or_secret_is_not_cached(console):
 
 
 def test_token_names_are_unique(console):
-    press(console, "integration_make_token", name="The shop")
-    again = press(console, "integration_make_token", name="the SHOP")
+    press(console, "integration_make_token", name="The shop", rights=TokenRight.values)
+    again = press(console, "integration_make_token", name="the SHOP", rights=TokenRight.values)
 
     assert "A token named" in page_text(again)
     assert Integration.objects.count() == 1
@@ -237,7 +253,10 @@ def test_webhook_is_added_and_shows_its_secret_on_request(console):
     assert made.topics == ["user.created", "event.created"]
     assert made.active
     assert made.secret not in page
-    assert made.secret in page_text(press(console, "subscription_show_secret", made.pk))
+    assert standard_secret(made.secret) not in page
+    shown = page_text(press(console, "subscription_show_secret", made.pk))
+    assert made.secret in shown
+    assert standard_secret(made.secret) in shown
     assert latest_log_entry() == "Viewed the signing secret"
     assert made.url in page_text(console.get(PAGE))
 

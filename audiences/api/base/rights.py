@@ -1,0 +1,23 @@
+"""Rights of API tokens: each call needs one (wire 5.1)."""
+
+from typing import Any
+
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+
+from audiences.api.base.errors import Forbidden
+from audiences.models import Integration
+
+
+class HasRight(BasePermission):
+    """Permission for a call: the token has the right that the view's `required_right` names."""
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        """Return True, or raise Forbidden. An address without this method answers 404 or 405 to every token."""
+        integration = request.auth
+        if not isinstance(integration, Integration) or not hasattr(view, str(request.method).lower()):
+            return True
+        if view.required_right not in integration.rights:
+            rights = " and ".join(f"“{right}”" for right in integration.rights)
+            raise Forbidden(f"This call needs the right “{view.required_right}”. This token has only {rights}.")
+        return True

@@ -1,0 +1,143 @@
+"""Messages from JSON: the forms of the composer check and save them, and their errors name the keys of the request."""
+
+import json
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from django import forms
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from rest_framework.request import Request
+
+from audiences.attributes import BY_NAME
+from audiences.intake import Conflict, Refused
+from audiences.intake.attributes.fields import read_flag, read_mapping, read_text
+from audiences.models import Integration
+from audiences.rules import Kind
+from delivery.conversations.payloads import MESSAGE_PREFIX
+from messaging.content import paragraphs_html
+from messaging.content.plain_text import html_to_text
+from messaging.models import Channel, Locked, Message, Sender, State
+from outbound.composer import saving
+from outbound.composer.forms import AudienceForm, DraftForm, VersionForm, audience_of, content_of, draft_of
+from outbound.messages import report
+
+MAX_BODY_LENGTH = 100_000
+CONTENT_KEYS = ("title", "sender", "style", "subject", "body", "link")
+AUDIENCE_KEYS = ("rules", "window", "window_zone", "checking")
+# Set once, in a draft.
+DRAFT_KEYS = ("channel", "format", "send_type", "same_inbox_once")
+WRITABLE_KEYS = (*CONTENT_KEYS, *AUDIENCE_KEYS, *DRAFT_KEYS)
+MESSAGE_ID = re.compile(rf"{MESSAGE_PREFIX}(\d{{1,18}})")
+CONTENT_IS_LOCKED = "The content can be edited while the message is live or paused."
+
+
+def callers(request: Request) -> tuple[User, User]:
+    """Return the author of changes, who is the teammate for whom the token acts, and the user in the log: the token."""
+    integration = request.auth
+    assert isinstance(integration, Integration)  # noqa: S101 - only integrations call the API
+    return integration.acting_teammate() or integration.user, integration.user
+
+
+def create_draft(sent: Mapping[str, Any], *, by: User, logged_as: User, at: datetime) -> Message:
+    """Create a draft, by default an ongoing email to everyone from the teammate's own sender."""
+    blank = Message(sender=Sender.objects.default_sender_of(by))
+    form = DraftForm({**draft_of(blank), **form_values(sent, channel=blank.channel)}, user=by, message=blank)
+    check_form(form)
+    return saving.save_draft(form, by=by, logged_as=logged_as, at=at)
+
+
+def edit(message: Message, sent: Mapping[str, Any], *, by: User, logged_as: User, at: datetime) -> None:
+    """Change what may be changed in the message's state. The caller has locked the row."""
+    if message.state == State.DRAFT and not message.launching_at and not message.to_customer_id:
+        form = DraftForm({**draft_of(message), **values_for(message, sent)}, user=by, message=message)
+        check_form(form)
+        saving.save_draft(form, by=by, logged_as=logged_as, at=at)
+        return
+    refuse_keys(sent, DRAFT_KEYS, because=report.lock_explanation(message) or "Only a draft can be edited.")
+    available = report.available_buttons(message)
+    if any(key in sent for key in CONTENT_KEYS):
+        if "content" not in available:
+            refuse_keys(sent, CONTENT_KEYS, because=CONTENT_IS_LOCKED)
+        version = VersionForm({**content_of(message), **values_for(message, sent)}, user=by, message=message)
+        check_form(version)
+        saving.save_version(version, by=by, logged_as=logged_as, at=at)
+    if any(key in sent for key in AUDIENCE_KEYS):
+        if "audience" not in available:
+            because = report.lock_explanation(message) or "Pause this message to edit its audience."
+            refuse_keys(sent, AUDIENCE_KEYS, because=because)
+        audience = AudienceForm({**audience_of(message), **values_for(message, sent)}, message=message)
+        check_form(audience)
+        try:
+            saving.save_audience(audience, by=by, logged_as=logged_as, at=at)
+        except Locked as late:
+            raise Conflict(" ".join(late.messages), field="rules") from late
+
+
+def refuse_keys(sent: Mapping[str, Any], keys: tuple[str, ...], *, because: str) -> None:
+    """Refuse the first of these keys that is sent."""
+    if field := next((key for key in keys if key in sent), ""):
+        raise Conflict(because, field=field)
+
+
+def values_for(message: Message, sent: Mapping[str, Any]) -> dict[str, Any]:
+    return form_values(sent, channel=message.channel)
+
+
+def form_values(sent: Mapping[str, Any], *, channel: str) -> dict[str, Any]:
+    """Return the values for the composer's forms, which expect texts, as a browser posts them."""
+    values: dict[str, Any] = {}
+    for key in ("title", "channel", "format", "style", "subject", "link", "window_zone", "checking", "send_type"):
+        if key in sent:
+            values[key] = read_text(sent[key], key, most=2000)
+    if "body" in sent:
+        written = read_text(sent["body"], "body", most=MAX_BODY_LENGTH)
+        is_html = "<" in written and ">" in written
+        if values.get("channel", channel) == Channel.PUSH:
+            values["text"] = html_to_text(written) if is_html else written
+        else:
+            values["body"] = written if is_html else paragraphs_html(written)
+    if "sender" in sent:
+        given = sent["sender"]
+        values["sender"] = read_text(given.get("id") if isinstance(given, dict) else given, "sender")
+    if "rules" in sent:
+        values["rules"] = json.dumps(with_message_keys(read_mapping(sent["rules"], "rules")))
+    if "window" in sent:
+        values["window"] = json.dumps([] if sent["window"] is None else sent["window"])
+    if "same_inbox_once" in sent:
+        values["same_inbox_once"] = bool(read_flag(sent["same_inbox_once"], "same_inbox_once"))
+    return values
+
+
+def with_message_keys(rules: Any) -> Any:
+    """Return rules with the stored keys of messages instead of their ids."""
+    if isinstance(rules, list):
+        return [with_message_keys(rule) for rule in rules]
+    if not isinstance(rules, dict):
+        return rules
+    attribute, value = BY_NAME.get(str(rules.get("attribute"))), rules.get("value")
+    if (
+        attribute
+        and attribute.kind is Kind.MESSAGE
+        and isinstance(value, str)
+        and (found := MESSAGE_ID.fullmatch(value))
+    ):
+        return {**rules, "value": int(found[1])}
+    return {key: with_message_keys(inner) if key == "rules" else inner for key, inner in rules.items()}
+
+
+def check_form(form: forms.Form) -> None:
+    """Raise Refused with the first error of the form, by the key of the request."""
+    if not form.is_valid():
+        field, sentences = next(iter(form.errors.items()))
+        raise Refused(str(sentences[0]), field={"text": "body", "__all__": ""}.get(field, field))
+
+
+def refusal_from(no: ValidationError) -> Refused:
+    """Convert the refusal of an act: 409 if the state does not allow it, 400 if the message is not ready."""
+    if hasattr(no, "error_dict"):
+        field, sentences = next(iter(no.message_dict.items()))
+        return Refused(" ".join(sentences), field=field)
+    return Conflict(" ".join(no.messages), field="state")
