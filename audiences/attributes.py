@@ -5,7 +5,7 @@ for the name of a custom attribute or event. A new attribute is one row in the t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from audiences.rule_values import is_storable
@@ -39,6 +39,13 @@ class Catalogue:
 
     customer: Mapping[str, Kind]
     company: Mapping[str, Kind]
+    # The display names that staff gave, by the name in rules.
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def label_of(self, name: str) -> str:
+        """Return the display name of a custom attribute, or its key if it has none."""
+        company = f"Company {name.removeprefix(COMPANY_CUSTOM)}"
+        return self.labels.get(name) or (company if name.startswith(COMPANY_CUSTOM) else name.removeprefix(CUSTOM))
 
 
 EMPTY_CATALOGUE = Catalogue(customer={}, company={})
@@ -197,11 +204,15 @@ def find_attribute(name: str, *, catalogue: Catalogue) -> Attribute:
     if name.startswith(COMPANY_CUSTOM):
         key = name.removeprefix(COMPANY_CUSTOM)
         kind = catalogue.company[key]
-        return Attribute(name, f"Company {key}", kind, About.COMPANY, FROM_JSON[kind]("(k.attributes->{key})"), key)
+        return Attribute(
+            name, catalogue.label_of(name), kind, About.COMPANY, FROM_JSON[kind]("(k.attributes->{key})"), key
+        )
     if name.startswith(CUSTOM):
         key = name.removeprefix(CUSTOM)
         kind = catalogue.customer[key]
-        return Attribute(name, key, kind, About.CUSTOMER, FROM_JSON[kind]("(c.attributes->{key})"), key)
+        return Attribute(
+            name, catalogue.label_of(name), kind, About.CUSTOMER, FROM_JSON[kind]("(c.attributes->{key})"), key
+        )
     for prefix, (label, kind, sql) in EVENT_ATTRIBUTES.items():
         event = name.removeprefix(prefix)
         if event != name and event and is_storable(event):

@@ -69,7 +69,7 @@ NAME_HASH = "(get_byte(decode(md5({name}), 'hex'), 0) % {bits})"
 
 
 def attribute_bits(attribute: Attribute) -> int:
-    """Return the bits of the changes that can change what a rule on this attribute says; all bits if unknown."""
+    """Return the bits of the changes that can change the result of a rule on this attribute; all bits if unknown."""
     if attribute.kind is Kind.TAG:
         return BIT["company.tag" if attribute.about is About.COMPANY else "tag"]
     if attribute.about is About.MESSAGE:
@@ -221,6 +221,23 @@ def current_horizon() -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
         return int(cursor.fetchone()[0])
+
+
+def cluster_id() -> str:
+    """Return the id of the database cluster, which counts the transactions; "" if this user may not read it."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT has_function_privilege('pg_control_system()', 'EXECUTE')")
+        if not cursor.fetchone()[0]:
+            return ""
+        cursor.execute("SELECT system_identifier FROM pg_control_system()")
+        return str(cursor.fetchone()[0])
+
+
+def delete_foreign_entries() -> int:
+    """Delete the entries of transactions still to come: a dump of another cluster was restored."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"DELETE FROM {TABLE} WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+        return int(cursor.rowcount)
 
 
 def has_entries(*, since: int, older_than: timedelta) -> bool:

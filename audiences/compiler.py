@@ -19,7 +19,7 @@ from django.db.models.expressions import RawSQL
 from audiences import attributes
 from audiences.attributes import About, Attribute, Catalogue
 from audiences.models import Audience, CustomAttribute, Customer, Workspace
-from audiences.models.audience import check_segments, parse_stored_rules
+from audiences.models.audience import check_segments, lead_rules, parse_stored_rules
 from audiences.models.customers import CustomerQuerySet
 from audiences.rules import KIND_NAMES, NEGATIVE_OPERATORS, Group, Kind, Operator, Rule, RuleError, read_value
 
@@ -96,16 +96,17 @@ class Compiler:
     params: dict[str, Any] = field(default_factory=dict)
     summaries: dict[str, tuple[str, str]] = field(default_factory=dict)
     sees_company: bool = False
-    asks_role: bool = False
+    includes_leads: bool = False
     leaves: list[Leaf] = field(default_factory=list)
     # Rules that an event satisfies ask whether it happened after this moment, outside negated groups (behaviour 4.21).
     events_since: datetime | None = None
     is_negated: bool = False
 
     def compile(self, tree: Group) -> Condition:
-        """Compile a tree. It matches only users unless the tree or a segment in it has a role rule (behaviour 4.4)."""
+        """Compile a tree. It matches only users unless a role rule includes leads (behaviour 4.17)."""
         sql = self.compile_group(tree)
-        if not self.asks_role:
+        self.includes_leads = bool(lead_rules(tree))
+        if not self.includes_leads:
             sql = f"c.role = 'user' AND {sql}"
         joins = "".join(
             f" LEFT JOIN audiences_eventsummary {alias} ON {alias}.customer_id = c.id AND {alias}.name = {name}"
@@ -140,8 +141,6 @@ class Compiler:
         self.leaves.append(Leaf(attribute, rule.operator, value))
         if attribute.about is About.COMPANY:
             self.sees_company = True
-        if attribute.kind is Kind.ROLE:
-            self.asks_role = True
         sql = COMPILE[attribute.kind, rule.operator](self, attribute, value)
         if self.events_since and not self.is_negated and is_satisfied_by_event(attribute, rule.operator):
             sql = f"{sql} AND {self.happened_since(attribute, self.events_since)}"

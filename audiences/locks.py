@@ -34,7 +34,7 @@ class Lock(IntEnum):
     KIND_CHANGE = 7_210_013
     # Two workers that create the indexes on dates of rules. The second one leaves it to the first.
     DATE_INDEXES = 7_210_014
-    # Two processes that match what has just changed. The second one leaves it to the first.
+    # Two processes that match customers who have just changed. The second one leaves it to the first.
     PROMPT_ROUND = 7_210_015
     # Two workers that fold changes into the kept counts.
     COUNTS = 7_210_020

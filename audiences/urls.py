@@ -4,13 +4,14 @@ from audiences.api import schema
 from audiences.api.base.endpoint import Endpoint
 from audiences.api.base.routing import api_routes
 from audiences.api.companies import Companies, CompanyUsers, OneCompany
-from audiences.api.counts import Admins
+from audiences.api.counts import Admins, OneAdmin
 from audiences.api.devices import Devices, OneDevice
 from audiences.api.events import Events
 from audiences.api.leads import Lead, Leads
 from audiences.api.me import Me
 from audiences.api.notes import Notes, OneNote
-from audiences.api.scrolling import LeadScroll, UserScroll
+from audiences.api.scrolling import CompanyScroll, LeadScroll, UserScroll
+from audiences.api.search import CustomerSearch
 from audiences.api.segments import Segment, Segments
 from audiences.api.tags import OneTag, Tags
 from audiences.api.users import User, Users
@@ -22,7 +23,9 @@ ADDRESSES: dict[str, type[Endpoint]] = {
     "contacts": Leads,
     "contacts/scroll": LeadScroll,
     "contacts/(?P<pk>[^/]+)": Lead,
+    "customers/search": CustomerSearch,
     "companies": Companies,
+    "companies/scroll": CompanyScroll,
     "companies/(?P<pk>[^/]+)": OneCompany,
     "companies/(?P<pk>[^/]+)/users": CompanyUsers,
     "events": Events,
@@ -35,6 +38,7 @@ ADDRESSES: dict[str, type[Endpoint]] = {
     "notes": Notes,
     "notes/(?P<pk>[^/]+)": OneNote,
     "admins": Admins,
+    "admins/(?P<pk>[^/]+)": OneAdmin,
     "me": Me,
 }
 urlpatterns = api_routes(ADDRESSES, calls=schema.CALLS, schemas=schema.SCHEMAS)

@@ -35,8 +35,9 @@ from messaging.models import Channel, Message
 CUSTOMERS, COMPANIES = 15_000, 150
 # In seconds.
 RAMP, SECONDS = 3.0, 5.0
-# Connections that suit a delay of the answers in milliseconds.
-SUITABLE = {20: 40, 50: 75, 100: 150}
+# Connections that suit a delay of the answers in milliseconds: an email takes two answers, and a process half a
+# millisecond or more.
+SUITABLE = {20: 60, 50: 150, 100: 300}
 KILLS, KILL_CONNECTIONS = 100, 20
 
 

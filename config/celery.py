@@ -47,7 +47,7 @@ def reserve_process(instance: Any, **_options: object) -> None:
 
 @signals.worker_ready.connect
 def start_change_thread(**_options: object) -> None:
-    """Match what has just changed, in every worker. Its pool may be busy with long tasks."""
+    """Match customers as soon as they change, in every worker. Its pool may be busy with long tasks."""
     from delivery import change_thread
 
     change_thread.start_thread()

@@ -1,15 +1,20 @@
 """OpenAPI document of the API, assembled by drf-spectacular from the tables in each app's `api.schema`."""
 
 import re
+from functools import cache
 from typing import Any
 
+from django.conf import settings
 from drf_spectacular.openapi import AutoSchema
 
 from audiences.api import schema as of_audiences
 from audiences.api.base.endpoint import Endpoint
+from audiences.api.base.idempotency import IDEMPOTENCY_HEADER, REPLAYED_HEADER
 from audiences.api.base.ignored_keys import IGNORED_KEYS_HEADER
 from audiences.api.base.openapi import Call, Parameter, Schema, ref
 from audiences.urls import ADDRESSES
+from config.api_docs.descriptions import DESCRIPTIONS
+from config.api_docs.examples import BODIES, example_of
 from delivery.api import schema as of_delivery
 from delivery.urls import ENDPOINTS
 from outbound.api import schema as of_outbound
@@ -21,6 +26,10 @@ ADDRESS_OF: dict[type[Endpoint], str] = {
     **{view: address for address, view in ENDPOINTS.items()},
     **{view: address for address, view in of_outbound.ADDRESSES.items()},
 }
+INTRODUCTION = (
+    "Send data, send messages, read deliveries and answer customers. Every POST accepts an `Idempotency-Key`. The right"
+    " that a token needs for a call is in `x-required-right`."
+)
 ID = re.compile(r"\(\?P<pk>[^)]*\)")
 ERRORS = {
     400: "The request is invalid. The message gives the reason.",
@@ -37,16 +46,23 @@ ERRORS = {
 COMMON_ERRORS, BODY_ERRORS = (400, 401, 403, 404, 429, 503), (409, 413, 415, 422)
 COMMON_HEADERS = {
     IGNORED_KEYS_HEADER: "Keys of the body that the call ignored, such as `subjekt, to.name`. Absent if none.",
+    REPLAYED_HEADER: "`true` if this is the answer to an earlier request with the same Idempotency-Key.",
     "X-RateLimit-Limit": "Requests allowed in a window of 10 seconds.",
     "X-RateLimit-Remaining": "Requests left in the window.",
     "X-RateLimit-Reset": "End of the window, in unix seconds.",
+}
+IDEMPOTENCY_PARAMETER = {
+    "name": IDEMPOTENCY_HEADER,
+    "in": "header",
+    "description": "A value of your own, such as a UUID: a repeated request has one effect, for 24 hours.",
+    "schema": {"type": "string", "format": "uuid"},
 }
 SECURITY = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "The token of an integration."},
     "basic": {
         "type": "http",
         "scheme": "basic",
-        "description": "The token as user name with an empty password, as the official clients send it.",
+        "description": "The token as user name with an empty password, or as password with any user name.",
     },
 }
 
@@ -63,8 +79,14 @@ def described_endpoints(endpoints: list[tuple[str, str, str, Any]]) -> list[tupl
 
 
 def add_schemas(result: dict[str, Any], **_: Any) -> dict[str, Any]:
-    """Return the document with the schemas that its operations refer to."""
-    return {**result, "components": {"schemas": SCHEMAS, "securitySchemes": SECURITY}}
+    """Return the document with the schemas that its operations refer to, and the worked examples first."""
+    info = {**result["info"], "description": f"{INTRODUCTION}\n\n{worked_examples()}"}
+    return {**result, "info": info, "components": {"schemas": SCHEMAS, "securitySchemes": SECURITY}}
+
+
+@cache
+def worked_examples() -> str:
+    return (settings.BASE_DIR / "docs" / "examples.md").read_text()
 
 
 class CallSchema(AutoSchema):
@@ -73,14 +95,18 @@ class CallSchema(AutoSchema):
     def get_operation(self, path: str, path_regex: str, path_prefix: str, method: str, registry: Any) -> Any:
         view: Any = type(self.view)
         call: Call = CALLS[view][method.lower()]
+        name = f"{method.upper()} {path.removeprefix('/api')}"
         parameters = [parameter_object(parameter) for parameter in view.parameters.get(method.lower(), ())]
         if "{id}" in path:
             parameters.insert(0, {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}})
         refused = {*COMMON_ERRORS, *call.refuses, *(BODY_ERRORS if call.sends is not None else ())}
+        if method == "POST":
+            parameters.append(IDEMPOTENCY_PARAMETER)
+            refused.add(409)
         operation: dict[str, Any] = {
             "operationId": f"{method.lower()}_{re.sub('[^a-z]+', '_', path.removeprefix('/api/')).strip('_')}",
             "summary": (getattr(view, method.lower()).__doc__ or "").strip(),
-            "description": call.more,
+            "description": DESCRIPTIONS[name],
             "tags": [call.tag],
             "parameters": parameters,
             "security": [{name: []} for name in SECURITY],
@@ -94,7 +120,8 @@ class CallSchema(AutoSchema):
             },
         }
         if call.sends is not None:
-            operation["requestBody"] = {"required": True, "content": json_content(call.sends)}
+            example = {"example": BODIES[name]}
+            operation["requestBody"] = {"required": True, "content": json_content(call.sends, **example)}
         return operation
 
 
@@ -110,8 +137,10 @@ def success_response(call: Call) -> dict[str, Any]:
         "description": "Success.",
         "headers": {name: {"description": about, "schema": {"type": "string"}} for name, about in headers.items()},
     }
-    return response if call.answers is None else {**response, "content": json_content(call.answers)}
+    if call.answers is None:
+        return response
+    return {**response, "content": json_content(call.answers, example=example_of(call.answers, schemas=SCHEMAS))}
 
 
-def json_content(schema: Schema) -> dict[str, Any]:
-    return {"application/json": {"schema": schema}}
+def json_content(schema: Schema, **more: Any) -> dict[str, Any]:
+    return {"application/json": {"schema": schema, **more}}

@@ -1,6 +1,9 @@
 """The pytest plugin for the test database. It is loaded by name, because settings are read before any conftest."""
 
+import contextlib
+import gc
 import hashlib
+import importlib
 import os
 import subprocess
 import sys
@@ -26,6 +29,11 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     """Start the test server unless DATABASE_URL names another; xdist's workers inherit the address."""
     server = ExitStack()
     early_config.add_cleanup(server.close)
+    if sys.dont_write_bytecode:
+        # Every process of the tests would compile every module again; here they share a folder.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix = str(ROOT / ".data" / "bytecode")
+        sys.dont_write_bytecode = False
     if not os.environ.get("BROKER_DIR"):
         # A separate broker, so that a running demo does not receive the nudges of tests.
         os.environ["BROKER_DIR"] = server.enter_context(TemporaryDirectory(prefix="outbound-broker-"))
@@ -64,6 +72,29 @@ def template_database(server: Server) -> str:
         rename = sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(draft), sql.Identifier(name))
         connection.execute(rename)
     return name
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Import all test modules. Each of xdist's workers starts at another one, so it finds most of them compiled."""
+    gc.disable()
+    worker = getattr(session.config, "workerinput", None)
+    if worker and session.config.args == session.config.getini("testpaths"):
+        names = sorted(
+            ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in ROOT.glob("tests/**/test_*.py")
+        )
+        first = len(names) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
+        for name in names[first:] + names[:first]:
+            # The collection reports the error.
+            with contextlib.suppress(Exception, pytest.skip.Exception):
+                importlib.import_module(name)
+
+
+def pytest_collection_finish() -> None:
+    """Exclude the modules and the tests from garbage collection, and collect less often than a small program must."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -5,24 +5,22 @@ in `.data/`, email to 127.0.0.1:1025.
 """
 
 import os
-import re
 import secrets
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from config.environment import urls, variables
+from config.environment.variables import read_flag, read_number, read_text
 from config.postgres import embedded
 from config.static_files import digest_of_files
 from config.theme import UNFOLD  # noqa: F401 - a setting
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = BASE_DIR / ".data"
-
-env = environ.Env()
 
 
 def local_secret() -> str:
@@ -42,21 +40,31 @@ def local_secret() -> str:
     return path.read_text()
 
 
-DEBUG = env.bool("DEBUG", default=False)
-DEMO = env.bool("DEMO", default=False)
-HAS_OWN_DATABASE = bool(env.str("DATABASE_URL", default="")) and not embedded.is_embedded(env.str("DATABASE_URL"))
+DEBUG = read_flag("DEBUG", default=False)
+DEMO = read_flag("DEMO", default=False)
+DATABASES: dict[str, dict[str, Any]] = {"default": urls.read_database("DATABASE_URL", default=embedded.url())}
+HAS_OWN_DATABASE = "DATABASE_URL" in os.environ and not embedded.is_embedded(os.environ["DATABASE_URL"])
 if DEMO and HAS_OWN_DATABASE:
     raise ImproperlyConfigured("DEMO must not be set if DATABASE_URL names your own server. Run `make demo` instead.")
-SECRET_KEY = env.str("SECRET_KEY", default="")
+SECRET_KEY = read_text("SECRET_KEY")
 if not SECRET_KEY:
     if HAS_OWN_DATABASE:
         raise ImproperlyConfigured("SECRET_KEY must be set if DATABASE_URL names your own server.")
     SECRET_KEY = local_secret()
-SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]", "testserver"])
-CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+SECRET_KEY_FALLBACKS = variables.read_list("SECRET_KEY_FALLBACKS")
+ALLOWED_HOSTS = variables.read_list(
+    "ALLOWED_HOSTS",
+    default=["127.0.0.1", "localhost", "[::1]", "testserver"],
+    entry=variables.HOST,
+    means="host names without scheme and port, such as outbound.example.com",
+)
+CSRF_TRUSTED_ORIGINS = variables.read_list(
+    "CSRF_TRUSTED_ORIGINS",
+    entry=variables.ORIGIN,
+    means="origins with their scheme, such as https://outbound.example.com",
+)
 # The start of links and images in messages, without a trailing slash.
-PUBLIC_URL = env.str("PUBLIC_URL", default="http://127.0.0.1:8000").rstrip("/")
+PUBLIC_URL = urls.read_public_url("PUBLIC_URL", default="http://127.0.0.1:8000")
 
 INSTALLED_APPS = [
     "config",
@@ -121,9 +129,6 @@ TEMPLATES = [
     }
 ]
 
-DATABASES: dict[str, dict[str, Any]] = {"default": env.db("DATABASE_URL", default=embedded.url())}
-if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
-    raise ImproperlyConfigured("DATABASE_URL must name a PostgreSQL server: postgres://user:password@host/name")
 DATABASES["default"]["OPTIONS"] = {
     # Notice a vanished server within a minute, instead of the hours that the system would wait.
     "keepalives_idle": 30,
@@ -134,21 +139,19 @@ DATABASES["default"]["OPTIONS"] = {
     # Only the statements of a visit ask to be prepared.
     "prepare_threshold": 5,
 }
-if pool_size := env.int("DATABASE_POOL_SIZE", default=0):
+if pool_size := read_number("DATABASE_POOL_SIZE", default=0):
     DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 1, "max_size": pool_size}
 else:
-    DATABASES["default"]["CONN_MAX_AGE"] = env.int("DATABASE_CONN_MAX_AGE", default=600)
+    DATABASES["default"]["CONN_MAX_AGE"] = read_number("DATABASE_CONN_MAX_AGE", default=600)
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 # Seconds after which a statement of a web process is cancelled and answered with 503. The second one is for exports,
 # uploads and changes of a whole list. 0 is no limit. Workers have no limit.
-WEB_STATEMENT_TIMEOUT = env.int("WEB_STATEMENT_TIMEOUT", default=30)
-WEB_LONG_STATEMENT_TIMEOUT = env.int("WEB_LONG_STATEMENT_TIMEOUT", default=600)
-if not min(WEB_STATEMENT_TIMEOUT, WEB_LONG_STATEMENT_TIMEOUT) >= 0:
-    raise ImproperlyConfigured("WEB_STATEMENT_TIMEOUT and WEB_LONG_STATEMENT_TIMEOUT must be seconds, 0 or more.")
+WEB_STATEMENT_TIMEOUT = read_number("WEB_STATEMENT_TIMEOUT", default=30)
+WEB_LONG_STATEMENT_TIMEOUT = read_number("WEB_LONG_STATEMENT_TIMEOUT", default=600)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # redis://host/1: all processes and machines count requests together. Without it each process counts on its own.
-if CACHE_URL := env.str("CACHE_URL", default=""):
+if CACHE_URL := urls.read_service("CACHE_URL", urls.CACHE_SCHEMES, example="redis://host/1"):
     # While Redis is away, the cache behaves like an empty one and logs the error.
     options = {"IGNORE_EXCEPTIONS": True, "SOCKET_TIMEOUT": 1, "SOCKET_CONNECT_TIMEOUT": 1}
     CACHES = {"default": {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": CACHE_URL, "OPTIONS": options}}
@@ -171,10 +174,10 @@ STATIC_ROOT = DATA_DIR / "static"
 STATIC_ROOT.mkdir(mode=0o700, parents=True, exist_ok=True)
 STATICFILES_DIRS = [BASE_DIR / "static"]
 MEDIA_URL = "media/"
-MEDIA_ROOT = env.str("MEDIA_ROOT", default=str(DATA_DIR / "media"))
+MEDIA_ROOT = read_text("MEDIA_ROOT", default=str(DATA_DIR / "media"))
 # How many attachments of one inbound email are saved, and the maximum size of each.
-MAIL_FILES_MOST = env.int("MAIL_FILES_MOST", default=20)
-MAIL_FILE_LARGEST = env.int("MAIL_FILE_LARGEST_MB", default=25) * 2**20
+MAIL_FILES_MOST = read_number("MAIL_FILES_MOST", default=20)
+MAIL_FILE_LARGEST = read_number("MAIL_FILE_LARGEST_MB", default=25) * 2**20
 WHITENOISE_USE_FINDERS = True
 
 AUTH_PASSWORD_VALIDATORS = [
@@ -184,7 +187,7 @@ AUTH_PASSWORD_VALIDATORS = [
 # Axes is first: after too many failed logins the password is not checked.
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
 # The limit for one user name from one IP address; outbound.workspace.login_limits has the others.
-AXES_FAILURE_LIMIT = env.int("LOGIN_TRIES", default=10)
+AXES_FAILURE_LIMIT = read_number("LOGIN_TRIES", default=10, least=1)
 AXES_HANDLER = "outbound.workspace.login_limits.LoginLimits"
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
@@ -199,22 +202,22 @@ LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
 
 SECURE_CONTENT_TYPE_NOSNIFF = True
-HTTPS = env.bool("HTTPS", default=PUBLIC_URL.startswith("https://"))
+HTTPS = read_flag("HTTPS", default=PUBLIC_URL.startswith("https://"))
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
-SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=HTTPS)
+SECURE_SSL_REDIRECT = read_flag("SECURE_SSL_REDIRECT", default=HTTPS)
 # A load balancer and Prometheus send requests inside the network without TLS.
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^metrics$"]
-SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=31_536_000 if HTTPS else 0)
-SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("SECURE_HSTS_INCLUDE_SUBDOMAINS", default=HTTPS)
+SECURE_HSTS_SECONDS = read_number("SECURE_HSTS_SECONDS", default=31_536_000 if HTTPS else 0)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = read_flag("SECURE_HSTS_INCLUDE_SUBDOMAINS", default=HTTPS)
 # The preload list of browsers concerns a whole domain and is hard to undo, so its owner decides.
-SECURE_HSTS_PRELOAD = env.bool("SECURE_HSTS_PRELOAD", default=False)
+SECURE_HSTS_PRELOAD = read_flag("SECURE_HSTS_PRELOAD", default=False)
 SILENCED_SYSTEM_CHECKS = ["security.W021"]
 # Forms send their own token; no script reads the cookie.
 SESSION_COOKIE_HTTPONLY = CSRF_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-BEHIND_PROXY = env.bool("BEHIND_PROXY", default=False)
+BEHIND_PROXY = read_flag("BEHIND_PROXY", default=False)
 if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 # Only script files from this server: no inline scripts, none from other hosts. Alpine and htmx, which Unfold uses,
@@ -235,31 +238,22 @@ CONTENT_SECURITY_POLICY: dict[str, Any] = {
 
 # smtp+tls://user:password@host:587 or similar (the demo's mail server listens on 1025), or a provider such as
 # anymail://postmark, with its own variables such as ANYMAIL_POSTMARK_SERVER_TOKEN (docs/email.md).
-EMAIL_URL = env.str("EMAIL_URL", default="smtp://127.0.0.1:1025")
-if EMAIL_URL.startswith("anymail://"):
-    provider = EMAIL_URL.removeprefix("anymail://").strip("/").lower().replace("-", "_")
-    if not provider.isidentifier() or find_spec(f"anymail.backends.{provider}") is None:
-        raise ImproperlyConfigured(f"EMAIL_URL names a provider that django-anymail does not know: {provider}")
-    EMAIL_BACKEND = f"anymail.backends.{provider}.EmailBackend"
-else:
-    vars().update(env.email_url("EMAIL_URL", default="smtp://127.0.0.1:1025"))
-    EMAIL_BACKEND = env.str("EMAIL_BACKEND", default="delivery.channels.smtp.EmailBackend")
-EMAIL_TIMEOUT = env.int("EMAIL_TIMEOUT", default=30)
-DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="outbound@localhost.localdomain")
-MESSAGE_ID_DOMAIN = env.str("MESSAGE_ID_DOMAIN", default=DEFAULT_FROM_EMAIL.rpartition("@")[2])
+email = urls.read_email("EMAIL_URL", default="smtp://127.0.0.1:1025")
+vars().update(email)
+EMAIL_BACKEND = email.get("EMAIL_BACKEND") or read_text("EMAIL_BACKEND", default="delivery.channels.smtp.EmailBackend")
+EMAIL_TIMEOUT = read_number("EMAIL_TIMEOUT", default=30, least=1)
+DEFAULT_FROM_EMAIL = variables.read_sender("DEFAULT_FROM_EMAIL", default="outbound@localhost.localdomain")
+MESSAGE_ID_DOMAIN = variables.read_domain(
+    "MESSAGE_ID_DOMAIN", default=DEFAULT_FROM_EMAIL.rpartition("@")[2].rstrip("> "), example="mail.example.com"
+)
 # The domain of reply addresses; its email comes to Outbound (docs/email.md). "": replies go to the sender.
-INBOUND_DOMAIN = env.str("INBOUND_DOMAIN", default="").lower()
+INBOUND_DOMAIN = variables.read_domain("INBOUND_DOMAIN", example="reply.example.com")
 # The domain of bounce addresses, the envelope senders of email sent by SMTP. "": bounces go to the sender's address.
-BOUNCE_DOMAIN = env.str("BOUNCE_DOMAIN", default="").lower()
-for name, domain in (("INBOUND_DOMAIN", INBOUND_DOMAIN), ("BOUNCE_DOMAIN", BOUNCE_DOMAIN)):
-    if domain and not re.fullmatch(r"(?:[a-z0-9-]{1,63}\.)+[a-z0-9-]{1,63}", domain):
-        raise ImproperlyConfigured(f"{name} must be a domain name, such as reply.example.com: {domain}")
+BOUNCE_DOMAIN = variables.read_domain("BOUNCE_DOMAIN", example="bounce.example.com")
 # The address to which mailbox providers send complaints (docs/email.md). "": they count at bounce addresses only.
-FEEDBACK_ADDRESS = env.str("FEEDBACK_ADDRESS", default="").lower()
-if FEEDBACK_ADDRESS and not re.fullmatch(r"[^@\s<>,;\"]+@(?:[a-z0-9-]{1,63}\.)+[a-z0-9-]{1,63}", FEEDBACK_ADDRESS):
-    raise ImproperlyConfigured(f"FEEDBACK_ADDRESS must be an email address, as in fbl@example.com: {FEEDBACK_ADDRESS}")
+FEEDBACK_ADDRESS = variables.read_email_address("FEEDBACK_ADDRESS", example="fbl@example.com")
 # Providers must send one of these (user:password) to /webhooks/anymail/; without any, that URL does not exist.
-WEBHOOK_SECRET = env.list("WEBHOOK_SECRET", default=[])
+WEBHOOK_SECRET = variables.read_secrets("WEBHOOK_SECRET")
 ANYMAIL: dict[str, Any] = {
     **{
         name.removeprefix("ANYMAIL_"): {"true": True, "false": False}.get(value.lower(), value)
@@ -271,47 +265,41 @@ ANYMAIL: dict[str, Any] = {
 }
 
 # The key of a Firebase service account, as JSON or as the path of a file. Without it, pushes are only logged.
-FCM_CREDENTIALS = env.str("FCM_CREDENTIALS", default="")
+FCM_CREDENTIALS = read_text("FCM_CREDENTIALS")
 if FCM_CREDENTIALS and find_spec("firebase_admin") is None:
     raise ImproperlyConfigured(
         "FCM_CREDENTIALS is set, but the package firebase-admin is not installed. Run: "
         "python -m pip install --require-hashes -r requirements-push.lock"
     )
-FCM_URL = env.str("FCM_URL", default="https://fcm.googleapis.com").rstrip("/")
-PUSH_TIMEOUT = env.int("PUSH_TIMEOUT", default=15)
+FCM_URL = urls.read_public_url("FCM_URL", default="https://fcm.googleapis.com")
+PUSH_TIMEOUT = read_number("PUSH_TIMEOUT", default=15, least=1)
 
 # How many connections all worker processes together keep to the mail server or ESP, and to Firebase.
-connections = {
-    "EMAIL_CONNECTIONS": env.str("EMAIL_CONNECTIONS", default="20"),
-    "PUSH_CONNECTIONS": env.str("PUSH_CONNECTIONS", default="20"),
-}
-for name, given in connections.items():
-    if not re.fullmatch(r"[1-9][0-9]{0,2}|1000", given):
-        raise ImproperlyConfigured(f"{name} must be a whole number from 1 to 1000: {given}")
-EMAIL_CONNECTIONS, PUSH_CONNECTIONS = (int(given) for given in connections.values())
+EMAIL_CONNECTIONS = read_number("EMAIL_CONNECTIONS", default=20, least=1, most=1000)
+PUSH_CONNECTIONS = read_number("PUSH_CONNECTIONS", default=20, least=1, most=1000)
+# Subscribers of webhooks that a worker sends to at the same time, each one request at a time.
+WEBHOOK_CONNECTIONS = read_number("WEBHOOK_CONNECTIONS", default=100, least=1, most=1000)
 # How many records of one message a worker process claims at once. It has at most so many more in hand than connections.
-IN_FLIGHT = env.int("IN_FLIGHT", default=10)
+IN_FLIGHT = read_number("IN_FLIGHT", default=100, least=1, most=1000)
 # The folder of the workers' journals, shared by the workers of one machine.
-FLIGHTS_DIR = env.str("FLIGHTS_DIR", default=str(DATA_DIR / "in-hand"))
+FLIGHTS_DIR = read_text("FLIGHTS_DIR", default=str(DATA_DIR / "in-hand"))
 
-CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default="")
+CELERY_BROKER_URL = urls.read_service("CELERY_BROKER_URL", urls.BROKER_SCHEMES, example="redis://host/0")
 # A nudge does not wait for a broker that is down: one retry at once, for a broker with a standby.
 CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {"max_retries": 1, "interval_start": 0}
 if not CELERY_BROKER_URL:
-    BROKER_DIR = Path(env.str("BROKER_DIR", default=str(DATA_DIR / "broker")))
+    BROKER_DIR = Path(read_text("BROKER_DIR", default=str(DATA_DIR / "broker")))
     BROKER_DIR.mkdir(mode=0o700, parents=True, exist_ok=True)
     # The transport of config.broker, which config.celery registers.
     CELERY_BROKER_URL = "files://"
     CELERY_BROKER_TRANSPORT_OPTIONS |= {"folder": str(BROKER_DIR), "polling_interval": 0.2}
-# Subscribers of webhooks that a worker sends to at the same time, each one request at a time.
-WEBHOOK_CONNECTIONS = env.int("WEBHOOK_CONNECTIONS", default=100)
 CELERY_TIMEZONE = "UTC"
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_BROKER_CONNECTION_TIMEOUT = 2
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 # One is for sending, one for webhooks while subscribers take long to answer, and two for everything else.
-CELERY_WORKER_CONCURRENCY = env.int("WORKER_CONCURRENCY", default=4)
+CELERY_WORKER_CONCURRENCY = read_number("WORKER_CONCURRENCY", default=4, least=1)
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
@@ -320,20 +308,20 @@ CELERY_BEAT_MAX_LOOP_INTERVAL = 5
 CELERY_BEAT_SYNC_EVERY = 1
 
 # Whether hourly rounds judge only customers who changed; if off, every round judges everyone.
-CHANGE_DRIVEN_MATCHING = env.bool("CHANGE_DRIVEN_MATCHING", default=True)
+CHANGE_DRIVEN_MATCHING = read_flag("CHANGE_DRIVEN_MATCHING", default=True)
 
 # Seconds without beat, without a sweep, and with due records that are not sent, before an alarm and a 503 of /healthz;
 # seconds between two checks; seconds without the problem before an alarm ends.
-BEAT_LATE = timedelta(seconds=env.int("BEAT_LATE", default=300))
-SWEEP_LATE = timedelta(seconds=env.int("SWEEP_LATE", default=180))
-DUE_LATE = timedelta(seconds=env.int("DUE_LATE", default=600))
-WATCH_EVERY = env.int("WATCH_EVERY", default=60)
-ALARM_OVER_AFTER = timedelta(seconds=env.int("ALARM_OVER_AFTER", default=300))
+BEAT_LATE = timedelta(seconds=read_number("BEAT_LATE", default=300, least=1))
+SWEEP_LATE = timedelta(seconds=read_number("SWEEP_LATE", default=180, least=1))
+DUE_LATE = timedelta(seconds=read_number("DUE_LATE", default=600, least=1))
+WATCH_EVERY = read_number("WATCH_EVERY", default=60, least=1)
+ALARM_OVER_AFTER = timedelta(seconds=read_number("ALARM_OVER_AFTER", default=300, least=1))
 # Visitors per day with an invalid user_hash that raise an alarm.
-REFUSED_VISITORS_ALARM = env.int("REFUSED_VISITORS_ALARM", default=20)
+REFUSED_VISITORS_ALARM = read_number("REFUSED_VISITORS_ALARM", default=20)
 # Whether webhooks may be sent to this machine and to private networks. Leave it off unless you trust all teammates with
 # access to the network of this machine.
-WEBHOOKS_TO_PRIVATE_ADDRESSES = env.bool("WEBHOOKS_TO_PRIVATE_ADDRESSES", default=DEBUG or DEMO)
+WEBHOOKS_TO_PRIVATE_ADDRESSES = read_flag("WEBHOOKS_TO_PRIVATE_ADDRESSES", default=DEBUG or DEMO)
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["audiences.api.base.authentication.TokenAuthentication"],
@@ -348,7 +336,6 @@ REST_FRAMEWORK = {
 }
 SPECTACULAR_SETTINGS: dict[str, Any] = {
     "TITLE": "Outbound",
-    "DESCRIPTION": "Send data, read messages and deliveries, answer customers. docs/api.md starts with an example.",
     "VERSION": "1",
     "OAS_VERSION": "3.1.0",
     "SERVE_AUTHENTICATION": [],
@@ -361,9 +348,9 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 # Requests per minute and token, counted in windows of 10 seconds (wire 5.3); 0 is no limit.
-API_RATE_LIMIT = env.int("API_RATE_LIMIT", default=1000)
+API_RATE_LIMIT = read_number("API_RATE_LIMIT", default=1000)
 # The same for each visitor of a website with the messenger; ten times as many for one IP address.
-MESSENGER_RATE_LIMIT = env.int("MESSENGER_RATE_LIMIT", default=120)
+MESSENGER_RATE_LIMIT = read_number("MESSENGER_RATE_LIMIT", default=120)
 # The workspace lists the websites that may use the messenger (delivery.messenger.origins). Other URLs are same-origin.
 CORS_URLS_REGEX = r"^/messenger/"
 CORS_ALLOW_METHODS = ("GET", "POST")
@@ -379,9 +366,10 @@ KNOX_TOKEN_MODEL = "audiences.Integration"  # noqa: S105 - the name of a model
 PGTRIGGER_INSTALL_ON_MIGRATE = False
 
 # The Bearer token for /metrics. Without it, nothing is measured and the page does not exist.
-METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
-METRICS_DIR = env.str("METRICS_DIR", default=str(DATA_DIR / "metrics"))
+METRICS_TOKEN = read_text("METRICS_TOKEN")
+METRICS_DIR = read_text("METRICS_DIR", default=str(DATA_DIR / "metrics"))
 
+LOG_FORMATS, LOG_LEVELS = ("line", "json"), ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -389,9 +377,15 @@ LOGGING = {
         "line": {"()": "config.logs.Lines", "fmt": "{asctime} {levelname} {name}: {message}", "style": "{"},
         "json": {"()": "config.logs.JsonLines"},
     },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": env.str("LOG_FORMAT", default="line")}},
-    "root": {"handlers": ["console"], "level": env.str("LOG_LEVEL", default="INFO")},
+    "handlers": {
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": variables.read_choice("LOG_FORMAT", LOG_FORMATS, default="line"),
+        }
+    },
+    "root": {"handlers": ["console"], "level": variables.read_choice("LOG_LEVEL", LOG_LEVELS, default="INFO")},
     "loggers": {
+        "flufl.bounce": {"level": "ERROR"},  # It logs each of its detectors, for each notice.
         "kombu.connection": {"level": "ERROR"},  # It warns that the URL of the embedded broker has no host.
         # The development server's access log, by the same formatter as all else.
         "django.server": {"handlers": ["console"], "level": "INFO", "propagate": False},

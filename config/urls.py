@@ -7,7 +7,7 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 
 from audiences.api import schema as audiences_schema
-from audiences.api.base.endpoint import UnknownAddress
+from audiences.api.base.endpoint import ApiRoot, UnknownAddress
 from audiences.api.base.routing import api_routes
 from config import health
 from delivery.inbound import esp_webhooks
@@ -30,6 +30,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("pictures/<str:name>", serve_image, name="picture"),
     path("healthz", health.healthz, name="healthz"),
     path("metrics", health.metrics, name="metrics"),
+    re_path(r"^api/?$", ApiRoot.as_view()),
     re_path(r"^api/schema/?$", SpectacularAPIView.as_view(), name="schema"),
     re_path(r"^api/docs/?$", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
     *api_routes(

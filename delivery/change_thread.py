@@ -4,39 +4,35 @@ It matches messages that are checked as soon as something changes, and wakes the
 messages, which triggers write.
 """
 
-import logging
 import threading
+import time
 from datetime import timedelta
 from typing import Any
 
-from django.db import connection
 from django.utils import timezone
 
-from delivery import tasks
+from delivery import background, tasks
 from delivery.matching import rounds
 from delivery.webhooks import dispatcher
 
-log = logging.getLogger(__name__)
 ended = threading.Event()
 
 # Between two looks: with such a message, with a subscriber to events of messages, and with neither.
 BUSY_INTERVAL, WEBHOOK_INTERVAL, IDLE_INTERVAL = timedelta(seconds=0.4), timedelta(seconds=1), timedelta(seconds=5)
+# How many times as long as a look took the next one waits: an open transaction makes each one read the same entries.
+REST_FACTOR = 3
 
 
 def watch(*, until: threading.Event = ended) -> None:
-    """Look for changes until the event is set. An error is logged; the next look tries again."""
-    interval = BUSY_INTERVAL
-    while not until.wait(interval.total_seconds()):
-        try:
-            interval = min(match_changes(), wake_webhooks())
-        except Exception:
-            log.exception("changes cannot be handled")
-            interval = IDLE_INTERVAL
-        finally:
-            # Close the connection: a worker may fork, and the child would share it.
-            connection.close()
-            if close_pool := getattr(connection, "close_pool", None):
-                close_pool()
+    """Look for changes until the event is set. An error is logged; a later look tries again."""
+    background.repeat(handle_changes, first=BUSY_INTERVAL, after_error=IDLE_INTERVAL, until=until)
+
+
+def handle_changes() -> timedelta:
+    """Look for changes once. Return when to look again."""
+    began = time.monotonic()
+    interval = min(match_changes(), wake_webhooks())
+    return max(interval, REST_FACTOR * timedelta(seconds=time.monotonic() - began))
 
 
 def match_changes() -> timedelta:
@@ -57,4 +53,4 @@ def wake_webhooks() -> timedelta:
 
 def start_thread(**_options: Any) -> None:
     """Start the change thread of this process."""
-    threading.Thread(target=watch, name="changes", daemon=True).start()
+    background.start_thread("changes", watch)

@@ -10,12 +10,12 @@ connection, so a killed worker holds up nothing.
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 import psycopg
 from django.db import connection, transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.db.utils import InterfaceError, OperationalError
 
 from audiences.locks import Lock
@@ -129,8 +129,12 @@ def visits_under_way() -> set[str]:
 # Rows
 
 
-def lock_customers_of(rows: QuerySet[DeliveryRecord] | QuerySet[Conversation]) -> None:
+def lock_customers_of(
+    rows: QuerySet[DeliveryRecord] | QuerySet[Conversation], *, and_addresses: Collection[str] = ()
+) -> None:
     """Lock the customers of these rows until the transaction ends. Call it before the rows are locked.
+
+    With addresses, lock all customers who have one of them too.
 
     While this waits, a merge may move the rows to another customer. It then releases its locks and starts over, so that
     customers are locked in order. Read the rows after this, not before.
@@ -138,7 +142,7 @@ def lock_customers_of(rows: QuerySet[DeliveryRecord] | QuerySet[Conversation]) -
     while True:
         mark = transaction.savepoint()
         customers = set(rows.values_list("customer_id", flat=True))
-        Customer.objects.filter(pk__in=customers).lock()
+        Customer.objects.filter(Q(pk__in=customers) | Q(email__in=and_addresses)).lock()
         if customers.issuperset(rows.values_list("customer_id", flat=True)):
             transaction.savepoint_commit(mark)
             return

@@ -4,7 +4,9 @@ Nothing here outlives the process, and nothing depends on it: an empty cache cos
 """
 
 import mmap
+import os
 from collections import OrderedDict
+from threading import Lock
 from typing import Any
 
 # Journals of batches that were settled, for the next batches (sending.journal).
@@ -17,6 +19,8 @@ firebase_apps: dict[str, Any] = {}
 live_messages: dict[str, Any] = {}
 # Compiled copies by version and tracking, the oldest first (rendering).
 renderings: OrderedDict[tuple[int, bool], Any] = OrderedDict()
+# Held while a thread fills these two caches.
+live_messages_lock, renderings_lock = Lock(), Lock()
 # Versions whose links are stored (rendering).
 versions_with_stored_links: set[int] = set()
 # The signals that asked this process to stop (shutdown).
@@ -30,6 +34,15 @@ place_count = 0
 waiting_marks: Any = None
 # Until then, by `time.monotonic`, no task is queued, as the broker could not be reached (tasks).
 broker_retry_at = 0.0
+
+
+def renew_locks() -> None:
+    """Have free locks: a thread that a fork does not have may hold the old ones."""
+    global live_messages_lock, renderings_lock
+    live_messages_lock, renderings_lock = Lock(), Lock()
+
+
+os.register_at_fork(after_in_child=renew_locks)
 
 
 def close_resources() -> None:

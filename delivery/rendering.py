@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from email.utils import formataddr
 from functools import lru_cache
-from threading import Lock
 from typing import Any
 
 from django.conf import settings
@@ -42,12 +41,9 @@ class Copy:
         return self.compiled.render(filled)
 
 
-CACHE_LOCK = Lock()
-
-
 def copy_of(version: MessageVersion, *, channel: str, tracked: bool = False) -> Copy:
     """Compile a version, once per process: a version that went out never changes. Previews are not tracked."""
-    with CACHE_LOCK:
+    with process.renderings_lock:
         kept: Copy | None = process.renderings.get((version.pk, tracked))
         if kept is None:
             known = links_of(version) if tracked else None
@@ -56,6 +52,12 @@ def copy_of(version: MessageVersion, *, channel: str, tracked: bool = False) -> 
             if len(process.renderings) > RENDERING_CACHE_SIZE:
                 process.renderings.popitem(last=False)
     return kept
+
+
+def known_variables(version: MessageVersion) -> frozenset[str] | None:
+    """Return the variables of a version that this process has compiled; None if it has not."""
+    kept = process.renderings.get((version.pk, True)) or process.renderings.get((version.pk, False))
+    return kept.names if kept else None
 
 
 def links_of(version: MessageVersion) -> list[str]:
@@ -180,6 +182,12 @@ ADDRESSES: dict[str, Callable[[int, int], str]] = {
 }
 
 
+def unsubscribe_ways(record_id: int) -> list[str]:
+    """Return the URLs of the List-Unsubscribe header: the link, and an address if emails come to Outbound."""
+    address = reply_addresses.unsubscribe_address(record_id)
+    return [unsubscribe_url(record_id), *([f"mailto:{address}?subject=unsubscribe"] if address else [])]
+
+
 def envelope(
     message: Message, sender: Sender, rendered: content.Rendered, *, record_id: int, to: tuple[str, ...]
 ) -> Envelope:
@@ -191,8 +199,11 @@ def envelope(
         return_path = reply_addresses.return_path(ReferentKind.RECORD, record_id)
     if message.channel == Channel.EMAIL and not message.to_customer_id:
         headers = {
-            "List-Unsubscribe": f"<{unsubscribe_url(record_id)}>",
+            "List-Unsubscribe": ", ".join(f"<{way}>" for way in unsubscribe_ways(record_id)),
             "List-Unsubscribe-Post": "List-Unsubscribe=One-Click",
+            # Vacation responders stay silent. Bounces are wanted, so not "All" (MS-OXCMAIL 2.2.3.2.14).
+            "Auto-Submitted": "auto-generated",
+            "X-Auto-Response-Suppress": "OOF, AutoReply",
         }
     return Envelope(
         to=to,

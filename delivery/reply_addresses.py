@@ -8,6 +8,7 @@ import binascii
 import re
 import struct
 from base64 import b32decode, b32encode, urlsafe_b64decode
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
@@ -43,6 +44,7 @@ class Purpose(StrEnum):
 
     REPLY = "reply"
     BOUNCE = "bounce"
+    UNSUBSCRIBE = "unsubscribe"
 
 
 class ReferentKind(IntEnum):
@@ -78,6 +80,20 @@ def reply_address_of(kind: ReferentKind, pk: int) -> str:
 def return_path(kind: ReferentKind, pk: int) -> str:
     """Return the bounce address of an email; "" if there is no bounce domain."""
     return address_for(Purpose.BOUNCE, kind, pk, domain=settings.BOUNCE_DOMAIN)
+
+
+def unsubscribe_address(record_id: int) -> str:
+    """Return the address whose emails unsubscribe the recipient of a copy; "" if there is no inbound domain."""
+    return address_for(Purpose.UNSUBSCRIBE, ReferentKind.RECORD, record_id, domain=settings.INBOUND_DOMAIN)
+
+
+def record_to_unsubscribe(addresses: Iterable[str]) -> int | None:
+    """Return the key of the record that the first valid unsubscribe address names; None if there is none."""
+    for address in addresses:
+        found = parse_token(token_in(address, purpose=Purpose.UNSUBSCRIBE), purpose=Purpose.UNSUBSCRIBE)
+        if found is not None and found.kind is ReferentKind.RECORD:
+            return found.pk
+    return None
 
 
 def address_for(purpose: Purpose, kind: ReferentKind, pk: int, *, domain: str) -> str:
@@ -178,8 +194,7 @@ def sign_content(content: bytes, *, purpose: Purpose, key: str) -> bytes:
 
 def mask_content(content: bytes, signature: bytes, *, purpose: Purpose, key: str) -> bytes:
     """Mask bytes; applied again, unmask them."""
-    cover = hmac_of(f"{purpose}-cover", signature, key=key)
-    return bytes(one ^ other for one, other in zip(content, cover, strict=False))
+    return tokens.xor(content, hmac_of(f"{purpose}-cover", signature, key=key))
 
 
 def hmac_of(salt: str, content: bytes, *, key: str) -> bytes:

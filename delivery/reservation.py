@@ -20,25 +20,25 @@ from datetime import timedelta
 from delivery import process, shutdown
 
 # In seconds. How often a task without a place asks again, and how long it counts as waiting after it asked.
-ASK_INTERVAL, WAITS_FOR = 0.25, 2.5
+ASK_INTERVAL, WAITING_PERIOD = 0.25, 2.5
 # In seconds. How long a task that gave way stays away, so that a waiting one finds the place free.
-AWAY_FOR = 1.0
+AWAY_PERIOD = 1.0
 # In seconds. How long a task holds its place at least, although others wait.
 SHORTEST_TURN = 1.0
-# Waiting tasks are told apart by a checksum modulo this.
-MARKS = 1024
-MOMENT = struct.Struct("d")
+# The marks of waiting tasks: when a task asked last, and its checksum, which is also its position, modulo the number.
+MARK_COUNT = 1024
+MARK = struct.Struct("dI")
 
 
 def reserve(processes: int) -> None:
     """Reserve one of so many processes for sending. Called in a worker, before it forks."""
     process.places = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the worker runs
     process.place_count = processes - 1
-    process.waiting_marks = mmap.mmap(-1, MARKS * MOMENT.size)
+    process.waiting_marks = mmap.mmap(-1, MARK_COUNT * MARK.size)
 
 
 @contextmanager
-def place() -> Iterator[bool]:
+def hold_place() -> Iterator[bool]:
     """Hold a place during the block. Yield False if all are taken."""
     if process.places is None or process.place_count == 0:
         yield True
@@ -58,29 +58,34 @@ def place() -> Iterator[bool]:
 
 def mark_waiting(task: str, *, asks_again: bool) -> bool:
     """Note that a task waits for a place. Return False if another copy of it does already."""
-    at, now = mark_position(task), time.monotonic()
-    if not asks_again and now - MOMENT.unpack_from(process.waiting_marks, at)[0] < WAITS_FOR:
+    at, checksum, now = *mark_position(task), time.monotonic()
+    moment, waiting = MARK.unpack_from(process.waiting_marks, at)
+    if not asks_again and waiting == checksum and now - moment < WAITING_PERIOD:
         return False
-    MOMENT.pack_into(process.waiting_marks, at, now)
+    MARK.pack_into(process.waiting_marks, at, now, checksum)
     return True
 
 
 def clear_mark(task: str) -> None:
-    """Note that a task has a place, and no longer waits."""
+    """Note that a task has a place, and no longer waits. The mark of another task at its position stays."""
     if process.waiting_marks is not None:
-        MOMENT.pack_into(process.waiting_marks, mark_position(task), 0.0)
+        at, checksum = mark_position(task)
+        if MARK.unpack_from(process.waiting_marks, at)[1] == checksum:
+            MARK.pack_into(process.waiting_marks, at, 0.0, 0)
 
 
-def mark_position(task: str) -> int:
-    return MOMENT.size * (zlib.crc32(task.encode()) % MARKS)
+def mark_position(task: str) -> tuple[int, int]:
+    """Return the position of a task's mark, and its checksum."""
+    checksum = zlib.crc32(task.encode())
+    return MARK.size * (checksum % MARK_COUNT), checksum
 
 
 def is_any_waiting() -> bool:
     """Return whether any task has asked for a place lately."""
     if process.waiting_marks is None:
         return False
-    since = time.monotonic() - WAITS_FOR
-    return any(moment > since for (moment,) in MOMENT.iter_unpack(process.waiting_marks[:]))
+    since = time.monotonic() - WAITING_PERIOD
+    return any(moment > since for moment, _ in MARK.iter_unpack(process.waiting_marks[:]))
 
 
 class Turn:
@@ -104,4 +109,4 @@ class Turn:
     @property
     def away_for(self) -> float:
         """How many seconds the rest of the task waits before it asks for a place."""
-        return AWAY_FOR if self.gave_way else 0
+        return AWAY_PERIOD if self.gave_way else 0

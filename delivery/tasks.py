@@ -46,7 +46,7 @@ def in_turn(run: Callable[P, None]) -> Callable[P, None]:
     @wraps(run)
     def wrapper(*args: P.args, **later: P.kwargs) -> None:
         name = f"{run.__module__}.{run.__name__}"
-        with reservation.place() as is_free:
+        with reservation.hold_place() as is_free:
             if is_free:
                 reservation.clear_mark(f"{name} {args}")
                 return run(*args, **later)
@@ -77,7 +77,7 @@ def match_message(message_id: int, **_later: object) -> None:
 def match_and_dispatch(message_id: int) -> None:
     message = Message.objects.live().filter(pk=message_id).first()
     if message is not None:
-        ongoing.match(message, at=timezone.now())
+        ongoing.match_safely(message, at=timezone.now())
         enqueue_dispatch()
 
 
@@ -94,7 +94,7 @@ def launch_message(message_id: int, **_later: object) -> None:
 @in_turn
 def go_on_importing(import_id: int, **_later: object) -> None:
     """Continue a CSV import for a while, then make room for other tasks."""
-    mine = turn()
+    mine = start_turn()
     while csv_import.continue_import(import_id, clock=timezone.now, until=timezone.now() + SHORT_STEP):
         if not mine.may_continue():
             enqueue_task(go_on_importing, import_id, after=mine.away_for)
@@ -128,7 +128,12 @@ def help_hand_over(**_later: object) -> None:
 def sweep(**_later: object) -> None:
     """Do what a lost nudge may have left undone. Every minute."""
     at = timezone.now()
-    maintenance_sweep.sweep(at=at)
+    # A launch or a match may take minutes, and the sweep may run in the process that is reserved for sending.
+    maintenance_sweep.sweep(
+        at=at,
+        queue_launch=lambda message: enqueue_task(launch_message, message.pk),
+        queue_match=lambda message: enqueue_task(match_message, message.pk),
+    )
     enqueue_dispatch()
     threads.wake_snoozed(at=at)
     enqueue_answer_emails()
@@ -148,7 +153,7 @@ def sweep(**_later: object) -> None:
 def forget_old(**_later: object) -> None:
     """Delete data whose retention has ended. Once a day."""
     at = timezone.now()
-    mine = turn(RETENTION_TIME_LIMIT)
+    mine = start_turn(RETENTION_TIME_LIMIT)
     csv_import.delete_old_files(at=at)
     retention.delete_expired(at=at, go_on=mine.may_continue)
     if mine.gave_way:
@@ -172,14 +177,14 @@ def forward_answers(**_later: object) -> None:
 @in_turn
 def work_off_jobs(**_later: object) -> None:
     """Process bulk jobs for a while, then make room for other tasks."""
-    mine = turn()
+    mine = start_turn()
     intake.process_jobs(clock=timezone.now, go_on=mine.may_continue)
     if not mine.may_continue():
         enqueue_task(work_off_jobs, after=mine.away_for)
 
 
-def turn(limit: timedelta = TASK_TIME_LIMIT) -> reservation.Turn:
-    """Return the turn of a task that can stop at any time."""
+def start_turn(limit: timedelta = TASK_TIME_LIMIT) -> reservation.Turn:
+    """Start the turn of a task that can stop at any time."""
     return reservation.Turn(limit, is_sending_due=lambda: health.oldest_due(at=timezone.now()) is not None)
 
 
@@ -222,13 +227,13 @@ def enqueue_kind_change(change_id: int) -> None:
     enqueue_task(change_kind, change_id)
 
 
-def enqueue_task(task: object, *args: object, after: float = 0, asks_again: bool = False) -> None:
-    """Queue a task, to run after some seconds; `asks_again` if it found no place in its worker.
+def enqueue_task(task: object, *args: object, after: float = 0, asks_again: bool = False) -> bool:
+    """Queue a task, to run after some seconds; `asks_again` if it found no place in its worker. Return whether it is.
 
     Its work is committed already, so an unreachable broker neither raises nor delays the caller.
     """
     if time.monotonic() < process.broker_retry_at:
-        return
+        return False
     try:
         again = {"kwargs": {"asks_again": True}} if asks_again else {}
         later = {"countdown": after} if after else {}
@@ -236,3 +241,5 @@ def enqueue_task(task: object, *args: object, after: float = 0, asks_again: bool
     except Exception:
         process.broker_retry_at = time.monotonic() + BROKER_RETRY_INTERVAL
         log.warning("the broker cannot be reached; the minute sweep takes over", exc_info=True)
+        return False
+    return True

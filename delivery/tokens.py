@@ -77,8 +77,13 @@ def hmac_keys(secret: str, purpose: str) -> tuple[bytes, bytes]:
 
 def mask(content: bytes, tag: bytes, key: bytes) -> bytes:
     """Hide the content, or reveal it again."""
-    pad = hmac.digest(key, tag, "sha256")
-    return bytes(one ^ other for one, other in zip(content, pad, strict=False))
+    return xor(content, hmac.digest(key, tag, "sha256"))
+
+
+def xor(content: bytes, pad: bytes) -> bytes:
+    """Return the bytes of the content that the pad covers, each XOR its byte of the pad."""
+    length = min(len(content), len(pad))
+    return (int.from_bytes(content[:length]) ^ int.from_bytes(pad[:length])).to_bytes(length)
 
 
 def seal_as_before(content: bytes, *, purpose: str) -> bytes:

@@ -47,6 +47,8 @@ urlpatterns: list[URLPattern] = [
     path("m/o/<str:token>.gif", views.opened, name="opened"),
     re_path(r"^m/c/(?P<token>[^/]+)/(?P<number>[0-9]{1,4})$", views.click, name="click"),
     path("messenger/messenger.js", script.script, name="messenger"),
+    # The same script, for pages that call window.Intercom.
+    path("messenger/intercom.js", script.script, name="intercom"),
     path("messenger/images/<str:name>", script.image, name="image"),
     path("messenger/files/<str:key>/<str:name>", script.file, name="file"),
     *api_routes(ENDPOINTS, calls=schema.CALLS, schemas={**audiences_schema.SCHEMAS, **schema.SCHEMAS}),

@@ -131,8 +131,11 @@ def unschedule(message: Message, *, at: datetime, **_asked: Any) -> str:
 
 def pause(message: Message, *, at: datetime, **_asked: Any) -> str:
     """Pause a message. Nothing is sent after this returns."""
-    lifecycle.pause(message)
-    return f"“{message}” is paused. Nothing more is sent until you resume it."
+    handed_over = lifecycle.pause(message)
+    done = f"“{message}” is paused. Nothing more is sent until you resume it."
+    if not handed_over:
+        return done
+    return f"{done} {counted(handed_over, 'copy was', 'copies were')} still being handed over."
 
 
 def resume(message: Message, *, at: datetime, **_asked: Any) -> str:

@@ -16,6 +16,7 @@ from audiences.models import (
     EventName,
     Integration,
     Subscription,
+    Suppression,
     Tag,
     Workspace,
 )
@@ -25,7 +26,7 @@ from outbound.inbox import admin as inbox_admin
 from outbound.messages import admin as messages_admin
 from outbound.messages import records
 from outbound.people import admin as people_admin
-from outbound.people import attributes, event_names, segments
+from outbound.people import attributes, event_names, segments, suppression
 from outbound.workspace import admin as workspace_admin
 from outbound.workspace import audit_log, integration, login, schedule, senders, staff, tags, throttle, webhooks
 
@@ -39,6 +40,7 @@ PAGES: dict[type[Model], type[ModelAdmin]] = {
     Tag: tags.TagAdmin,
     CustomAttribute: attributes.CustomAttributeAdmin,
     EventName: event_names.EventNameAdmin,
+    Suppression: suppression.SuppressionAdmin,
     Sender: senders.SenderAdmin,
     Integration: integration.IntegrationAdmin,
     Subscription: webhooks.SubscriptionAdmin,

@@ -45,6 +45,7 @@ ADDED_PERMISSIONS: dict[Role, dict[tuple[str, str], tuple[str, ...]]] = {
         ("audiences", "tag"): ("view",),
         ("audiences", "customattribute"): ("view",),
         ("audiences", "eventname"): ("view",),
+        ("audiences", "suppression"): ("view",),
     },
     Role.AUTHOR: {
         ("messaging", "message"): ("add", "change"),
@@ -62,6 +63,7 @@ ADDED_PERMISSIONS: dict[Role, dict[tuple[str, str], tuple[str, ...]]] = {
         ("audiences", "tag"): ("change", "delete"),
         ("audiences", "note"): ("view", "add"),
         ("audiences", "import"): ("view", "add", "change"),
+        ("audiences", "suppression"): ("add", "change"),
         ("admin", "logentry"): ("view",),
     },
     Role.ADMIN: {

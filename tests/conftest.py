@@ -5,9 +5,11 @@ from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 
 import pytest
+from django.contrib.staticfiles import handlers
 from django.core.cache import cache
 from django.db import connection
 from pytest_django import DjangoDbBlocker
+from whitenoise.middleware import WhiteNoiseMiddleware
 
 from delivery import process
 from delivery.monitoring import invariants
@@ -26,6 +28,23 @@ def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: N
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
     flush.install(django_db_blocker)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def static_files() -> Iterator[None]:
+    """List the static files once, not for each new client, and let WhiteNoise serve them in live_server too."""
+    scan, lists = WhiteNoiseMiddleware.add_files_from_finders, {}
+
+    def add_files(middleware: WhiteNoiseMiddleware) -> None:
+        if middleware.static_prefix not in lists:
+            scan(middleware)
+            lists[middleware.static_prefix] = middleware.files
+        middleware.files.update(lists[middleware.static_prefix])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WhiteNoiseMiddleware, "add_files_from_finders", add_files)
+        patch.setattr(handlers, "StaticFilesHandler", lambda application: application)
+        yield
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from audiences.api import payloads
 from audiences.api.base.endpoint import Endpoint
 from audiences.api.base.errors import CountTimeout
-from audiences.api.base.lookups import admins
+from audiences.api.base.lookups import admins, find_admin
 from audiences.api.base.openapi import Parameter, one_of
 from audiences.api.base.query import refuse_without_effect
 from audiences.api.segments import counts_before_timeout
@@ -120,3 +120,11 @@ class Admins(Endpoint):
     def get(self, request: Request) -> Response:
         """List the teammates."""
         return Response(payloads.list_payload("admin", map(payloads.admin, admins())))
+
+
+class OneAdmin(Endpoint):
+    """/admins/{id}."""
+
+    def get(self, request: Request, pk: str) -> Response:
+        """Find a teammate."""
+        return Response(payloads.admin(find_admin(pk, what="id")))

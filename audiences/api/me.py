@@ -1,10 +1,10 @@
-"""Endpoint of the calling integration."""
+"""Endpoint of the caller: the teammate for whom the token acts."""
 
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from audiences.api.base.endpoint import Endpoint
-from audiences.api.payloads import APP_ID
+from audiences.api.payloads import APP_ID, admin
 from audiences.models import Integration, Workspace
 
 
@@ -12,10 +12,11 @@ class Me(Endpoint):
     """/me."""
 
     def get(self, request: Request) -> Response:
-        """Return the calling integration and the workspace."""
-        workspace = Workspace.current()
-        caller = request.auth
+        """Return the teammate for whom the token acts, and the workspace."""
+        workspace, caller = Workspace.current(), request.auth
         assert isinstance(caller, Integration)  # noqa: S101 - authentication accepts only integrations
+        teammate = caller.acting_teammate()
+        token = {"type": "integration", "id": str(caller.user.pk), "name": caller.name, "rights": caller.rights}
         app = {
             "type": "app",
             "id_code": APP_ID,
@@ -23,7 +24,6 @@ class Me(Endpoint):
             "timezone": workspace.zone,
             "identity_verification": workspace.require_user_hash,
         }
-        # Not an admin: integrations have their own user accounts, which are not staff.
-        return Response(
-            {"type": "integration", "id": str(caller.user.pk), "name": caller.name, "email": None, "app": app}
-        )
+        # An installation without teammates has only the token.
+        who = admin(teammate) if teammate else {**token, "email": None}
+        return Response({**who, "app": app, "integration": token})

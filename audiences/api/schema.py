@@ -3,7 +3,7 @@
 Over 120 lines because it is one table.
 """
 
-from audiences.api import companies, counts, devices, events, leads, me, notes, scrolling, segments, tags, users
+from audiences.api import companies, counts, devices, events, leads, me, notes, scrolling, search, segments, tags, users
 from audiences.api.base.endpoint import Endpoint
 from audiences.api.base.openapi import (
     BOOLEAN,
@@ -34,6 +34,7 @@ from audiences.api.base.openapi import (
 from audiences.intake import companies as company_facts
 from audiences.intake import customer_fields
 from audiences.intake.attributes.fields import Reader, read_integer, read_moment, read_number, read_seconds
+from audiences.models.workspace import TokenRight
 
 MAYBE_OBJECT: Schema = {"type": ["object", "null"], "additionalProperties": True}
 TEXT_OR_OBJECT: Schema = {"type": ["string", "object", "null"]}
@@ -66,8 +67,6 @@ LOCATION_FIELDS = (
     "postal_code",
 )
 UTM = {f"utm_{part}": MAYBE_TEXT for part in ("campaign", "content", "medium", "source", "term")}
-COUNT = object_schema(count=WHOLE)
-COUNTS_BY_NAME = array_schema({"type": "object", "additionalProperties": WHOLE})
 
 # The keys that identify a person.
 NAMED: dict[str, Schema] = dict.fromkeys(("id", "user_id", "email", "intercom_user_id"), TEXTUAL)
@@ -109,6 +108,18 @@ PERSON: dict[str, Schema] = {
     "owner_id": MAYBE_TEXT,
     "custom_attributes": FREE,
 }
+ADMIN: dict[str, Schema] = {
+    "id": TEXT,
+    "name": TEXT,
+    "email": MAYBE_TEXT,
+    "away_mode_enabled": BOOLEAN,
+    "avatar": AVATAR,
+    "team_ids": array_schema(TEXT),
+}
+APP = object_schema("app", id_code=TEXT, name=TEXT, timezone=TEXT, identity_verification=BOOLEAN)
+TOKEN_FIELDS: dict[str, Schema] = {"id": TEXT, "name": TEXT, "rights": array_schema(one_of(*TokenRight.values))}
+INTEGRATION = object_schema("integration", **TOKEN_FIELDS)
+FOUND_VALUE: Schema = {"type": ["string", "number", "boolean"]}
 SCHEMAS: dict[str, Schema] = {
     "ErrorList": object_schema(
         "error.list",
@@ -116,6 +127,13 @@ SCHEMAS: dict[str, Schema] = {
         errors=array_schema(object_schema(code=TEXT, message=TEXT, maybe={"field": TEXT})),
     ),
     "Pages": object_schema("pages", next=MAYBE_TEXT, page=WHOLE, per_page=WHOLE, total_pages=WHOLE),
+    "CursorPages": object_schema(
+        "pages",
+        next=or_null(object_schema(page=WHOLE, starting_after=TEXT)),
+        page=WHOLE,
+        per_page=WHOLE,
+        total_pages=WHOLE,
+    ),
     "Tag": object_schema("tag", id=TEXT, name=TEXT),
     "Segment": object_schema(
         "segment",
@@ -150,15 +168,7 @@ SCHEMAS: dict[str, Schema] = {
         custom_attributes=FREE,
         maybe=WARNINGS,
     ),
-    "Admin": object_schema(
-        "admin",
-        id=TEXT,
-        name=TEXT,
-        email=MAYBE_TEXT,
-        away_mode_enabled=BOOLEAN,
-        avatar=AVATAR,
-        team_ids=array_schema(TEXT),
-    ),
+    "Admin": object_schema("admin", **ADMIN),
     "Note": object_schema(
         "note",
         id=TEXT,
@@ -242,7 +252,6 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
             tag="Users",
             sends=ref("PersonFacts"),
             answers=ref("Person"),
-            more="Identifies the user by id, then user_id, then email.",
         ),
         "get": Call(
             tag="Users",
@@ -271,6 +280,9 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
             tag="Companies",
             answers={"anyOf": [ref("Company"), page_of("company", ref("Company"), key="companies"), USER_PAGE]},
         ),
+    },
+    scrolling.CompanyScroll: {
+        "get": Call(tag="Companies", answers=list_schema("company", ref("Company"), key="companies", scroll_param=TEXT))
     },
     companies.OneCompany: {"get": COMPANY_ANSWER},
     companies.CompanyUsers: {"get": Call(tag="Companies", answers=page_of("user", ref("Person")))},
@@ -316,7 +328,6 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
             tag="Devices",
             sends=body_schema("token", token=TEXT, platform=PLATFORM, **NAMED),
             answers=ref("Device"),
-            more="Identifies the user by id, then user_id, then email. Call it at each start of the app.",
         ),
         "get": Call(tag="Devices", answers=list_schema("device", ref("Device"))),
     },
@@ -336,41 +347,31 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         "get": Call(tag="Notes", answers=page_of("note", ref("Note"))),
     },
     notes.OneNote: {"get": NOTE_ANSWER},
+    search.CustomerSearch: {
+        "post": Call(
+            tag="Users",
+            sends=body_schema(
+                "query",
+                query=body_schema(field=TEXTUAL, operator=const("="), value=FOUND_VALUE),
+                sort=body_schema(field=const("created_at"), order=one_of(*search.ORDERS)),
+                pagination=body_schema(per_page=SENT_NUMBER, starting_after=TEXTUAL),
+            ),
+            answers=list_schema("customer", ref("Person"), pages=ref("CursorPages"), total_count=WHOLE),
+        )
+    },
     counts.Admins: {"get": Call(tag="Admins", answers=list_schema("admin", ref("Admin")))},
+    counts.OneAdmin: {"get": Call(tag="Admins", answers=ref("Admin"))},
     me.Me: {
         "get": Call(
             tag="Admins",
-            answers=object_schema(
-                "integration",
-                id=TEXT,
-                name=TEXT,
-                email={"type": "null"},
-                app=object_schema("app", id_code=TEXT, name=TEXT, timezone=TEXT, identity_verification=BOOLEAN),
-            ),
+            answers={
+                "anyOf": [
+                    object_schema("admin", **ADMIN, app=APP, integration=INTEGRATION),
+                    object_schema(
+                        "integration", **TOKEN_FIELDS, email={"type": "null"}, app=APP, integration=INTEGRATION
+                    ),
+                ]
+            },
         )
     },
 }
-# Routed by delivery, which adds the counts of conversations.
-COUNTS = Call(
-    tag="Counts",
-    answers={
-        "anyOf": [
-            object_schema("count.hash", company=COUNT, user=COUNT, lead=COUNT, tag=COUNT, segment=COUNT),
-            object_schema("count", user=object_schema(segment=COUNTS_BY_NAME)),
-            object_schema("count", user=object_schema(tag=COUNTS_BY_NAME)),
-            object_schema("count", company=object_schema(segment=COUNTS_BY_NAME)),
-            object_schema("count", company=object_schema(tag=COUNTS_BY_NAME)),
-            object_schema("count", company=object_schema(user=COUNTS_BY_NAME)),
-            *(object_schema("count", **{kind: COUNT}) for kind in counts.TOTAL_COUNTS),
-            object_schema(
-                "count", conversation=object_schema(assigned=WHOLE, unassigned=WHOLE, open=WHOLE, closed=WHOLE)
-            ),
-            object_schema(
-                "count",
-                conversation=object_schema(
-                    admin=array_schema(object_schema(id=TEXT, name=TEXT, open=WHOLE, closed=WHOLE))
-                ),
-            ),
-        ]
-    },
-)

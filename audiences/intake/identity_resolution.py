@@ -1,6 +1,7 @@
 """Identity resolution: find a customer by id, then by user_id, then by email (behaviour 4.14)."""
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from audiences.models import Company, Customer
 from audiences.models.customers import CustomerQuerySet
 
 MAX_EMAIL_LENGTH = 254
+MAX_LABEL_LENGTH = 63
 ID = re.compile(r"[1-9]\d{0,17}")
 
 
@@ -72,6 +74,28 @@ def lower_case(address: str) -> str:
     return "".join(
         letter if not letter.isascii() and letter.lower().isascii() else letter.lower() for letter in address
     )
+
+
+def is_same_address(one: str, other: str) -> bool:
+    """Return whether two spellings name one mailbox: in any case, with a Unicode domain or its ASCII form."""
+    return comparable_address(one) == comparable_address(other)
+
+
+def comparable_address(address: str) -> str:
+    """Return an address in lower case, with the labels of its domain in Unicode."""
+    local, at, domain = unicodedata.normalize("NFC", lower_case(address.strip())).rpartition("@")
+    labels = domain.replace("\u3002", ".").rstrip(".").split(".")
+    return f"{local}{at}{'.'.join(map(unicode_label, labels))}"
+
+
+def unicode_label(label: str) -> str:
+    """Return a label of a domain in Unicode (RFC 5891); unchanged if it is not encoded or malformed."""
+    if not label.startswith("xn--") or len(label) > MAX_LABEL_LENGTH:
+        return label
+    try:
+        return unicodedata.normalize("NFC", label.removeprefix("xn--").encode("ascii").decode("punycode"))
+    except UnicodeError:
+        return label
 
 
 def find_customer(facts: Mapping[str, Any]) -> Customer:

@@ -16,6 +16,7 @@ from audiences.intake.source import Source
 from audiences.locks import Lock
 from audiences.models import Customer
 from audiences.models.customers import CustomerQuerySet, Role
+from audiences.models.suppression import FLAG_COLUMNS
 from audiences.transactions import retried
 from audiences.webhook_outbox import announce, announce_customer_change, customer_topic
 
@@ -134,9 +135,6 @@ def changes_to(
         wanted["user_id"] = sent.identity.user_id
     if sent.identity.user_id or found_by in ("", "email"):
         wanted["role"] = Role.USER
-    if wanted.get("email") not in (None, customer.email):
-        # A bounce belongs to the old address. A complaint belongs to the person, and stays.
-        wanted["has_hard_bounced"] = False
     # An address that only identifies the customer does not prove that it is theirs.
     if wanted.get("email") and found_by != "email" and is_email_proved(sent.identity, source=source):
         wanted["email_is_said"] = False
@@ -179,6 +177,9 @@ def save_changes(customer: Customer, changes: Mapping[str, Any], *, at: datetime
     elif changes:
         customer.updated_at = at
         customer.save(update_fields=[*changes, "updated_at"])
+    # The suppression list decides about these columns.
+    if customer.email and changes.keys() & {"email", "unsubscribed_from_emails"}:
+        customer.refresh_from_db(fields=FLAG_COLUMNS)
     for topic in topics:
         if topic is not None:
             announce(topic, customer=customer, at=at)

@@ -10,6 +10,7 @@ from audiences.models.imports import Import, ImportChunk, ImportKind, ImportNewc
 from audiences.models.jobs import Job, JobItem, JobTask
 from audiences.models.notes import Note
 from audiences.models.subscriptions import Notification, NotificationState, Subscription, Topic
+from audiences.models.suppression import Suppression, SuppressionReason, SuppressionSource
 from audiences.models.tags import CompanyTag, CustomerTag, Tag
 from audiences.models.workspace import Integration, Workspace
 
@@ -43,6 +44,9 @@ __all__ = [
     "RefusedName",
     "RewrittenRules",
     "Subscription",
+    "Suppression",
+    "SuppressionReason",
+    "SuppressionSource",
     "Tag",
     "Topic",
     "Workspace",

@@ -12,8 +12,9 @@ from audiences import attributes
 from audiences.attributes import BY_NAME, EVENT_ATTRIBUTES
 from audiences.locks import Lock
 from audiences.models.catalogue import CustomAttribute
+from audiences.models.customers import Role
 from audiences.models.tags import Tag
-from audiences.rules import LABELS, MAX_RULES_WITH_SEGMENTS, Group, Kind, Rule, RuleError, parse
+from audiences.rules import LABELS, MAX_RULES_WITH_SEGMENTS, Group, Kind, Operator, Rule, RuleError, parse
 
 MAX_SEGMENT_DEPTH = 8
 # How many events an audience may use by count or date, because each needs one more join.
@@ -21,6 +22,7 @@ MAX_EVENT_JOINS = 50
 # Larger totals read “over 1,000,000” in the error.
 MAX_REPORTED_SIZE = 1_000_000
 TAG_ATTRIBUTES = ("tag", "company.tag")
+ROLE_ATTRIBUTE = "role"
 SEGMENT_ATTRIBUTES = ("segment", "company.segment")
 RULE_PATH = "$.** ? (@.attribute == $names[*] && @.value == $value)"
 
@@ -129,6 +131,30 @@ def parse_stored_rules(stored: object, *, catalogue: attributes.Catalogue | None
 def segment_rules(tree: Group) -> list[Rule]:
     """Return every rule of a tree that uses a segment."""
     return [rule for rule in tree.leaves() if rule.attribute in SEGMENT_ATTRIBUTES]
+
+
+@dataclass(frozen=True, slots=True)
+class LeadRule:
+    """A role rule through which an audience includes leads, and the segment in which it is; "" for its own rules."""
+
+    rule: Rule
+    segment: str = ""
+
+
+def lead_rules(tree: Group, *, segment: str = "") -> list[LeadRule]:
+    """Return the role rules that a lead can fulfil. One inside an excluded segment or “none of” adds nobody."""
+    found: list[LeadRule] = []
+    if tree.negated or tree.match == "none":
+        return found
+    for rule in tree.rules:
+        if isinstance(rule, Group):
+            found += lead_rules(rule, segment=rule.copied_from or segment)
+        elif rule.attribute == ROLE_ATTRIBUTE and (rule.operator is Operator.IS) == (rule.value == Role.LEAD):
+            found.append(LeadRule(rule, segment))
+        elif rule.attribute in SEGMENT_ATTRIBUTES and rule.operator is Operator.IS:
+            for one in find_segments({rule.value}).values():
+                found += lead_rules(one.tree, segment=one.name)
+    return found
 
 
 def check_references(tree: Group) -> None:

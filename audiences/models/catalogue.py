@@ -5,7 +5,7 @@ from typing import Self
 import pgtrigger
 from django.db import models
 
-from audiences.attributes import Catalogue
+from audiences.attributes import COMPANY_CUSTOM, CUSTOM, Catalogue
 from audiences.rules import Kind
 
 KINDS = [(kind.value, kind.value) for kind in (Kind.TEXT, Kind.NUMBER, Kind.BOOLEAN, Kind.DATE)]
@@ -26,9 +26,12 @@ class CustomAttributeQuerySet(models.QuerySet["CustomAttribute"]):
     def catalogue(self) -> Catalogue:
         """Return all attributes with their kinds, for rules, variables and intake."""
         kinds: dict[str, dict[str, Kind]] = {Scope.CUSTOMER: {}, Scope.COMPANY: {}}
-        for scope, name, kind in self.values_list("scope", "name", "kind"):
+        labels = {}
+        for scope, name, kind, label in self.values_list("scope", "name", "kind", "label"):
             kinds[scope][name] = Kind(kind)
-        return Catalogue(customer=kinds[Scope.CUSTOMER], company=kinds[Scope.COMPANY])
+            if label:
+                labels[f"{COMPANY_CUSTOM if scope == Scope.COMPANY else CUSTOM}{name}"] = label
+        return Catalogue(customer=kinds[Scope.CUSTOMER], company=kinds[Scope.COMPANY], labels=labels)
 
 
 class CustomAttribute(models.Model):
@@ -36,6 +39,8 @@ class CustomAttribute(models.Model):
 
     scope = models.CharField(max_length=8, choices=Scope)
     name = models.CharField(max_length=190)
+    # The name that staff see in the console. Empty: the key.
+    label = models.CharField("display name", max_length=100, blank=True, default="", db_default="")
     kind = models.CharField(max_length=8, choices=KINDS)
     created_at = models.DateTimeField()
     # Values of a retired attribute are still stored, but menus do not offer it. None: in use.
@@ -60,7 +65,7 @@ class CustomAttribute(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.kind})"
+        return f"{self.label or self.name} ({self.kind})"
 
 
 class RefusedName(models.Model):

@@ -1,10 +1,12 @@
 """Companies and memberships."""
 
+from datetime import datetime
 from typing import Self
 
 from django.db import models
 
 from audiences import change_log
+from audiences.models.presence import SESSION_IDLE_TIMEOUT, presence_trigger
 
 
 class CompanyQuerySet(models.QuerySet["Company"]):
@@ -27,6 +29,9 @@ class Company(models.Model):
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
     last_seen_at = models.DateTimeField(null=True, blank=True)
+    # As for customers; a visit of any member belongs to the session.
+    previous_last_seen_at = models.DateTimeField(null=True, blank=True, editable=False)
+    present_since_at = models.DateTimeField(null=True, blank=True, editable=False)
     session_count = models.IntegerField("web sessions", default=0)
     attributes = models.JSONField("custom attributes", default=dict, blank=True)
     archived_at = models.DateTimeField(null=True, blank=True)
@@ -38,10 +43,15 @@ class Company(models.Model):
     class Meta:
         verbose_name_plural = "companies"
         constraints = [models.CheckConstraint(name="company_id_is_not_empty", condition=~models.Q(company_id=""))]
-        triggers = change_log.company_triggers()
+        triggers = [presence_trigger(), *change_log.company_triggers()]
 
     def __str__(self) -> str:
         return self.name or self.company_id
+
+    def last_seen_before(self, at: datetime) -> datetime | None:
+        """Return the last-seen value from before the session to which a visit at `at` belongs."""
+        in_session = self.last_seen_at is not None and self.last_seen_at >= at - SESSION_IDLE_TIMEOUT
+        return self.previous_last_seen_at if in_session and self.present_since_at else self.last_seen_at
 
 
 class Membership(models.Model):

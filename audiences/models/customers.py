@@ -8,6 +8,8 @@ from django.conf import settings
 from django.db import models
 
 from audiences import change_log
+from audiences.models import suppression
+from audiences.models.presence import presence_trigger
 
 
 class Role(models.TextChoices):
@@ -52,6 +54,9 @@ class Customer(models.Model):
     signed_up_at = models.DateTimeField(null=True, blank=True)
     first_seen_at = models.DateTimeField(null=True, blank=True)
     last_seen_at = models.DateTimeField(null=True, blank=True)
+    # Of the current or last session: the last-seen value from before it, and its first sighting (behaviour 4.16).
+    previous_last_seen_at = models.DateTimeField(null=True, blank=True, editable=False)
+    present_since_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_contacted_at = models.DateTimeField(null=True, blank=True)
     last_heard_from_at = models.DateTimeField(null=True, blank=True)
     last_opened_email_at = models.DateTimeField(null=True, blank=True)
@@ -113,7 +118,7 @@ class Customer(models.Model):
                 models.F("last_seen_at").desc(nulls_last=True), models.F("id").desc(), name="customer_seen_last"
             ),
         ]
-        triggers = change_log.customer_triggers()
+        triggers = [presence_trigger(), *suppression.customer_triggers(), *change_log.customer_triggers()]
 
     def __str__(self) -> str:
         return self.name or self.email or self.user_id or f"{self.get_role_display()} {self.pk}"

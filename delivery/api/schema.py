@@ -25,7 +25,8 @@ from audiences.api.base.openapi import (
     page_of,
     ref,
 )
-from audiences.api.schema import COUNTS, NAMED
+from audiences.api.counts import TOTAL_COUNTS
+from audiences.api.schema import NAMED
 from audiences.models import Topic
 from delivery.api import conversations, counts, jobs, messages, people, replies, subscriptions
 from delivery.conversations.payloads import MESSAGE_TYPES
@@ -203,6 +204,32 @@ SUBSCRIBED = Call(tag="Subscriptions", answers=ref("Subscription"))
 VISITOR_HERE = Call(tag="Leads", answers=ref("Person"))
 VISITOR_CHANGED = Call(tag="Leads", sends=ref("PersonFacts"), answers=ref("Person"))
 
+COUNT = object_schema(count=WHOLE)
+COUNTS_BY_NAME = array_schema({"type": "object", "additionalProperties": WHOLE})
+COUNTS = Call(
+    tag="Counts",
+    answers={
+        "anyOf": [
+            object_schema("count.hash", company=COUNT, user=COUNT, lead=COUNT, tag=COUNT, segment=COUNT),
+            object_schema("count", user=object_schema(segment=COUNTS_BY_NAME)),
+            object_schema("count", user=object_schema(tag=COUNTS_BY_NAME)),
+            object_schema("count", company=object_schema(segment=COUNTS_BY_NAME)),
+            object_schema("count", company=object_schema(tag=COUNTS_BY_NAME)),
+            object_schema("count", company=object_schema(user=COUNTS_BY_NAME)),
+            *(object_schema("count", **{kind: COUNT}) for kind in TOTAL_COUNTS),
+            object_schema(
+                "count", conversation=object_schema(assigned=WHOLE, unassigned=WHOLE, open=WHOLE, closed=WHOLE)
+            ),
+            object_schema(
+                "count",
+                conversation=object_schema(
+                    admin=array_schema(object_schema(id=TEXT, name=TEXT, open=WHOLE, closed=WHOLE))
+                ),
+            ),
+        ]
+    },
+)
+
 
 def bulk(*methods: str, data_type: str, data: Schema) -> Call:
     item = body_schema(method=one_of(*methods), data_type=const(data_type), data=data)
@@ -215,10 +242,6 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         "get": Call(
             tag="Conversations",
             answers=list_schema("conversation", ref("ListedConversation"), pages=ref("Pages")),
-            more=(
-                "For one user (`type=user`) this also matches email and push messages for that user, at most once per"
-                " 15 minutes. Two headers report whether matching ran and when it may run again."
-            ),
             headers=(
                 ("X-Outbound-Matching", "`ran` or `limited`, for one user."),
                 ("X-Outbound-Matching-Next", "When matching may run again, in unix seconds."),
@@ -235,7 +258,6 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
             sends=ref("Reply"),
             answers=CONVERSATION_WITH_PARTS,
             refuses=(403,),
-            more="The id `last` stands for the newest conversation of the user that the body names.",
         ),
         "put": MARK_READ,
     },
@@ -316,7 +338,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         "post": Call(
             tag="Subscriptions",
             sends=body_schema("url", "topics", **SUBSCRIPTION_SENT),
-            answers=object_schema("notification_subscription", **SUBSCRIPTION, hub_secret=TEXT),
+            answers=object_schema("notification_subscription", **SUBSCRIPTION, hub_secret=TEXT, signing_secret=TEXT),
         ),
         "get": Call(
             tag="Subscriptions",

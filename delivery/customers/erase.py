@@ -9,7 +9,7 @@ from django.db.models import Q, QuerySet
 
 from audiences import intake
 from audiences.intake import csv_import
-from audiences.models import Customer, IdempotencyKey, JobItem, Notification
+from audiences.models import Customer, IdempotencyKey, JobItem, Notification, Suppression
 from audiences.transactions import retried
 from delivery import locks
 from delivery.conversations import attachments as conversation_attachments
@@ -24,6 +24,7 @@ from delivery.models import (
     Status,
     Visitor,
 )
+from delivery.models.device_copy import settle_begun_pushes
 from messaging.models import Message, MessageVersion
 
 ERASED = "Erased"
@@ -39,9 +40,11 @@ def erase(customer: Customer, *, at: datetime) -> None:
     locks.lock_customers_with_rows({customer.pk, *others})
     locked = Customer.objects.get(pk=customer.pk)
     names = identifiers_of(locked)
+    blank_suppressed_address(locked)
     blank_addresses(locked)
     delete_files_on_commit(locked)
     intake.archive_customer(locked, at=at)
+    settle_begun_pushes(DeliveryRecord.objects.filter(customer=locked))
     DeliveryRecord.objects.filter(customer=locked, status=Status.WAITING).skip(reason=Reason.ARCHIVED)
     DeliveryRecord.objects.filter(customer=locked).update(variables={}, detail="", provider_id="")
     conversations = Conversation.objects.filter(customer=locked)
@@ -64,6 +67,12 @@ def erase(customer: Customer, *, at: datetime) -> None:
     log_entries_of(locked).update(object_repr=ERASED, change_message="")
     blank_fields(locked, at=at)
     customer.refresh_from_db()
+
+
+def blank_suppressed_address(customer: Customer) -> None:
+    """Keep only the keyed hash of a suppressed address, unless another customer has the address (behaviour 4.22)."""
+    if customer.email and not Customer.objects.filter(email=customer.email).exclude(pk=customer.pk).exists():
+        Suppression.objects.filter(address=customer.email).update(address=None, detail="")
 
 
 def blank_addresses(customer: Customer) -> None:

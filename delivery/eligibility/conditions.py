@@ -3,13 +3,16 @@
 SQL is compiled once per version and workspace generation and cached in the process (behaviour 5, "One judge: SQL").
 """
 
+from dataclasses import replace
 from datetime import datetime
 from zoneinfo import ZoneInfo, available_timezones
 
 from django.db import connection
 
-from audiences.compiler import CURRENT_VIEW, Condition, View, compile_tree
-from audiences.models import Customer, Workspace
+from audiences.compiler import CURRENT_VIEW, NOW, Condition, View, compile_tree
+from audiences.models import Customer, SuppressionReason, Workspace
+from audiences.models.presence import SESSION_IDLE_TIMEOUT_SQL
+from audiences.models.suppression import ACTIVE_ENTRY
 from audiences.rules import RuleError
 from delivery.models import Reason
 from messaging import delivery_window
@@ -33,14 +36,42 @@ UNREACHABLE_ALONE = {
     Channel.EMAIL: tuple(row for row in UNREACHABLE[Channel.EMAIL] if row[0] is not Reason.UNSUBSCRIBED),
 }
 
-# For a recheck when the window opens: dates as of the match, and last-seens from before the visit that matched.
-AS_MATCHED = View(
-    now="r.matched_at",
-    last_seen="(CASE WHEN c.last_seen_at = r.matched_at THEN r.judged_last_seen_at ELSE c.last_seen_at END)",
-    company_last_seen=(
-        "(CASE WHEN k.last_seen_at = r.matched_at THEN r.judged_company_last_seen_at ELSE k.last_seen_at END)"
-    ),
+# A visit sees the last-seen values from before its session (behaviour 4.16).
+BEFORE_SESSION = (
+    f"(CASE WHEN {{row}}.present_since_at IS NOT NULL AND {{row}}.last_seen_at >= {NOW} - {SESSION_IDLE_TIMEOUT_SQL}"
+    " THEN {row}.previous_last_seen_at ELSE {row}.last_seen_at END)"
 )
+AT_VISIT = View(last_seen=BEFORE_SESSION.format(row="c"), company_last_seen=BEFORE_SESSION.format(row="k"))
+# A login that REST reported, judged by a later round.
+AT_LOGIN = View(last_seen="c.previous_last_seen_at")
+
+# A record keeps the last-seen values of its match until a later session begins.
+KEPT = "(CASE WHEN {row}.present_since_at <= r.matched_at THEN r.{judged} ELSE {row}.last_seen_at END)"
+KEPT_LAST_SEEN = KEPT.format(row="c", judged="judged_last_seen_at")
+KEPT_COMPANY_LAST_SEEN = KEPT.format(row="k", judged="judged_company_last_seen_at")
+# For a recheck after a pause: dates as of now.
+AS_HELD = View(last_seen=KEPT_LAST_SEEN, company_last_seen=KEPT_COMPANY_LAST_SEEN)
+# For a recheck when the window opens: dates as of the match.
+AS_MATCHED = replace(AS_HELD, now="r.matched_at")
+
+
+SUPPRESSED_REASONS = {
+    SuppressionReason.HARD_BOUNCE: Reason.BOUNCED,
+    SuppressionReason.COMPLAINT: Reason.COMPLAINED,
+    SuppressionReason.OPT_OUT: Reason.UNSUBSCRIBED,
+}
+
+
+def suppressed_reason_sql(message: Message) -> str:
+    """Return SQL for why the address of the customer `c` is suppressed; NULL if it is not.
+
+    The flags of customers say the same, but a customer may get an address in the moment in which it is suppressed.
+    """
+    if message.channel != Channel.EMAIL:
+        return "NULL"
+    cases = " ".join(f"WHEN '{entry}' THEN '{reason}'" for entry, reason in SUPPRESSED_REASONS.items())
+    alone = f" AND s.reason <> '{SuppressionReason.OPT_OUT}'" if message.to_customer_id else ""
+    return f"(SELECT CASE s.reason {cases} END FROM {ACTIVE_ENTRY}{alone} LIMIT 1)"
 
 
 def unreachable_conditions(message: Message) -> tuple[tuple[Reason, str], ...]:

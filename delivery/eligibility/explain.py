@@ -116,7 +116,7 @@ class Explanation:
     cases: tuple[Case, ...]
     trouble: str
     is_user: bool
-    asks_role: bool
+    includes_leads: bool
     unreachable: tuple[Reason, ...]
     window: delivery_window.Window
     zone: ZoneInfo
@@ -128,11 +128,11 @@ class Explanation:
 
 def explain(message: Message, customer: Customer, *, at: datetime) -> Explanation:
     """Return what decides at `at` whether this customer receives this message."""
-    trouble, asks_role = "", False
+    trouble, includes_leads = "", False
     pairs: tuple[Pair, ...] = ()
     if message.audience is not None:
         try:
-            pairs, asks_role = evaluate_rules(message, customer, at=at)
+            pairs, includes_leads = evaluate_rules(message, customer, at=at)
         except RuleError as wrong:
             trouble = str(wrong)
     unreachable = conditions.unreachable_reasons(message, customer)
@@ -153,7 +153,7 @@ def explain(message: Message, customer: Customer, *, at: datetime) -> Explanatio
         ),
         trouble=trouble,
         is_user=customer.role == "user",
-        asks_role=asks_role,
+        includes_leads=includes_leads,
         unreachable=unreachable,
         window=window,
         zone=zone,
@@ -222,7 +222,7 @@ class SharedFacts:
 
 
 def evaluate_rules(message: Message, customer: Customer, *, at: datetime) -> tuple[tuple[Pair, ...], bool]:
-    """Evaluate every rule and group for each company of the customer. Also return whether the rules use the role."""
+    """Evaluate every rule and group for each company of the customer. Also return whether the rules include leads."""
     assert message.audience is not None  # noqa: S101 - asked by `explain`
     tree = message.audience.tree
     compiler = Compiler(
@@ -255,7 +255,7 @@ def evaluate_rules(message: Message, customer: Customer, *, at: datetime) -> tup
     pairs = [
         Pair(company=companies.get(row[0]), matches=row[1], tree=rebuild_tree(tree, iter(row[2:]))) for row in rows
     ]
-    return tuple(sorted(pairs, key=lambda p: (not p.matches, str(p.company)))), compiler.asks_role
+    return tuple(sorted(pairs, key=lambda p: (not p.matches, str(p.company)))), compiler.includes_leads
 
 
 def walk_tree(node: Rule | Group, *, is_negated: bool = False) -> Iterator[tuple[Rule | Group, bool]]:

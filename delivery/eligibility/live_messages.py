@@ -1,9 +1,9 @@
 """Live messages, compiled once per process: visits are matched against them."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
-from threading import Lock
+from functools import cached_property, partial
 from zoneinfo import ZoneInfo
 
 from audiences.attributes import Catalogue
@@ -30,6 +30,9 @@ class Live:
     window: delivery_window.Window
     window_zone: str
     condition: Condition | None
+    # The same rules with the last-seen values of a visit and of a login; None if no rule sees the customer's.
+    visit_condition: Condition | None
+    login_condition: Condition | None
     reachable: str
     # The workspace's time zone that the rules were compiled with.
     zone_name: str
@@ -41,6 +44,12 @@ class Live:
         """The compiled rules of an ongoing message."""
         assert self.condition is not None  # noqa: S101 - ongoing ones are compiled
         return self.condition
+
+    @property
+    def judged_at_visit(self) -> Condition:
+        """The compiled rules of an ongoing message with the last-seen values that a visit sees."""
+        assert self.visit_condition is not None  # noqa: S101 - ongoing ones are compiled
+        return self.visit_condition
 
     def opening(self, zone_name: str, *, workspace: ZoneInfo, at: datetime) -> datetime:
         """Return when it may next be delivered to a customer in that zone; `at` while the window is open."""
@@ -79,7 +88,7 @@ class LiveMessages:
         return frozenset(name for message in self.all() for name in message.names)
 
 
-CACHE_LOCK = Lock()
+SEES_LAST_SEEN = re.compile(r"\b[ck]\.last_seen_at\b")
 
 
 def cached_live_messages(*, database: str) -> LiveMessages | None:
@@ -91,7 +100,7 @@ def live_messages(*, generation: int, database: str) -> LiveMessages:
     """Return all live messages compiled, from the cache unless something changed since."""
     here: LiveMessages | None = process.live_messages.get(database)
     if here is None or here.generation != generation:
-        with CACHE_LOCK:
+        with process.live_messages_lock:
             found: LiveMessages | None = process.live_messages.get(database)
             # A thread that waited here uses the result of the thread before it, unless that is outdated.
             if found is None or found is here or found.generation < generation:
@@ -113,16 +122,20 @@ def in_app_variables(message: Message) -> tuple[str, ...]:
 def compile_message(message: Message, *, catalogue: Catalogue, workspace: Workspace) -> Live:
     """Compile a live message to an audience; the rules only if it is ongoing. RuleError if they are not valid."""
     assert message.audience is not None and message.version_id is not None  # noqa: S101, PT018 - live ones have both
-    condition = None
+    condition = at_visit = at_login = None
     if message.send_type == SendType.ONGOING:
         tree = parse_stored_rules(message.audience.rules, catalogue=catalogue)
-        condition = compile_tree(
+        compile_view = partial(
+            compile_tree,
             tree,
             prefix=f"m{message.pk}_",
             catalogue=catalogue,
             zone=workspace.tz,
             events_since=conditions.events_since(message),
         )
+        condition = at_visit = compile_view()
+        if SEES_LAST_SEEN.search(condition.sql):
+            at_visit, at_login = compile_view(view=conditions.AT_VISIT), compile_view(view=conditions.AT_LOGIN)
     return Live(
         pk=message.pk,
         version_id=message.version_id,
@@ -132,6 +145,8 @@ def compile_message(message: Message, *, catalogue: Catalogue, workspace: Worksp
         window=message.parsed_window,
         window_zone=message.window_zone,
         condition=condition,
+        visit_condition=at_visit,
+        login_condition=at_login,
         reachable=conditions.reachable_sql(message.channel),
         zone_name=workspace.zone,
         names=in_app_variables(message),

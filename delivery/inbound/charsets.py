@@ -1,13 +1,16 @@
 """Charsets of untrusted emails and requests: only the charsets that emails really use are accepted.
 
 Python knows more codecs by name, and some of them (punycode, idna) take quadratic time. So an untrusted name never
-reaches `codecs.lookup`; text in a charset that is not listed here is decoded as UTF-8.
+reaches `codecs.lookup`; text in a charset that is not listed here is decoded as if it named none.
+
+Names mean what they mean in browsers (https://encoding.spec.whatwg.org): programs write Windows-1252 and call it
+iso-8859-1, or GBK and call it gb2312. Text without a charset is UTF-8, or Windows-1252 if it is not valid UTF-8.
 """
 
 import re
 from collections.abc import Callable, Iterable
 from email.errors import HeaderParseError
-from email.header import decode_header, make_header
+from email.header import decode_header
 from email.message import Message
 from email.policy import Compat32
 from email.utils import quote
@@ -15,6 +18,8 @@ from encodings.aliases import aliases
 from typing import Any
 
 FALLBACK = "utf-8"
+# The name for text whose charset is not known.
+UNNAMED = "us-ascii"
 MAX_NAME_LENGTH = 100
 MAX_HEADER_LENGTH = 10_000
 MAX_PARAMETERS = 100
@@ -53,31 +58,67 @@ MORE_NAMES = {
     "unicode_1_1_utf_8": "utf_8",
     "utf8mb4": "utf_8",
 }
+# By Python's names: the larger charset that programs really write (WHATWG).
+WRITTEN_AS = {
+    "latin_1": "cp1252",
+    "iso8859_9": "cp1254",
+    "iso8859_11": "cp874",
+    "tis_620": "cp874",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "big5": "big5hkscs",
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+}
 
 
 def codec_of(charset: str) -> str | None:
-    """Return Python's name of a charset; None if the charset is not in the list."""
+    """Return Python's name of the codec for a charset; None if the charset is not in the list."""
     name = re.sub(r"[^a-z0-9]+", "_", charset[:MAX_NAME_LENGTH].lower()).strip("_").removeprefix("x_")
     found = MORE_NAMES.get(name) or aliases.get(name, name)
-    return found if found in CODECS else None
+    return WRITTEN_AS.get(found, found) if found in CODECS else None
 
 
 def decode(content: bytes, charset: str, *, longest: int | None = None) -> str:
     """Decode bytes to at most `longest` characters; malformed bytes and unknown charsets raise no error."""
-    text = (content if longest is None else content[: longest * MAX_BYTES_PER_CHARACTER]).decode(
-        codec_of(charset) or FALLBACK, "replace"
-    )
-    return text[:longest]
+    content = content if longest is None else content[: longest * MAX_BYTES_PER_CHARACTER]
+    codec = codec_of(charset)
+    if codec not in (None, "ascii"):
+        return content.decode(codec, "replace")[:longest]
+    return decode_unnamed(content)[:longest]
+
+
+def decode_unnamed(content: bytes) -> str:
+    """Decode bytes of which no charset is known."""
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as wrong:
+        # Long texts are cut, perhaps within a character.
+        if wrong.start >= len(content) - MAX_BYTES_PER_CHARACTER and wrong.reason == "unexpected end of data":
+            return content[: wrong.start].decode("utf-8")
+        return content.decode("cp1252", "replace")
 
 
 def decode_header_words(header: str) -> str:
     """Return a header with its encoded words (RFC 2047) decoded; unchanged if they are malformed."""
     try:
-        pieces = decode_header(header[:MAX_HEADER_LENGTH])
-        known = [(decode(text, name).encode(), FALLBACK) if name else (text, None) for text, name in pieces]
-        return str(make_header(known))
+        return "".join(decode_piece(text, name) for text, name in decode_header(header[:MAX_HEADER_LENGTH]))
     except (ValueError, LookupError, HeaderParseError):
         return header[:MAX_HEADER_LENGTH]
+
+
+def decode_piece(text: str | bytes, charset: str | None) -> str:
+    """Decode one piece of a header, as `decode_header` returns it."""
+    if isinstance(text, str):
+        return text
+    if charset:
+        return decode(text, charset)
+    return text.decode("ascii" if text.isascii() else "raw-unicode-escape", "replace")
+
+
+def decode_raw_bytes(value: str) -> str:
+    """Return a header in which the parser escaped raw bytes (RFC 6532, and older programs) as text."""
+    return value if value.isascii() else decode_unnamed(value.encode("utf-8", "surrogateescape"))
 
 
 class HeaderPolicy(Compat32):
@@ -89,8 +130,8 @@ class HeaderPolicy(Compat32):
     """
 
     def header_fetch_parse(self, name: str, value: str) -> str:
-        value = str(super().header_fetch_parse(name, value))[:MAX_HEADER_LENGTH]
-        return with_safe_parameters(value) if name.lower() in WITH_PARAMETERS else value
+        value = decode_raw_bytes(str(value))[:MAX_HEADER_LENGTH]
+        return with_safe_parameters(value, unknown=UNNAMED) if name.lower() in WITH_PARAMETERS else value
 
 
 POLICY = HeaderPolicy()
@@ -108,8 +149,8 @@ class SafeContentType:
         return self.application(environ, start_response)
 
 
-def with_safe_parameters(value: str) -> str:
-    """Return a header whose parameters are decoded (RFC 2231) and name only charsets from the list."""
+def with_safe_parameters(value: str, *, unknown: str = FALLBACK) -> str:
+    """Return a header whose parameters are decoded (RFC 2231) and name only charsets from the list, or `unknown`."""
     value = ";".join(value.split(";", MAX_PARAMETERS + 1)[: MAX_PARAMETERS + 1])
     if "*" not in value and "charset" not in value.lower():
         return value
@@ -120,13 +161,13 @@ def with_safe_parameters(value: str) -> str:
     except (ValueError, TypeError):
         # Malformed numbering of continued parameters.
         return value.partition(";")[0]
-    safe = [f'{name}="{quote(safe_parameter(name, found))}"' for name, found in given]
+    safe = [f'{name}="{quote(safe_parameter(name, found, unknown=unknown))}"' for name, found in given]
     return "; ".join([first, *safe])
 
 
-def safe_parameter(name: str, value: str | tuple[str | None, str | None, str]) -> str:
-    """Return a parameter as text, with UTF-8 instead of a charset that is not in the list."""
+def safe_parameter(name: str, value: str | tuple[str | None, str | None, str], *, unknown: str) -> str:
+    """Return a parameter as text, with `unknown` instead of a charset that is not in the list."""
     if isinstance(value, tuple):
         charset, _, text = value
-        value = decode(text.encode("raw-unicode-escape"), charset or "us-ascii")
-    return FALLBACK if name.lower() == "charset" and codec_of(value) is None else value
+        value = decode(text.encode("raw-unicode-escape"), charset or UNNAMED)
+    return unknown if name.lower() == "charset" and codec_of(value) is None else value

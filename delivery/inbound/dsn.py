@@ -1,5 +1,5 @@
 """Reports that mail servers send by email: delivery status notifications (RFC 3464), feedback loop reports (RFC 5965)
-and the free-text bounces of older servers.
+and bounces in free text.
 
 Anyone can write such a report, and every recipient of an email knows its reply address and its Message-ID. So a bounce
 counts only at the email's bounce address, which mail servers receive and readers never see. A complaint counts there
@@ -7,7 +7,7 @@ too, and at FEEDBACK_ADDRESS if it quotes a Message-ID signed by us.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from email.message import Message
@@ -15,20 +15,23 @@ from email.message import Message
 from django.conf import settings
 
 from delivery import reply_addresses
-from delivery.channels.bounce_rules import says_no_such_mailbox
+from delivery.channels.bounce_rules import ENHANCED, mailbox_verdict
+from delivery.inbound import bounce_texts, status_fields
 from delivery.inbound import feedback as bounce_feedback
 from delivery.inbound.feedback import Feedback, FeedbackType
 from delivery.inbound.message import MESSAGE_IDS, InboundEmail, clean_text, decode_text, extract_addresses
 from delivery.reply_addresses import Referent
 
 MAX_DETAIL_LENGTH = 500
-MAX_DIAGNOSTIC_LENGTH = 5_000
 MAX_RETURNED_LENGTH = 200_000
-# Our emails have one recipient, whose server may forward them to a few more.
-MAX_RECIPIENT_BLOCKS = 50
 MESSAGE_ID_HEADERS = re.compile(r"^(message-id|x-original-message-id):[ \t]*((?:.|\n[ \t])*)", re.I | re.M)
-# Older servers put the error in the middle of their text.
-REFUSAL_LINES = re.compile(r"^.*\b[45]\d\d[ -].*$|^.*\b[45]\.\d\.\d{1,3}\b.*$", re.MULTILINE)
+FEEDBACK_REPORT = "message/feedback-report"
+# The type before the text of Diagnostic-Code, such as "smtp;".
+DIAGNOSTIC_TYPE = re.compile(r"^\s*(?:x-)?[\w-]{1,30}\s*;\s*", re.I)
+HAS_WORDS = re.compile(r"[^\W\d_]{3}")
+# A letter of an internationalised address (RFC 6533).
+ESCAPED_LETTER = re.compile(r"\\x\{([0-9A-Fa-f]{2,4})\}")
+REPLY_FAMILY = re.compile(r"^\s*([245])\d\d\b")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,43 +49,88 @@ class Notice:
 def read_notices(email: InboundEmail, *, at: datetime) -> list[Notice] | None:
     """Return the reports in an email; None if it is not a report, so that it can be handled as a reply."""
     kinds = {part.get_content_type(): part for part in report_parts(email.mail)}
-    when = min(email.date or at, at)
-    for kind, reader in READERS.items():
-        if kind in kinds:
-            found = list(reader(kinds[kind], email, when))
-            break
-    else:
-        if not email.headers("X-Failed-Recipients"):
-            return None
-        kind, found = "", [read_legacy_bounce(email, at=when)]
     proven = referent_of_bounce_address(email, at=at)
-    if proven is None and kind == FEEDBACK_REPORT and was_delivered_to(settings.FEEDBACK_ADDRESS, email):
+    found = read_feedback(email, at=min(email.date or at, at), at_bounce_address=proven is not None)
+    if found is None:
+        return None
+    if proven is None and FEEDBACK_REPORT in kinds and was_delivered_to(settings.FEEDBACK_ADDRESS, email):
         proven = bounce_feedback.find_referent(message_ids=quoted_ids(email, kinds))
     referent = proven or claimed_referent(email, kinds)
     return [Notice(referent=referent, feedback=item, is_proven=proven is not None) for item in found]
 
 
-def read_delivery_status(part: Message, _email: InboundEmail, at: datetime) -> Iterator[Feedback]:
+def read_feedback(email: InboundEmail, *, at: datetime, at_bounce_address: bool) -> list[Feedback] | None:
+    """Return the feedback in a report; None if the email is not a report."""
+    parts = list(report_parts(email.mail))
+    if bounce_texts.has_server_name(email):
+        # Some gateways put the report of a server into an email of their own.
+        parts += [inner for part in parts for inner in embedded_reports(part)]
+    for part in parts:
+        if part.get_content_type() == FEEDBACK_REPORT:
+            return list(read_feedback_report(part, at=at))
+    status_parts = [part for part in parts if status_fields.is_status_part(part)]
+    found = list(dict.fromkeys(item for part in status_parts for item in read_delivery_status(part, email, at=at)))
+    if found:
+        return found
+    if status_parts or bounce_texts.is_text_bounce(email, at_bounce_address=at_bounce_address):
+        return list(dict.fromkeys(read_text_bounce(email, at=at)))
+    if at_bounce_address and bounce_texts.is_doubtful(email):
+        return [Feedback(type=FeedbackType.DOUBTFUL, at=at, detail=email.header("Subject")[:MAX_DETAIL_LENGTH])]
+    return None
+
+
+def read_delivery_status(part: Message, email: InboundEmail, *, at: datetime) -> Iterator[Feedback]:
     """Yield the outcome for each recipient of a delivery status notification."""
-    blocks = part.get_payload()
-    for block in blocks[:MAX_RECIPIENT_BLOCKS] if isinstance(blocks, list) else []:
-        # The first block is about the whole email and has no Action.
-        if not isinstance(block, Message) or not block.get("Action"):
+    is_delay = bounce_texts.says_delay(email)
+    for fields in status_fields.recipient_groups(part):
+        diagnostic = " ".join(fields.get("diagnostic-code", "").split())
+        diagnostic = DIAGNOSTIC_TYPE.sub("", diagnostic, count=1)
+        status = fields.get("status", "")
+        type_ = type_of_action(fields.get("action", ""), status=status, words=diagnostic, is_delay=is_delay)
+        if type_ is None:
             continue
-        diagnostic = " ".join(str(block.get("Diagnostic-Code", "")).partition(";")[2].split())[:MAX_DIAGNOSTIC_LENGTH]
-        code = " ".join(str(block.get("Status", "")).split())
-        type_ = ACTIONS.get(str(block["Action"]).split("(")[0].strip().lower())
-        if type_ is FeedbackType.BOUNCED and says_no_such_mailbox(diagnostic, status=code):
-            type_ = FeedbackType.NO_MAILBOX
-        if type_ is not None:
-            recipient = block.get("Original-Recipient") or block.get("Final-Recipient") or ""
-            detail = clean_text(f"{code} {diagnostic}" if code not in diagnostic else diagnostic).strip()[
-                :MAX_DETAIL_LENGTH
-            ]
-            yield Feedback(type=type_, at=at, address=recipient_address(str(recipient)), detail=detail)
+        recipient = recipient_of(fields)
+        if type_ is FeedbackType.BOUNCED:
+            if not HAS_WORDS.search(diagnostic):
+                diagnostic = f"{diagnostic} {words_beside(email, recipient)}".strip()
+            if mailbox_verdict(diagnostic, status=status):
+                type_ = FeedbackType.NO_MAILBOX
+        code = " ".join(status.split())
+        detail = clean_text(diagnostic if code in diagnostic else f"{code} {diagnostic}").strip()
+        yield Feedback(type=type_, at=at, address=recipient, detail=detail[:MAX_DETAIL_LENGTH])
 
 
-def read_feedback_report(part: Message, _email: InboundEmail, at: datetime) -> Iterator[Feedback]:
+def type_of_action(action: str, *, status: str, words: str, is_delay: bool) -> FeedbackType | None:
+    """Return what a server did with the email; by its status if it does not say; None if it says nothing."""
+    stated = action.strip().lower()
+    for name, type_ in ACTIONS.items():
+        if stated.startswith(name):
+            return type_
+    families = [family for family, *_ in ENHANCED.findall(f"{status} {words}")] or REPLY_FAMILY.findall(words)
+    if not families:
+        return FeedbackType.BOUNCED if stated or words else None
+    if families[0] == "4":
+        return FeedbackType.ACCEPTED if is_delay else FeedbackType.BOUNCED
+    return FeedbackType.BOUNCED if families[0] == "5" else FeedbackType.ACCEPTED
+
+
+def words_beside(email: InboundEmail, recipient: str) -> str:
+    """Return the reason that the text of a report gives, for reports whose fields give none."""
+    reasons = {bounce.address: bounce.reason for bounce in bounce_texts.read_text_bounces(email)}
+    return reasons.get(recipient) or (next(iter(reasons.values())) if len(reasons) == 1 else "")
+
+
+def recipient_of(fields: status_fields.Fields) -> str:
+    """Return the address that failed: the last one on the way, unless it is only the server's own name of the first."""
+    last, first, actual = (recipient_address(fields.get(name, "")) for name in status_fields.RECIPIENT_FIELDS)
+    if first and last:
+        domain, known = last.rpartition("@")[2], first.rpartition("@")[2]
+        is_internal = "." not in domain or f".{domain}".endswith(f".{known}") or f".{known}".endswith(f".{domain}")
+        return first if is_internal and last.partition("@")[0] == first.partition("@")[0] else last
+    return last or first or actual
+
+
+def read_feedback_report(part: Message, *, at: datetime) -> Iterator[Feedback]:
     """Yield the complaint or unsubscribe request that a mailbox provider forwards."""
     fields = part.get_payload()
     report = fields[0] if isinstance(fields, list) and fields and isinstance(fields[0], Message) else part
@@ -91,25 +139,28 @@ def read_feedback_report(part: Message, _email: InboundEmail, at: datetime) -> I
         yield Feedback(type=type_, at=at, address=recipient_address(str(report.get("Original-Rcpt-To", ""))))
 
 
-def read_legacy_bounce(email: InboundEmail, *, at: datetime) -> Feedback:
-    """Return the bounce that a server reports in free text, with an X-Failed-Recipients header."""
-    lines = " ".join(REFUSAL_LINES.findall(email.body("plain")[:MAX_RETURNED_LENGTH])[:3])
-    detail = clean_text(" ".join(lines.split()))[:MAX_DETAIL_LENGTH]
-    type_ = FeedbackType.NO_MAILBOX if says_no_such_mailbox(detail) else FeedbackType.BOUNCED
-    found = extract_addresses(email.headers("X-Failed-Recipients"))
-    return Feedback(type=type_, at=at, address=found[0] if len(found) == 1 else "", detail=detail)
+def read_text_bounce(email: InboundEmail, *, at: datetime) -> Iterator[Feedback]:
+    """Yield the bounce of each recipient that a server names in free text."""
+    for bounce in bounce_texts.read_text_bounces(email):
+        if bounce.is_delay:
+            type_ = FeedbackType.ACCEPTED
+        elif mailbox_verdict(bounce.reason):
+            type_ = FeedbackType.NO_MAILBOX
+        else:
+            type_ = FeedbackType.BOUNCED if bounce.is_certain else FeedbackType.DOUBTFUL
+        detail = clean_text(" ".join(bounce.reason.split()))[:MAX_DETAIL_LENGTH]
+        yield Feedback(type=type_, at=at, address=bounce.address, detail=detail)
 
 
-FEEDBACK_REPORT = "message/feedback-report"
-READERS: dict[str, Callable[[Message, InboundEmail, datetime], Iterator[Feedback]]] = {
-    FEEDBACK_REPORT: read_feedback_report,
-    "message/delivery-status": read_delivery_status,
-}
-# "delayed" only proves that the email left: the server keeps trying.
+# "delayed" only proves that the email left: the server keeps trying. "expired" is SendGrid's, "error" OpenSMTPD's.
 ACTIONS = {
-    "failed": FeedbackType.BOUNCED,
+    "fail": FeedbackType.BOUNCED,
+    "error": FeedbackType.BOUNCED,
+    "expired": FeedbackType.BOUNCED,
+    "undeliver": FeedbackType.BOUNCED,
+    "bounce": FeedbackType.BOUNCED,
     "delayed": FeedbackType.ACCEPTED,
-    "delivered": FeedbackType.ACCEPTED,
+    "deliver": FeedbackType.ACCEPTED,
     "relayed": FeedbackType.ACCEPTED,
     "expanded": FeedbackType.ACCEPTED,
 }
@@ -171,6 +222,15 @@ def report_parts(mail: Message) -> Iterator[Message]:
                 yield from report_parts(part)
 
 
+def embedded_reports(part: Message) -> Iterator[Message]:
+    """Yield the parts of a report that is attached as an email."""
+    inner = part.get_payload() if part.get_content_type() == "message/rfc822" else []
+    for mail in inner if isinstance(inner, list) else []:
+        if isinstance(mail, Message) and mail.get_content_type() == "multipart/report":
+            yield from report_parts(mail)
+
+
 def recipient_address(recipient: str) -> str:
     """Return the address in `rfc822; ada@example.com`."""
-    return next(iter(extract_addresses([recipient.rpartition(";")[2]])), "")
+    decoded = ESCAPED_LETTER.sub(lambda found: chr(int(found[1], 16)), recipient.rpartition(";")[2])
+    return next(iter(extract_addresses([decoded.replace('"', "")])), "")

@@ -28,11 +28,11 @@ from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 from django.utils.datastructures import MultiValueDict
 
-from delivery.channels.bounce_rules import ENHANCED, says_no_such_mailbox
+from delivery.channels.bounce_rules import mailbox_verdict
 from delivery.channels.esp import COPY
 from delivery.inbound import charsets, feedback, router
 from delivery.inbound.feedback import Feedback, FeedbackType
-from delivery.inbound.message import InboundEmail, clean_text
+from delivery.inbound.message import InboundEmail, clean_text, extract_addresses
 
 log = logging.getLogger(__name__)
 
@@ -75,16 +75,27 @@ def nested_value(event: Any, *keys: str) -> Any:
     return event
 
 
+SPARKPOST_CLASSES: dict[str, bool | None] = {"10": True, "30": True, "1": None, "40": None} | dict.fromkeys(
+    ("20", "21", "22", "23", "24", "25", "50", "51", "52", "53", "54", "70"), False
+)
+MAILJET_SOFT = {"quota exceeded", "relay/access denied", "greylisted"}
+UNISENDER_GO_HARD = {"err_user_unknown", "err_user_inactive", "err_mailbox_discarded", "err_domain_inactive"}
+
 # How each provider marks a hard bounce; None if the event does not say.
 HARD_BOUNCE_TESTS: dict[str, Callable[[Any], bool | None]] = {
     "Amazon SES": lambda event: nested_value(event, "bounce", "bounceType") == "Permanent",
     "Brevo": lambda event: nested_value(event, "event") == "hard_bounce",
     "MailerSend": lambda event: nested_value(event, "data", "type") == "hard_bounced",
-    "Mailjet": lambda event: bool(nested_value(event, "hard_bounce")),
+    "Mailjet": lambda event: (
+        bool(nested_value(event, "hard_bounce")) and nested_value(event, "error") not in MAILJET_SOFT
+    ),
     "Mandrill": lambda event: nested_value(event, "event") == "hard_bounce",
     "Postmark": lambda event: nested_value(event, "Type") == "HardBounce",
     "Resend": lambda event: (kind := nested_value(event, "data", "bounce", "type")) and kind == "Permanent",
     "SendGrid": lambda event: False if nested_value(event, "type") == "blocked" else None,
+    # Invalid recipient, no recipient; unclear (1, 40); soft, DNS, full, too large, transient.
+    "SparkPost": lambda event: SPARKPOST_CLASSES.get(str(nested_value(event, "bounce_class"))),
+    "Unisender Go": lambda event: nested_value(event, "delivery_info", "delivery_status") in UNISENDER_GO_HARD,
 }
 
 
@@ -116,7 +127,7 @@ def handle_tracking_event(event: Any, esp_name: str, **_later: Any) -> None:
     found = Feedback(
         type=type_,
         at=event_time(event, now=timezone.now()),
-        address=clean_text(str(event.recipient or "")),
+        address=next(iter(extract_addresses([str(event.recipient or "")])), ""),
         provider_id=provider_id,
         detail=detail,
     )
@@ -143,14 +154,19 @@ def feedback_type_of(event: Any, *, esp_name: str) -> FeedbackType | None:
 
 
 def is_hard_bounce(event: Any, *, esp_name: str) -> bool:
-    """Tell whether a bounce is hard: as the provider says, else as the server says, else True, as most providers do."""
+    """Tell whether a bounce means that the mailbox does not exist.
+
+    A provider's "permanent" only says that it will not try again, so the server's words outweigh it. Without any of
+    these the bounce is hard, as most providers report soft bounces by name.
+    """
     if event.reject_reason in TEMPORARY_REASONS:
         return False
+    if event.reject_reason == RejectReason.INVALID:
+        return True
     by_provider = HARD_BOUNCE_TESTS[esp_name](event.esp_event) if esp_name in HARD_BOUNCE_TESTS else None
-    if by_provider is not None:
-        return by_provider
-    response = str(event.mta_response or event.description or "")
-    return says_no_such_mailbox(response) if ENHANCED.search(response) else True
+    # The description is the provider's own text if it has a status of its own.
+    words = event.mta_response or (event.description if by_provider is None else "")
+    return by_provider is not False and mailbox_verdict(str(words or "")) is not False
 
 
 def event_time(event: Any, *, now: datetime) -> datetime:

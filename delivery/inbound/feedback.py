@@ -24,6 +24,8 @@ from delivery.tracking import links
 
 log = logging.getLogger(__name__)
 
+DOUBTFUL_NOTICE = "A mail server sent a notice about this email that Outbound does not understand"
+
 
 class FeedbackType(StrEnum):
     """The kinds of feedback on an email."""
@@ -35,6 +37,7 @@ class FeedbackType(StrEnum):
     REFUSED_NO_MAILBOX = "refused_no_mailbox"
     COMPLAINED = "complained"
     UNSUBSCRIBED = "unsubscribed"
+    DOUBTFUL = "doubtful"  # A server wrote about the email, but its meaning is unclear.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +143,12 @@ def handle_unsubscribe(record: DeliveryRecord, feedback: Feedback) -> None:
         links.unsubscribe(record, at=feedback.at)
 
 
+def handle_doubtful_notice(record: DeliveryRecord, feedback: Feedback) -> None:
+    """Show staff that a server wrote about the email; flag neither record nor customer."""
+    handle_accepted(record, feedback)
+    DeliveryRecord.objects.filter(pk=record.pk, status=Status.SENT, detail="").update(detail=DOUBTFUL_NOTICE)
+
+
 HANDLERS: dict[FeedbackType, Callable[[DeliveryRecord, Feedback], None]] = {
     FeedbackType.ACCEPTED: handle_accepted,
     FeedbackType.BOUNCED: handle_bounce,
@@ -148,6 +157,7 @@ HANDLERS: dict[FeedbackType, Callable[[DeliveryRecord, Feedback], None]] = {
     FeedbackType.REFUSED_NO_MAILBOX: handle_refusal_of_address,
     FeedbackType.COMPLAINED: handle_complaint,
     FeedbackType.UNSUBSCRIBED: handle_unsubscribe,
+    FeedbackType.DOUBTFUL: handle_doubtful_notice,
 }
 NEVER_LEFT = {FeedbackType.REFUSED, FeedbackType.REFUSED_NO_MAILBOX}
 NOT_RECEIVED = {FeedbackType.BOUNCED, FeedbackType.NO_MAILBOX, FeedbackType.REFUSED, FeedbackType.REFUSED_NO_MAILBOX}

@@ -17,7 +17,7 @@ from functools import cached_property
 
 from audiences.intake.attributes.fields import replace_unstorable
 from audiences.intake.identity_resolution import lower_case
-from delivery.inbound import charsets, reply_parser
+from delivery.inbound import auto_replies, charsets, reply_parser
 from delivery.inbound.charsets import MAX_HEADER_LENGTH
 
 # In the order of their authors: the last server before us, the mailbox, the writer.
@@ -45,40 +45,8 @@ MAX_PARTS = 200
 BODY_TYPES = {f"text/{subtype}" for subtype in ("plain", "html", "enriched", "richtext", "x-amp-html", "watch-html")}
 # An image embedded in the HTML itself.
 INLINE_IMAGE = re.compile(rb"data:[\w.+/-]{1,100};base64,[A-Za-z0-9+/=%\s]*")
+EMPTY_PATH = re.compile(r"<?\s*(?:MAILER-DAEMON)?\s*>?", re.IGNORECASE)
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
-
-# Headers of automatic replies, and the values that mark them (RFC 3834, and older conventions).
-AUTO_REPLY_HEADERS = {
-    "Auto-Submitted": re.compile(r"(?!no\b).+", re.IGNORECASE | re.DOTALL),
-    "X-Autoreply": re.compile(r"(?!no\b).*", re.IGNORECASE | re.DOTALL),
-    "X-Autorespond": re.compile(r".*", re.DOTALL),
-    "X-Autoresponder": re.compile(r".*", re.DOTALL),
-    "X-Auto-Reply-From": re.compile(r".*", re.DOTALL),
-    "X-Mail-Autoreply": re.compile(r".*", re.DOTALL),
-    "X-FC-MachineGenerated": re.compile(r"true", re.IGNORECASE),
-    "X-POST-MessageClass": re.compile(r"9; Autoresponder.*", re.IGNORECASE),
-    "Precedence": re.compile(r"bulk|junk|auto_?reply", re.IGNORECASE),
-    "Return-Path": re.compile(r"<(?:MAILER-DAEMON)?>", re.IGNORECASE),
-    "X-Failed-Recipients": re.compile(r".+", re.DOTALL),
-    "Subject": re.compile(
-        r"(?:(?:auto: ?)?out of (?:the )?office|auto(?:matic)?[ -]?(?:reply|response)|autoreply"
-        r"|away from (?:my mail|the office)|vacation (?:reply|response|message|notice)"
-        r"|abwesenheit|abwesenheitsnotiz|abwesend|automatische antwort|automatisch antwoord|afwezig(?:heid)?"
-        r"|r[ée]ponse automatique|absence du bureau|respuesta autom[áa]tica|fuera de la oficina|risposta automatica"
-        r"|fuori (?:sede|ufficio)|resposta autom[áa]tica|automatiskt? svar|autosvar|automaattinen vastaus|poissa"
-        r"|odpowied[źz] automatyczna|автоматический ответ|автоответ"
-        # No space ends a word in these languages; any other ending belongs to a sentence about an automatic reply.
-        r"|自動(?:返信|応答)(?:メール|メッセージ)?|(?:自动(?:答复|回复)|自動回覆)(?:邮件|郵件|信息|訊息|消息)?"
-        r"|(?:mail )?delivery (?:status notification|failure|failed)|undeliver(?:ed|able)|returned mail)\b.*"
-        # People begin with these words as well: accepted only if nothing follows, or a program's usual ending.
-        r"|(?:ooo|(?:i am |i'm )?on (?:vacation|holiday|annual leave|parental leave)|автоответчик)"
-        r"(?:\s*[:(].*|\s*[–—-](?:\s.*)?|\s+(?:until|till)\b.*|[\s.!]*)",
-        re.IGNORECASE | re.DOTALL,
-    ),
-}
-PROGRAM_ADDRESSES = re.compile(
-    r"(?:mailer-daemon|postmaster|no-?reply|do-?not-?reply|mail-daemon|bounces?[+@-])", re.IGNORECASE
-)
 
 
 class NotAnEmail(ValueError):
@@ -123,9 +91,7 @@ class InboundEmail:
 
     def header(self, name: str) -> str:
         """Return the first header of a name, decoded; "" if there is none."""
-        raw = next(iter(self.headers(name)), "")[:MAX_HEADER_LENGTH]
-        # Some programs write raw UTF-8 (RFC 6532).
-        raw = raw.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        raw = charsets.decode_raw_bytes(next(iter(self.headers(name)), "")[:MAX_HEADER_LENGTH])
         return clean_text(charsets.decode_header_words(raw))
 
     @cached_property
@@ -169,20 +135,29 @@ class InboundEmail:
         return found if found.tzinfo is not None else None
 
     @cached_property
+    def has_return_path(self) -> bool:
+        """Whether the email may be answered: servers send theirs with an empty path. True if the path is unknown."""
+        # Postfix passes the empty sender as MAILER-DAEMON.
+        if self.envelope_sender is not None:
+            return self.envelope_sender.strip("<> ").upper() not in ("", "MAILER-DAEMON")
+        paths = self.headers("Return-Path")
+        return not any(EMPTY_PATH.fullmatch(path) for path in paths[:1])
+
+    @cached_property
     def auto_reply_reason(self) -> str:
         """The header that marks the email as written by a program; "" if a person may have written it."""
-        # Postfix passes the empty sender as MAILER-DAEMON.
-        if self.envelope_sender is not None and self.envelope_sender.strip("<> ").upper() in ("", "MAILER-DAEMON"):
-            return "Return-Path: <>"
-        for name, pattern in AUTO_REPLY_HEADERS.items():
-            for value in [self.header(name)] if name == "Subject" else self.headers(name):
-                if pattern.fullmatch(value):
-                    return f"{name}: {value[:100]}"
-        if self.mail.get_content_type() == "multipart/report":
-            return "Content-Type: multipart/report"
-        if PROGRAM_ADDRESSES.match(self.sender):
-            return f"From: {self.sender}"
-        return ""
+        return auto_replies.find_reason(
+            self.headers,
+            subject=self.header("Subject"),
+            sender=self.sender,
+            content_type=self.mail.get_content_type(),
+            has_return_path=self.has_return_path,
+        )
+
+    @cached_property
+    def auto_reply_doubt(self) -> str:
+        """The reason why a program may have written the email, though nothing proves it; else ""."""
+        return auto_replies.find_doubt(subject=self.header("Subject"), sender=self.sender)
 
     @cached_property
     def parts(self) -> list[Message]:
@@ -295,7 +270,7 @@ def decode_text(part: Message) -> str:
     is_html = part.get_content_subtype() == "html"
     if is_html:
         content = INLINE_IMAGE.sub(b"", content)
-    charset = part.get_content_charset(charsets.FALLBACK)
+    charset = part.get_content_charset(charsets.UNNAMED)
     text = charsets.decode(content, charset, longest=MAX_HTML_LENGTH + 1 if is_html else MAX_TEXT_LENGTH)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if part.get_content_subtype() == "plain" and str(part.get_param("format", "")).lower() == "flowed":

@@ -1,58 +1,30 @@
 """Reply parser: the text of an email without quotes, signatures and lines such as "Sent from my phone".
 
 The HTML of an email marks its quotes, in each mail program's own way, so it is used first. In plain text, the parser
-looks for the lines that programs put above a quote, in the languages that mail-parser-reply knows. If nothing would be
-left, the whole text is returned: a wrong guess never loses text.
+looks for the lines that programs put above a quote. If nothing would be left, the whole text is returned: a wrong guess
+never loses text.
 """
 
 import re
 from collections import Counter
-from functools import cache
 from html import unescape
 
-from mailparser_reply.constants import MAIL_LANGUAGES
-from mailparser_reply.parser import EmailMessage as Languages
-
+from delivery.inbound import quote_headers
 from messaging.content.plain_text import PlainTextParser
 
-# The library's expressions take quadratic time in the length of a line, and emails are untrusted.
-MAX_LINE_LENGTH = 1_000
 MAX_SEARCHED_LENGTH = 50_000
 MAX_QUOTES = 20
-# The library's Polish expression accepts a single line such as "Do: …" as a quote header.
-LANGUAGES = sorted(MAIL_LANGUAGES.keys() - {"pl"})
-POLISH_HEADER = r"^(?:> ?)*(?:W dniu|Dnia) .{5,120}(?:napisał|pisze)(?:\(a\))?:$"
-# In any language: one or two lines that end in a colon, directly above a quote.
-ATTRIBUTION = r"(?P<attribution>^[^>\n].{0,300}(?:\n[^>\n].{0,200})?[:\uff1a]\W{0,5}\n(?:[ \t]*\n)?(?=>))"
-# Outlook's four labels, in languages missing from the library.
-OUTLOOK_LABELS = (
-    ("Od", "Wysłano", "Do", "Temat"),
-    ("От", "Отправлено|Дата", "Кому", "Тема"),
-    ("Від", "Надіслано|Дата", "Кому", "Тема"),
-    ("Lähettäjä", "Lähetetty", "Vastaanottaja", "Aihe"),
-    ("Kimden", "Gönderildi|Tarih", "Kime", "Konu"),
-    ("Feladó", "Elküldve", "Címzett", "Tárgy"),
-    ("De la", "Trimis", "Către", "Subiect"),
-    ("Από", "Στάλθηκε|Ημερομηνία", "Προς", "Θέμα"),
-    ("差出人", "送信日時|日付", "宛先", "件名"),
-)
-OUTLOOK_HEADERS = "|".join(
-    rf"^[* ]*(?:{sender})[* ]?:.{{0,300}}\n[* ]*(?:{sent})[* ]?:.{{0,300}}\n[* ]*(?:{to})[* ]?:.{{0,300}}\n"
-    rf"(?:.{{0,300}}\n)?[* ]*(?:{subject})[* ]?:.{{0,300}}$"
-    for sender, sent, to, subject in OUTLOOK_LABELS
-)
-# "On Friday I wrote:" and "From: Dublin, To: Paris" are ordinary text, not quote headers.
-HAS_DATE_OR_ADDRESS = re.compile(r"@|\d{4}|\d[.:/-]\d|[_*=-]{3}")
-SUBJECT_LABELS = re.compile(
-    r"subject|betreff|předmět|emne|asunto|objet|oggetto|件名|제목|onderwerp|temat|ämne|主题|тема", re.IGNORECASE
-)
-LABEL = re.compile(r"^[> *]*([^\W\d_]+) ?:", re.MULTILINE)
-SENT_FROM = "|".join(words["sent_from"] for words in MAIL_LANGUAGES.values() if words.get("sent_from"))
 MOBILE_SIGNATURE = re.compile(
-    rf"(?:{SENT_FROM}|Sent (?:from|with)|Get Outlook for|Von meinem|Envoyé (?:de|depuis) mon"
-    r"|Enviado (?:desde mi|do meu)|Verzonden vanaf|Verstuurd vanaf|Skickat från|Sendt fra|Wysłane z"
-    r"|Отправлено |Lähetetty|iPhoneから|发自我的"
-    r"|Outlook für (?:iOS|Android)|Télécharger Outlook).{0,80}",
+    r"(?:Sent (?:from|with|via)|Get Outlook for|Von meinem|Gesendet (?:von|mit|aus)|Diese Nachricht wurde von meinem"
+    r"|Outlook für (?:iOS|Android)|Télécharger Outlook|Obtenez Outlook|Envoyé (?:de|depuis|à partir de)"
+    r"|Enviado (?:desde|do|a partir do)"
+    r"|Obtener Outlook|Obter o Outlook|Inviato da|Scarica Outlook|Verzonden (?:vanaf|met|via)|Verstuurd vanaf"
+    r"|Outlook voor"
+    r"|Skickat från|Sendt fra|Hent Outlook|Hämta Outlook|Wysłane z|Wysłano z|Pobierz Outlook|Odesláno z|Odoslané z"
+    r"|Získat Outlook"
+    r"|Отправлено |Надіслано |Lähetetty|Hanki Outlook|Elküldve a|iPhone-(?:omról|ról)|iPhone'umdan|iPhoneから"
+    r"|Trimis de pe"
+    r"|发自我的|從我的|从我的.{0,10}发送|내 .{0,20}에서 보냄).{0,80}",
     re.IGNORECASE,
 )
 QUOTED_LINE = re.compile(r"^>", re.MULTILINE)
@@ -199,33 +171,13 @@ def texts_between_quotes(text: str) -> list[str]:
 
 def split_at_quote(text: str) -> tuple[str, str]:
     """Return the texts above and below the first quote header."""
-    lines = text[:MAX_SEARCHED_LENGTH].split("\n")
-    # A line that is too long is not a header. Line breaks of the same length replace it, so that offsets stay correct.
-    searched = "\n".join(line if len(line) <= MAX_LINE_LENGTH else "\n" * len(line) for line in lines)
-    for found in quote_header_pattern().finditer(searched):
-        if is_quote_header(found[0], above_a_quote=bool(found["attribution"])):
-            return text[: found.start()], text[found.end() :]
-    return text, ""
-
-
-@cache
-def quote_header_pattern() -> re.Pattern[str]:
-    return re.compile(
-        "|".join(
-            (Languages(text="", languages=LANGUAGES).HEADER_REGEX.pattern, POLISH_HEADER, OUTLOOK_HEADERS, ATTRIBUTION)
-        ),
-        re.M | re.I,
-    )
-
-
-def is_quote_header(found: str, *, above_a_quote: bool) -> bool:
-    """Tell whether matching lines really are a quote header: ordinary text may contain From and To."""
-    if above_a_quote:
-        return "@" in found
-    names = {name.lower() for name in LABEL.findall(found)}
-    if len(names) < 2:
-        return bool(HAS_DATE_OR_ADDRESS.search(found))
-    return "@" in found or (len(names) > 2 and bool(SUBJECT_LABELS.search(found)))
+    searched, rest = text[:MAX_SEARCHED_LENGTH], text[MAX_SEARCHED_LENGTH:]
+    lines = searched.split("\n")
+    found = quote_headers.find_quote_header(lines)
+    if found is None:
+        return text, ""
+    begin, end = found
+    return "\n".join(lines[:begin]), "\n".join(lines[end:]) + rest
 
 
 def remove_quotes_and_signature(text: str) -> str:

@@ -6,6 +6,7 @@ names the sender, and the team's answers go to the customer's own address.
 """
 
 import logging
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -13,20 +14,25 @@ from enum import StrEnum
 from django.core.files.uploadedfile import SimpleUploadedFile
 
 from audiences.intake import Refused
+from audiences.intake.identity_resolution import is_same_address
 from audiences.transactions import retried
 from delivery import locks, reply_addresses
 from delivery.conversations import attachments, threads
 from delivery.inbound import dsn, feedback
+from delivery.inbound.feedback import FeedbackType
 from delivery.inbound.message import Attachment, InboundEmail
 from delivery.models import Conversation, ConversationPart, DeliveryRecord
 from delivery.reply_addresses import Referent, ReferentKind
 from delivery.sending import uncertain
 from delivery.sending.uncertain import Proof
+from delivery.tracking import links
 
 log = logging.getLogger(__name__)
 
 MAX_REPLY_LENGTH = 100_000
 NO_TEXT = "(This email has no text.)"
+# The subject of our email, with the prefix of a mail program.
+ANSWERS = re.compile(r"[^\W\d_]{2,4}(?:\[\d+\])?\s?[:\uff1a]")
 
 
 class Outcome(StrEnum):
@@ -35,8 +41,10 @@ class Outcome(StrEnum):
     REPLY = "reply"
     DUPLICATE = "duplicate"  # A reply that was received before.
     NOTICE = "notice"  # A report about one of our emails, recorded.
+    DOUBTFUL = "doubtful"  # A report whose meaning is unclear: recorded, but nobody is flagged.
     FOREIGN = "foreign"  # A report about an email that is not ours.
     UNPROVEN = "unproven"  # A report about one of our emails, but not at an address where reports count.
+    UNSUBSCRIBED = "unsubscribed"  # Sent to the address in the List-Unsubscribe header.
     AUTO_REPLY = "auto_reply"
     UNADDRESSED = "unaddressed"  # No valid reply address: there is none, or it is forged.
 
@@ -55,6 +63,10 @@ def receive(email: InboundEmail, *, at: datetime) -> Outcome:
     notices = dsn.read_notices(email, at=at)
     if notices is not None:
         outcome = record_notices(notices)
+    elif (record := record_to_unsubscribe(email)) is not None:
+        # Providers send these by themselves, maybe marked as automatic.
+        links.unsubscribe(record, at=at)
+        outcome = Outcome.UNSUBSCRIBED
     elif email.auto_reply_reason:
         outcome = Outcome.AUTO_REPLY
     else:
@@ -65,11 +77,17 @@ def receive(email: InboundEmail, *, at: datetime) -> Outcome:
     return outcome
 
 
+def record_to_unsubscribe(email: InboundEmail) -> DeliveryRecord | None:
+    """Return the record whose recipient unsubscribes by this email; None if it came to another address."""
+    pk = reply_addresses.record_to_unsubscribe(email.recipients)
+    return None if pk is None else DeliveryRecord.objects.filter(pk=pk).first()
+
+
 def record_notices(notices: list[dsn.Notice]) -> Outcome:
     """Record the reports that came to an address known only to servers."""
-    recorded = [notice.is_proven and record_notice(notice) for notice in notices]
-    if any(recorded):
-        return Outcome.NOTICE
+    recorded = [notice.feedback.type for notice in notices if notice.is_proven and record_notice(notice)]
+    if recorded:
+        return Outcome.DOUBTFUL if set(recorded) == {FeedbackType.DOUBTFUL} else Outcome.NOTICE
     for notice in notices:
         if notice.referent is not None and not notice.is_proven:
             log.warning(
@@ -137,15 +155,21 @@ def find_conversation(referent: Referent, *, at: datetime) -> Conversation | Non
 def add_reply(conversation: Conversation, email: InboundEmail, *, at: datetime) -> None:
     """Add an email to its conversation, with notes for the team on anything that the reply does not show."""
     customer, files = conversation.customer, sort_attachments(email)
-    text = email.reply_content[0]
+    text = email.reply_content[0] or subject_as_text(email, has_files=bool(files.accepted))
     threads.reply_by_customer(
         conversation,
-        body=text[:MAX_REPLY_LENGTH] or ("" if files.accepted else NO_TEXT),
+        body=text[:MAX_REPLY_LENGTH],
         at=at,
         attachments=[store_attachment(file, kind) for file, kind in files.accepted],
         mail_id=email.message_id,
     )
-    for note in (other_sender_note(email, conversation), refused_files_note(files), truncation_note(text)):
+    notes = (
+        other_sender_note(email, conversation),
+        auto_reply_note(email),
+        refused_files_note(files),
+        truncation_note(text),
+    )
+    for note in notes:
         if note:
             # Notes quote untrusted names, and a text with both signs would be taken for HTML.
             plain = note.replace("<", "(").replace(">", ")")
@@ -153,14 +177,26 @@ def add_reply(conversation: Conversation, email: InboundEmail, *, at: datetime) 
     log.info("email %s: a reply of customer %s", email.message_id, customer.pk)
 
 
+def subject_as_text(email: InboundEmail, *, has_files: bool) -> str:
+    """Return a text for an email whose body is empty: some people write everything into the subject."""
+    subject = email.header("Subject").strip()
+    if has_files and (not subject or ANSWERS.match(subject)):
+        return ""
+    return f"(This email has no text. Subject: {subject})" if subject else NO_TEXT
+
+
 def other_sender_note(email: InboundEmail, conversation: Conversation) -> str:
     """Return the note on a reply that came from another address than the message went to; else ""."""
     customer, record = conversation.customer, conversation.record
-    known = {customer.email, record.address if record is not None else None} - {None, ""}
-    if email.sender in known:
+    known = (customer.email, record.address if record is not None else None)
+    if any(address and is_same_address(address, email.sender) for address in known):
         return ""
     came = f"This reply came from {email.sender}" if email.sender else "This reply does not say who it is from"
     return f"{came}, not from {customer.email}. What you answer goes to {customer.email}." if customer.email else came
+
+
+def auto_reply_note(email: InboundEmail) -> str:
+    return f"This may be an automatic reply: {email.auto_reply_doubt}." if email.auto_reply_doubt else ""
 
 
 def sort_attachments(email: InboundEmail) -> Files:

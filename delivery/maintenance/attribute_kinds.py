@@ -120,7 +120,7 @@ def catalogue_with_kind(catalogue: Catalogue, attribute: CustomAttribute, *, to:
     """Return a copy of the catalogue with the new kind."""
     customer, company = dict(catalogue.customer), dict(catalogue.company)
     (customer if attribute.scope == Scope.CUSTOMER else company)[attribute.name] = to
-    return Catalogue(customer=customer, company=company)
+    return Catalogue(customer=customer, company=company, labels=catalogue.labels)
 
 
 def rule_error(audience: Audience, catalogue: Catalogue) -> str:

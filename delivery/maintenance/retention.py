@@ -13,14 +13,14 @@ from django.db import connection, transaction
 from django.db.models import Max, Min, Q, QuerySet
 
 from audiences.models import Event, IdempotencyKey, JobItem, Workspace
-from delivery.models import DeliveryRecord, Link, RefusedVisitors, Status
+from delivery.models import DeliveryRecord, Link, MissedMatch, RefusedVisitors, Status
 from messaging.models import Channel, Message, MessageVersion
 
 log = logging.getLogger(__name__)
 
 # The rows of a table that are scanned between two commits.
 SLICE_SIZE = 5000
-REFUSED_VISITORS_RETENTION = timedelta(days=90)
+REFUSED_VISITORS_RETENTION = MISSED_MATCHES_RETENTION = timedelta(days=90)
 EXTERNAL_CHANNELS = (Channel.EMAIL, Channel.PUSH)
 
 ShouldContinue = Callable[[], bool]
@@ -31,6 +31,7 @@ def delete_expired(*, at: datetime, go_on: ShouldContinue, size: int = SLICE_SIZ
     workspace = Workspace.current()
     IdempotencyKey.objects.all().delete_expired(at=at)
     RefusedVisitors.objects.filter(day__lt=(at - REFUSED_VISITORS_RETENTION).date()).delete()
+    MissedMatch.objects.filter(found_at__lt=at - MISSED_MATCHES_RETENTION).delete()
     found: dict[str, int] = {}
     for kept_days, parts in (
         (workspace.keep_events_days, EVENT_STEPS),

@@ -4,63 +4,82 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 
-from django.db.models import Q
-
+from audiences import change_log
 from delivery.matching import launch_job, lifecycle, ongoing, rounds, verification
 from delivery.models import Status
 from delivery.reporting import counters
-from delivery.sending import settle
-from messaging.models import Channel, Message, NotReady, State, WrongState
+from delivery.sending import settle, suppression
+from messaging.models import Message, NotReady, State, WrongState
 
 log = logging.getLogger(__name__)
 
 
-def sweep(*, at: datetime) -> None:
+# Queues the work of a message. Returns False if that is not possible, so that the sweep does the work.
+Queue = Callable[[Message], bool]
+
+
+def queue_nothing(_message: Message) -> bool:
+    """Leave the work to the sweep."""
+    return False
+
+
+def sweep(*, at: datetime, queue_launch: Queue = queue_nothing, queue_match: Queue = queue_nothing) -> None:
     """Run all steps of the sweep. A step that fails does not stop the others."""
-    for step in STEPS:
+    steps: tuple[Callable[[], object], ...] = (
+        lambda: settle.recover_from_journals(at=at),
+        lambda: settle.expire_leases(at=at),
+        lambda: suppression.repair_flags(at=at),
+        lambda: launch_requested(at=at, queue=queue_launch),
+        lambda: launch_scheduled(at=at, queue=queue_launch),
+        withdraw_rest_of_stopped,
+        lambda: match_unmatched(at=at, queue=queue_match),
+        lifecycle.finish_one_offs,
+        counters.fold_changes,
+        lambda: rounds.run_prompt_round(at=at),
+        change_log.delete_foreign_entries,
+        lambda: verification.verify_next_slice(at=at),
+        rounds.truncate_unread_entries,
+    )
+    for step in steps:
         try:
-            step(at)
+            step()
         except Exception:
             log.exception("a step of the sweep failed")
 
 
-def withdraw_rest_of_stopped(_at: datetime) -> None:
+def withdraw_rest_of_stopped() -> None:
     """Withdraw the records of stopped messages that still wait."""
     for message in Message.objects.filter(state=State.STOPPED, records__status=Status.WAITING).distinct():
         lifecycle.withdraw_stopped(message)
 
 
-def match_unmatched(*, at: datetime) -> None:
-    """Match the live ongoing messages whose first round, or first round after a resume, has not run."""
-    waiting = Message.objects.live().ongoing().exclude(channel=Channel.IN_APP)
-    for message in waiting.filter(Q(last_matched_at=None) | Q(recheck_before__isnull=False)):
-        ongoing.match_safely(message, at=at)
+def match_unmatched(*, at: datetime, queue: Queue = queue_nothing) -> None:
+    """Match the messages that are to be matched in full before the next round."""
+    for message in rounds.unmatched_messages(at=at):
+        if not queue(message):
+            ongoing.match_safely(message, at=at)
 
 
-def launch_scheduled(*, at: datetime) -> None:
+def launch_requested(*, at: datetime, queue: Queue = queue_nothing) -> None:
+    """Carry out the requested launches that no worker has carried out. A failure does not hold up the others."""
+    for message in launch_job.requested_launches():
+        try:
+            if not queue(message):
+                launch_job.launch(message.pk, at=at)
+        except Exception:
+            log.exception("message %s cannot be launched", message.pk)
+
+
+def launch_scheduled(*, at: datetime, queue: Queue = queue_nothing) -> None:
     """Launch the scheduled one-offs that are due. One that cannot launch stays, with an alarm (behaviour 4.9)."""
     for message in Message.objects.filter(state=State.SCHEDULED, scheduled_for__lte=at, launching_at=None):
         try:
             launch_job.request_launch(message, at=at, among=(State.SCHEDULED,))
-            launch_job.launch(message.pk, at=at)
+            if not queue(message):
+                launch_job.launch(message.pk, at=at)
         except NotReady as reason:
             Message.objects.filter(pk=message.pk).update(problem=" ".join(reason.messages))
         except WrongState:
             continue  # Another process launched it first.
         except Exception:
             log.exception("message %s cannot be launched", message.pk)
-
-
-STEPS: tuple[Callable[[datetime], object], ...] = (
-    lambda at: settle.recover_from_journals(at=at),
-    lambda at: settle.expire_leases(at=at),
-    lambda at: launch_job.run_requested_launches(at=at),
-    lambda at: launch_scheduled(at=at),
-    withdraw_rest_of_stopped,
-    lambda at: match_unmatched(at=at),
-    lambda _at: lifecycle.finish_one_offs(),
-    lambda _at: counters.fold_changes(),
-    lambda at: rounds.run_prompt_round(at=at),
-    lambda at: verification.verify_next_slice(at=at),
-    lambda _at: rounds.truncate_unread_entries(),
-)

@@ -12,7 +12,7 @@ from django.db import connection, transaction
 
 from audiences import change_log
 from audiences.change_log import BIT, OF_COMPANY
-from audiences.compiler import COMPANY_OF_PAIR
+from audiences.compiler import COMPANY_OF_PAIR, Condition
 from delivery.eligibility.live_messages import Live
 from delivery.matching import sql
 from delivery.matching.dependencies import Dependencies, probes
@@ -29,6 +29,8 @@ class Followed:
     """A message that a round matches by changes."""
 
     live: Live
+    # The rules of a round, which also judge logins.
+    condition: Condition
     dependencies: Dependencies
     state: MatchState
 
@@ -36,25 +38,25 @@ class Followed:
 def entry_selects(asked: int, messages: Sequence[int]) -> list[str]:
     """Return SELECTs of the customers in the entries of the log, as far as some message asks for them."""
     archived, counted, record = BIT["archived_at"], BIT["company.user_count"], BIT["record"]
-    found = ["SELECT customer_id, bits, at, xid FROM entries WHERE customer_id IS NOT NULL"]
+    found = ["SELECT customer_id, bits, at, at AS first_at, xid FROM entries WHERE customer_id IS NOT NULL"]
     if of_company := asked & OF_COMPANY:
         found.append(
-            f"SELECT m.customer_id, e.bits, e.at, e.xid FROM (SELECT company_id, max(at) AS at, min(xid) AS xid,"
-            f" bit_or(bits) & {of_company}::bigint AS bits"
+            "SELECT m.customer_id, e.bits, e.at, e.first_at, e.xid FROM (SELECT company_id, max(at) AS at,"
+            f" min(at) AS first_at, min(xid) AS xid, bit_or(bits) & {of_company}::bigint AS bits"
             f" FROM entries WHERE company_id IS NOT NULL AND bits & {of_company}::bigint <> 0 GROUP BY company_id) AS e"
             " JOIN audiences_membership m ON m.company_id = e.company_id"
         )
     if asked & counted:
         # The number of users counts customers who are not archived.
         found.append(
-            f"SELECT m.customer_id, {counted}::bigint, e.at, e.xid FROM entries e"
+            f"SELECT m.customer_id, {counted}::bigint, e.at, e.at, e.xid FROM entries e"
             " JOIN audiences_membership o ON o.customer_id = e.customer_id"
             " JOIN audiences_membership m ON m.company_id = o.company_id"
             f" WHERE e.bits & {archived}::bigint <> 0"
         )
     if messages:
         found.append(
-            f"SELECT r.customer_id, {record}::bigint, e.at, e.xid FROM entries e JOIN delivery_deliveryrecord r"
+            f"SELECT r.customer_id, {record}::bigint, e.at, e.at, e.xid FROM entries e JOIN delivery_deliveryrecord r"
             " ON r.id BETWEEN e.first_record AND e.last_record AND r.message_id = e.message_id"
             " WHERE e.message_id = ANY(%(messages)s::bigint[])"
         )
@@ -82,7 +84,8 @@ def store_candidates(followed: Sequence[Followed], *, at: datetime | None) -> in
     statement = (
         f"CREATE TEMPORARY TABLE {CANDIDATES} AS"
         f" WITH entries AS MATERIALIZED (SELECT * FROM {change_log.TABLE} WHERE xid >= %(horizon)s::bigint)"
-        " SELECT customer_id, bit_or(bits) AS bits, max(at) AS changed_at, min(xid) AS first_xid"
+        " SELECT customer_id, bit_or(bits) AS bits, max(at) AS changed_at, min(first_at) AS first_at,"
+        " min(xid) AS first_xid"
         f" FROM ({' UNION ALL '.join(selects)}) AS changed GROUP BY customer_id"
         f" HAVING bit_or(bits) & {asked}::bigint <> 0"
     )
@@ -97,17 +100,18 @@ def store_candidates(followed: Sequence[Followed], *, at: datetime | None) -> in
     return found
 
 
-def drop_unquiet_candidates(*, quiet: timedelta) -> int | None:
+def drop_unquiet_candidates(*, quiet: timedelta, at_most: timedelta) -> int | None:
     """Drop the candidates who changed within this time. Return the first transaction that they need to be read again.
 
-    Their later changes may belong together with the earlier ones.
+    Their later changes may belong together with the earlier ones. They wait `at_most` so long after the first change.
     """
     with connection.cursor() as cursor:
         cursor.execute(
             f"WITH dropped AS (DELETE FROM {CANDIDATES}"
-            " WHERE changed_at > clock_timestamp() - make_interval(secs => %s) RETURNING first_xid)"
+            " WHERE changed_at > clock_timestamp() - make_interval(secs => %s)"
+            " AND first_at > clock_timestamp() - make_interval(secs => %s) RETURNING first_xid)"
             " SELECT min(first_xid) FROM dropped",
-            [quiet.total_seconds()],
+            [quiet.total_seconds(), at_most.total_seconds()],
         )
         first = cursor.fetchone()[0]
         return None if first is None else int(first)
@@ -119,10 +123,13 @@ def is_large_share(found: int) -> bool:
 
 
 def store_hits(followed: Sequence[Followed], *, at: datetime) -> list[int]:
-    """Judge the candidates for all messages; store who matches and needs a record. Return the messages with hits."""
+    """Judge the candidates for all messages, and store those who match and need a record.
+
+    Return the messages with hits.
+    """
     params: dict[str, Any] = {"now": at}
     for one in followed:
-        params |= one.live.compiled.params
+        params |= one.condition.params
     by_company: dict[bool, list[Followed]] = {False: [], True: []}
     for one in followed:
         by_company[sees_company(one.live)].append(one)
@@ -157,7 +164,7 @@ def match_expression(one: Followed) -> str:
     member = " AND k.id IS NOT NULL" if one.live.per_company else ""
     return (
         f"CASE WHEN n.bits & {one.dependencies.bits}::bigint <> 0{member} AND {one.live.reachable}"
-        f" THEN {one.live.compiled.match_expression} END"
+        f" THEN {one.condition.match_expression} END"
     )
 
 

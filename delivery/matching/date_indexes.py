@@ -1,12 +1,13 @@
 """Indexes on the dates that live messages compare with today: rounds look up who crossed a boundary.
 
-A worker creates them when a message needs one, and drops them when none does. Rounds find the same people without them,
-but read all rows for it.
+A worker creates them when a message needs one, and drops them when no live or paused message does. Rounds find the same
+people without them, but read all rows for it.
 """
 
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from django.db import connection
@@ -14,9 +15,11 @@ from psycopg.sql import Identifier, Literal
 
 from audiences.attributes import About, Attribute
 from audiences.locks import Lock
+from audiences.rules import RuleError
+from delivery.matching import ongoing
 from delivery.matching.dependencies import date_sql, dependencies_of
 from delivery.matching.rounds import compiled_messages
-from messaging.models import Channel
+from messaging.models import Channel, Message, State
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +31,7 @@ TABLES: dict[About, tuple[str, str]] = {
 }
 # Dates with an index of their own, `customer_seen_last`.
 INDEXED = {"last_seen_at"}
-PLACE = "\0"
+KEY_PLACEHOLDER = "\0"
 
 
 def wanted_indexes(attributes: Iterable[Attribute]) -> dict[str, str]:
@@ -38,9 +41,9 @@ def wanted_indexes(attributes: Iterable[Attribute]) -> dict[str, str]:
         if attribute.name in INDEXED:
             continue
         table, alias = TABLES[attribute.about]
-        key = f"{literal(attribute.key)}::text"
+        key = f"{text_literal(attribute.key)}::text"
         # The name of an attribute may contain the alias.
-        date = date_sql(attribute, key=PLACE).replace(alias, "").replace(PLACE, key)
+        date = date_sql(attribute, key=KEY_PLACEHOLDER).replace(alias, "").replace(KEY_PLACEHOLDER, key)
         where = f"{date} IS NOT NULL" if attribute.about is not About.EVENT else f"name = {key}"
         definition = f"{table} (({date})) WHERE {where}"
         name = PREFIX + hashlib.md5(definition.encode(), usedforsecurity=False).hexdigest()[:16]
@@ -48,19 +51,20 @@ def wanted_indexes(attributes: Iterable[Attribute]) -> dict[str, str]:
     return found
 
 
-def literal(text: str) -> str:
+def text_literal(text: str) -> str:
     connection.ensure_connection()
     return Literal(text).as_string(connection.connection)
 
 
 def dates_in_use() -> set[Attribute]:
-    """Return the dates that rolling rules of live ongoing emails and pushes use."""
-    return {
-        boundary.attribute
-        for live in compiled_messages().values()
-        if live.channel != Channel.IN_APP
-        for boundary in dependencies_of(live).boundaries
-    }
+    """Return the dates that rolling rules of live and paused ongoing emails and pushes use."""
+    messages = [live for live in compiled_messages().values() if live.channel != Channel.IN_APP]
+    # A message that is resumed finds its indexes.
+    paused = Message.objects.ongoing().filter(state=State.PAUSED).exclude(channel=Channel.IN_APP)
+    for message in paused.select_related("audience"):
+        with suppress(RuleError):
+            messages.append(ongoing.compile_now(message))
+    return {boundary.attribute for live in messages for boundary in dependencies_of(live).boundaries}
 
 
 def update_indexes() -> None:

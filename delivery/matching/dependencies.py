@@ -159,7 +159,10 @@ def probes(boundaries: Iterable[Boundary], *, since: datetime, until: datetime) 
         x = date_sql(attribute, key=key)
         found.append(
             PROBES[attribute.about].format(
-                columns=f"{change_log.attribute_bits(attribute)}::bigint, NULL::timestamptz, NULL::bigint",
+                columns=(
+                    f"{change_log.attribute_bits(attribute)}::bigint,"
+                    " NULL::timestamptz, NULL::timestamptz, NULL::bigint"
+                ),
                 ranges=f"(VALUES {', '.join(ranges)}) AS v (low, high)",
                 within=f"{x} >= v.low AND {x} <= v.high",
                 key=key,

@@ -12,6 +12,7 @@ from datetime import datetime
 
 import psycopg
 from django.db import connection, transaction
+from django.db.models import QuerySet
 from django.db.utils import InterfaceError, OperationalError
 
 from audiences.locks import Lock
@@ -190,10 +191,6 @@ def launch(message_id: int, *, at: datetime) -> bool:
     return True
 
 
-def run_requested_launches(*, at: datetime) -> None:
-    """Carry out every requested launch that no worker is carrying out. A failure does not hold up the others."""
-    for pk in Message.objects.filter(launching_at__isnull=False).values_list("pk", flat=True):
-        try:
-            launch(pk, at=at)
-        except Exception:
-            log.exception("message %s cannot be launched", pk)
+def requested_launches() -> QuerySet[Message]:
+    """Return the messages whose launch is requested and not carried out."""
+    return Message.objects.filter(launching_at__isnull=False)

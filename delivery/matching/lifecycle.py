@@ -7,16 +7,21 @@ from audiences.transactions import retried
 from delivery import locks
 from delivery.matching import sql
 from delivery.models import UNDONE, DeliveryRecord, Reason, Status
+from delivery.models.device_copy import settle_begun_pushes
 from messaging import lifecycle as message_lifecycle
-from messaging.models import Message, State
+from messaging.models import Channel, Message, State
 
 
 @retried
-def pause(message: Message) -> None:
-    """Pause a message. Once this has returned, nothing new is matched, sent or shown."""
+def pause(message: Message) -> int:
+    """Pause a message. Once this has returned, nothing new is matched, sent or shown.
+
+    Return how many copies are still being handed over: a server may take longer to answer than a click waits.
+    """
     locks.block_batches_and_rounds(message)
     message_lifecycle.pause(message)
     transaction.on_commit(locks.wait_for_visits)
+    return message.records.filter(status=Status.SENDING).count()
 
 
 @retried
@@ -30,7 +35,9 @@ def stop(message: Message) -> None:
 
 @retried
 def withdraw_stopped(message: Message) -> int:
-    """Withdraw one slice of the records that wait for a stopped message."""
+    """Withdraw one slice of the records that wait for a stopped message. A push that a device has counts as sent."""
+    if message.channel == Channel.PUSH:
+        settle_begun_pushes(DeliveryRecord.objects.filter(message=message))
     waiting = message.records.filter(status=Status.WAITING).select_for_update(no_key=True).order_by("pk")[: sql.SLICE]
     return DeliveryRecord.objects.filter(pk__in=waiting.values("pk")).withdraw(reason=Reason.STOPPED)
 

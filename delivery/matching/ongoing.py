@@ -14,7 +14,6 @@ from django.db import connection
 from psycopg.types.json import Jsonb
 
 from audiences import change_log
-from audiences.compiler import Condition
 from audiences.models import CustomAttribute, Workspace
 from audiences.rules import RuleError
 from audiences.transactions import retried
@@ -23,12 +22,14 @@ from delivery.eligibility import conditions, live_messages
 from delivery.eligibility.live_messages import Live
 from delivery.matching import recheck, sql
 from delivery.matching.dependencies import fingerprint_of
+from delivery.matching.logins import condition_with_logins, judged_last_seen_sql
 from delivery.models import MatchState, Reason, Status
 from messaging.models import RUNNING, Channel, Message, SendType
 
 log = logging.getLogger(__name__)
 
 EVERYONE = "TRUE"
+MATCHING_FAILED = "Matching failed. See the server’s log."
 
 
 class NoLongerLive(Exception):
@@ -45,7 +46,7 @@ def match_safely(message: Message, *, at: datetime, progress: sql.Progress = sql
         return match(message, at=at, progress=progress)
     except Exception:
         log.exception("message %s cannot be matched", message.pk)
-        record_problem(message, "Matching failed. See the server’s log.")
+        record_problem(message, MATCHING_FAILED)
         return 0
 
 
@@ -62,16 +63,18 @@ def match(message: Message, *, at: datetime, progress: sql.Progress = sql.no_pro
             return 0
         # Before anything is read: later changes are judged by the next round.
         horizon = change_log.current_horizon()
+        if settings.CHANGE_DRIVEN_MATCHING:
+            MatchState.begin_full_match(message, horizon=horizon, cluster=change_log.cluster_id(), at=at)
         try:
             live = compile_now(message)
         except RuleError as wrong:
             record_problem(message, str(wrong))
             return 0
-        recheck.recheck_held(message, at=at, condition=live.compiled)
+        recheck.recheck_held(message, at=at)
         made = 0
         try:
-            made += requeue_withdrawn(message, live.compiled, at=at)
-            made += insert_new_records(message, live.compiled, at=at, progress=progress)
+            made += requeue_withdrawn(message, live, at=at)
+            made += insert_new_records(message, live, at=at, progress=progress)
         except NoLongerLive as ended:
             return made + ended.made
         if settings.CHANGE_DRIVEN_MATCHING:
@@ -91,11 +94,11 @@ def match_hits(message: Message, *, at: datetime, hits: str, progress: sql.Progr
         if not mine:
             return None
         # The hits may have been found with rules that were edited meanwhile.
-        condition = compile_now(message).compiled
+        live = compile_now(message)
         among = f"c.id IN ({hits})"
         try:
-            made = requeue_withdrawn(message, condition, at=at, among=among)
-            made += insert_new_records(message, condition, at=at, among=among, progress=progress)
+            made = requeue_withdrawn(message, live, at=at, among=among)
+            made += insert_new_records(message, live, at=at, among=among, progress=progress)
         except NoLongerLive:
             return None
     sql.analyze_after(made)
@@ -132,7 +135,7 @@ def is_still_live(message: Message) -> bool:
 
 
 @retried
-def requeue_withdrawn(message: Message, condition: Condition, *, at: datetime, among: str = EVERYONE) -> int:
+def requeue_withdrawn(message: Message, live: Live, *, at: datetime, among: str = EVERYONE) -> int:
     """Requeue the withdrawn records of customers who match again; NoLongerLive if the message is paused."""
     if not message.records.filter(status=Status.WITHDRAWN).exclude(reason=Reason.STOPPED).exists():
         return 0
@@ -141,11 +144,12 @@ def requeue_withdrawn(message: Message, condition: Condition, *, at: datetime, a
         f" AND r.status = '{Status.WITHDRAWN}' AND r.reason <> '{Reason.STOPPED}'"
     )
     same_company = "r.company_id = k.id" if message.per_company else "TRUE"
+    condition = condition_with_logins(live, message, at=at)
     pairs = condition.pairs(
         per_company=message.per_company,
         joins=withdrawn,
         where=f"{conditions.reachable_sql(message.channel)} AND {same_company} AND {among}",
-        columns=f", r.id AS record_id, {sql.DUE} AS due_at, c.last_seen_at AS last_seen",
+        columns=f", r.id AS record_id, {sql.DUE} AS due_at, {judged_last_seen_sql(live)} AS last_seen",
     )
     statement = (
         f"WITH pairs AS MATERIALIZED ({pairs}), locked AS MATERIALIZED (SELECT r.id FROM delivery_deliveryrecord r"
@@ -164,7 +168,7 @@ def requeue_withdrawn(message: Message, condition: Condition, *, at: datetime, a
 
 def insert_new_records(
     message: Message,
-    condition: Condition,
+    live: Live,
     *,
     at: datetime,
     among: str = EVERYONE,
@@ -175,13 +179,14 @@ def insert_new_records(
     The rules are evaluated once and the slices are read from the result, so that no transaction is long. Raise
     NoLongerLive if the message is paused or edited before the last slice.
     """
+    condition = condition_with_logins(live, message, at=at)
     pairs = condition.pairs(
         per_company=message.per_company,
         where=(
             f"{conditions.reachable_sql(message.channel)}{sql.exclude_without_company(message.per_company)}"
             f" AND {sql.no_record(message.per_company)} AND {among}"
         ),
-        columns=f", {sql.DUE} AS due_at, c.last_seen_at AS last_seen",
+        columns=f", {sql.DUE} AS due_at, {judged_last_seen_sql(live)} AS last_seen",
     )
     params = {**condition.params, **sql.round_params(message, at=at)}
     planned = sql.without_nested_loops if among == EVERYONE else sql.with_index_lookups

@@ -1,6 +1,7 @@
 """Recheck: evaluate waiting records again when the delivery window opens or a message is resumed."""
 
 from datetime import datetime
+from itertools import count
 
 from django.db import connection, transaction
 from django.db.models import Exists
@@ -13,18 +14,21 @@ from delivery.models import Reason, Status
 from messaging.models import Channel, Message
 
 
-def recheck_message(message: Message, *, at: datetime) -> bool:
-    """Recheck records held by the window, the cap or a pause. Return False if the rules are no longer valid."""
+def recheck_slice(message: Message, *, at: datetime) -> bool:
+    """Recheck one slice of the records held by a pause, and one of those held by the window or the cap.
+
+    Return False if the rules are no longer valid.
+    """
     try:
-        recheck_held(message, at=at)
-        recheck_due(message, at=at)
+        recheck_held(message, at=at, slices=1)
+        recheck_due(message, at=at, slices=1)
     except RuleError as wrong:
         Message.objects.filter(pk=message.pk).update(problem=str(wrong))
         return False
     return True
 
 
-def recheck_due(message: Message, *, at: datetime) -> int:
+def recheck_due(message: Message, *, at: datetime, slices: int | None = None) -> int:
     """Recheck due records that waited for the window or the cap. Return how many were withdrawn (behaviour 4.8)."""
     waited = f"r.reason IN ('{Reason.WINDOW}', '{Reason.CAP}') AND r.due_at <= %(now)s"
     return recheck_records(
@@ -34,10 +38,11 @@ def recheck_due(message: Message, *, at: datetime) -> int:
         among=waited,
         matched_at="r.matched_at",
         due="%(now)s",
+        slices=slices,
     )
 
 
-def recheck_held(message: Message, *, at: datetime, condition: Condition | None = None) -> int:
+def recheck_held(message: Message, *, at: datetime, slices: int | None = None) -> int:
     """Recheck the records that a pause held, after the message was resumed. Return how many were withdrawn."""
     if message.recheck_before is None:
         return 0
@@ -46,10 +51,11 @@ def recheck_held(message: Message, *, at: datetime, condition: Condition | None 
     withdrawn = recheck_records(
         message,
         at=at,
-        condition=condition or conditions.condition_of(message),
+        condition=conditions.condition_of(message, view=conditions.AS_HELD),
         among="r.matched_at < %(held)s",
         matched_at=matched_at,
         due=sql.DUE,
+        slices=slices,
     )
     # Records that another worker is rechecking count as held; that worker, or a later one, clears the mark.
     still_held = message.records.filter(status=Status.WAITING, matched_at__lt=message.recheck_before)
@@ -59,9 +65,16 @@ def recheck_held(message: Message, *, at: datetime, condition: Condition | None 
 
 
 def recheck_records(
-    message: Message, *, at: datetime, condition: Condition, among: str, matched_at: str, due: str
+    message: Message,
+    *,
+    at: datetime,
+    condition: Condition,
+    among: str,
+    matched_at: str,
+    due: str,
+    slices: int | None,
 ) -> int:
-    """Requeue waiting records that still match and withdraw the others, in slices.
+    """Requeue waiting records that still match and withdraw the others: all, or at most so many slices.
 
     A push that a device has stays in the queue, because it counts as sent whatever the other devices answer.
     """
@@ -72,21 +85,23 @@ def recheck_records(
         per_company=message.per_company,
         joins=" JOIN slice r ON r.customer_id = c.id",
         where=f"{conditions.reachable_sql(message.channel)} AND {same_company}",
-        columns=f", r.id AS record_id, {due} AS due_at",
+        columns=f", r.id AS record_id, {due} AS due_at, {conditions.KEPT_LAST_SEEN} AS last_seen",
     )
     statement = (
         f"WITH slice AS MATERIALIZED (SELECT r.* FROM delivery_deliveryrecord r WHERE {waiting}"
         " ORDER BY r.due_at, r.id LIMIT %(slice)s FOR UPDATE SKIP LOCKED),"
         f" pairs AS MATERIALIZED ({pairs}),"
         f" judged AS (SELECT r.id, p.record_id IS NOT NULL OR {on_device} AS holds,"
-        f" CASE WHEN p.record_id IS NULL AND {on_device} THEN r.due_at ELSE p.due_at END AS due_at FROM slice r"
+        f" CASE WHEN p.record_id IS NULL AND {on_device} THEN r.due_at ELSE p.due_at END AS due_at,"
+        " CASE WHEN p.record_id IS NULL THEN r.judged_last_seen_at ELSE p.last_seen END AS last_seen FROM slice r"
         " LEFT JOIN pairs p ON p.record_id = r.id)"
         " UPDATE delivery_deliveryrecord r SET"
         f" status = CASE WHEN holds THEN '{Status.WAITING}' ELSE '{Status.WITHDRAWN}' END,"
         f" reason = CASE WHEN NOT holds AND {conditions.has_left_sql()} THEN '{Reason.LEFT_COMPANY}'"
         f" WHEN NOT holds THEN '{Reason.NO_LONGER_MATCHES}'"
         f" WHEN judged.due_at > %(now)s THEN '{Reason.WINDOW}' ELSE '{Reason.QUEUED}' END,"
-        f" due_at = judged.due_at, matched_at = {matched_at} FROM judged WHERE judged.id = r.id"
+        f" due_at = judged.due_at, matched_at = {matched_at},"
+        " judged_last_seen_at = judged.last_seen FROM judged WHERE judged.id = r.id"
         " RETURNING holds"
     )
     params = {
@@ -96,10 +111,11 @@ def recheck_records(
         "held": message.recheck_before,
     }
     withdrawn = 0
-    while True:
+    for _ in range(slices) if slices is not None else count():
         with transaction.atomic(), connection.cursor() as cursor:
             cursor.execute(statement, params)
             rows = cursor.fetchall()
         withdrawn += sum(not holds for (holds,) in rows)
         if len(rows) < sql.SLICE:
-            return withdrawn
+            break
+    return withdrawn

@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Min
+from django.db.models import Min, Q, QuerySet
+from django.db.utils import OperationalError
 
 from audiences import change_log
 from audiences.models import Workspace
@@ -22,6 +23,7 @@ from delivery.eligibility.live_messages import Live
 from delivery.matching import changes, ongoing, sql
 from delivery.matching.changes import Followed
 from delivery.matching.dependencies import dependencies_of
+from delivery.matching.logins import condition_with_logins
 from delivery.models import MatchState
 from messaging.models import Channel, Checking, Message
 from messaging.models.message import MessageQuerySet
@@ -30,8 +32,10 @@ log = logging.getLogger(__name__)
 
 # Larger if no round has run for long; a few days of a busy site.
 MAX_LOG_BYTES = 4 * 1024**3
-# A customer is matched promptly after so long without a further change.
-QUIET = timedelta(seconds=1)
+# A customer is matched promptly after so long without a further change, and at the latest so long after the first one.
+QUIET, UNQUIET_AT_MOST = timedelta(seconds=1), timedelta(seconds=10)
+# How long after its last full match a message that is checked as soon as something changes may have the next one.
+FULL_MATCH_INTERVAL = timedelta(minutes=10)
 
 
 @dataclass(slots=True)
@@ -53,7 +57,7 @@ def match_ongoing(*, at: datetime, progress: sql.Progress = sql.no_progress) -> 
 
 
 def run_round(*, at: datetime, progress: sql.Progress = sql.no_progress) -> Round:
-    """Run a round and return what was done."""
+    """Run a round and return its result."""
     # Before anything is read: later changes are judged by the next round.
     horizon = change_log.current_horizon()
     compiled = compiled_messages()
@@ -64,7 +68,7 @@ def run_round(*, at: datetime, progress: sql.Progress = sql.no_progress) -> Roun
             messages[message.pk] = message
         elif message.problem or message.pk not in compiled:
             check_rules(message)
-    followed = followed_messages(messages, compiled, horizon=horizon)
+    followed = followed_messages(messages, compiled, horizon=horizon, at=at)
     if not followed or not match_by_changes(messages, followed, result, at=at, horizon=horizon, progress=progress):
         followed = []
     matched = {one.live.pk for one in followed}
@@ -88,21 +92,25 @@ def compiled_messages() -> dict[int, Live]:
     return {live.pk: live for live in found.ongoing}
 
 
-def followed_messages(messages: Mapping[int, Message], compiled: Mapping[int, Live], *, horizon: int) -> list[Followed]:
+def followed_messages(
+    messages: Mapping[int, Message], compiled: Mapping[int, Live], *, horizon: int, at: datetime
+) -> list[Followed]:
     """Return the messages that can be matched by changes."""
     if not settings.CHANGE_DRIVEN_MATCHING:
         # Whether the log is complete is not known when the setting is switched on again.
         MatchState.objects.all().delete()
         return []
     found = []
+    cluster = change_log.cluster_id()
     for state in MatchState.objects.filter(message__in=list(messages)).order_by("pk"):
         live, message = compiled.get(state.message_id), messages[state.message_id]
-        # A database that was restored from a dump counts its transactions from the start.
-        if live is None or message.recheck_before is not None or state.horizon > horizon:
+        # A database that was restored from a dump may be in another cluster, which counts other transactions.
+        is_readable = state.horizon <= horizon and state.cluster == cluster
+        if live is None or message.recheck_before is not None or not is_readable:
             continue
         dependencies = dependencies_of(live)
         if dependencies.is_traceable and dependencies.fingerprint == state.fingerprint:
-            found.append(Followed(live, dependencies, state))
+            found.append(Followed(live, condition_with_logins(live, message, at=at), dependencies, state))
     return found
 
 
@@ -155,26 +163,57 @@ def match_candidates(
 def run_prompt_round(*, at: datetime) -> int:
     """Match the messages that are checked as soon as something changes. Return how many records were made.
 
-    Customers who changed within the last second wait, so that several calls count as one change. Boundaries are left to
-    the hourly round.
+    Customers who changed within the last second wait, so that several calls count as one change, but no longer than ten
+    seconds. Boundaries are left to the hourly round.
     """
     horizon = change_log.current_horizon()
     messages = {message.pk: message for message in prompt_messages().select_related("audience")}
-    followed = followed_messages(messages, compiled_messages(), horizon=horizon) if messages else []
+    followed = followed_messages(messages, compiled_messages(), horizon=horizon, at=at) if messages else []
     if not followed:
         return 0
     with locks.prompt_round_lock() as mine:
         if not mine:
             return 0
         try:
-            found = changes.store_candidates(followed, at=None)
-            unread = changes.drop_unquiet_candidates(quiet=QUIET)
-            horizon = horizon if unread is None else min(horizon, unread)
-            made, done = match_candidates(messages, followed, found=found, at=at, progress=sql.no_progress)
-        finally:
-            changes.drop_tables()
-        MatchState.objects.move_forward(done, horizon=horizon, at=None)
+            return match_promptly(messages, followed, at=at, horizon=horizon)
+        except OperationalError:
+            raise
+        except Exception:
+            log.exception("messages cannot be matched promptly together")
+        # The rules of one message may fail for one customer.
+        return sum(match_promptly_alone(messages, one, at=at, horizon=horizon) for one in followed)
+
+
+def match_promptly(messages: Mapping[int, Message], followed: Sequence[Followed], *, at: datetime, horizon: int) -> int:
+    """Match messages for the customers who changed and are quiet. Return how many records were made.
+
+    If a large share of the customers changed, the states are deleted, and a task judges everyone.
+    """
+    try:
+        found = changes.store_candidates(followed, at=None)
+        if changes.is_large_share(found):
+            log.info("%s customers changed, so everyone is judged", found)
+            MatchState.objects.filter(message__in=[one.live.pk for one in followed]).delete()
+            return 0
+        unread = changes.drop_unquiet_candidates(quiet=QUIET, at_most=UNQUIET_AT_MOST)
+        horizon = horizon if unread is None else min(horizon, unread)
+        made, done = match_candidates(messages, followed, found=found, at=at, progress=sql.no_progress)
+    finally:
+        changes.drop_tables()
+    MatchState.objects.move_forward(done, horizon=horizon, at=None)
     return made
+
+
+def match_promptly_alone(messages: Mapping[int, Message], one: Followed, *, at: datetime, horizon: int) -> int:
+    """Match one message promptly. If that fails, write it on the message and return 0."""
+    try:
+        return match_promptly(messages, [one], at=at, horizon=horizon)
+    except OperationalError:
+        raise
+    except Exception:
+        log.exception("message %s cannot be matched promptly", one.live.pk)
+        ongoing.record_problem(messages[one.live.pk], ongoing.MATCHING_FAILED)
+        return 0
 
 
 def prompt_messages() -> MessageQuerySet:
@@ -186,14 +225,43 @@ def prompt_round_is_due() -> bool | None:
     """Return whether there are changes for a prompt round, a second old or more; None if no message asks for it."""
     if not settings.CHANGE_DRIVEN_MATCHING:
         return None
-    oldest = MatchState.objects.filter(message__in=prompt_messages()).aggregate(oldest=Min("horizon"))["oldest"]
+    states = MatchState.objects.filter(message__in=prompt_messages()).exclude(fingerprint="")
+    oldest = states.aggregate(oldest=Min("horizon"))["oldest"]
     return None if oldest is None else change_log.has_entries(since=oldest, older_than=QUIET)
+
+
+def unmatched_messages(*, at: datetime) -> MessageQuerySet:
+    """Return the live messages that a task is to match in full before the next hourly round.
+
+    Their first round, or the first one after a resume, has not run; or they are checked as soon as something changes,
+    and everyone has to be judged before changes can be followed again.
+    """
+    waiting = Message.objects.live().ongoing().exclude(channel=Channel.IN_APP)
+    asked = Q(last_matched_at=None) | Q(recheck_before__isnull=False)
+    if settings.CHANGE_DRIVEN_MATCHING:
+        asked |= Q(
+            checking=Checking.AT_ONCE,
+            match_state=None,
+            problem="",
+            last_matched_at__lt=at - FULL_MATCH_INTERVAL,
+        )
+    return waiting.filter(asked)
+
+
+def has_stale_entries(*, older_than: timedelta) -> bool:
+    """Return whether a live message has not read changes of so long ago."""
+    oldest = read_states().aggregate(oldest=Min("horizon"))["oldest"]
+    return oldest is not None and change_log.has_entries(since=oldest, older_than=older_than)
+
+
+def read_states() -> QuerySet[MatchState]:
+    """Return the states of live messages, which need the log."""
+    return MatchState.objects.filter(message__in=Message.objects.live().ongoing().exclude(channel=Channel.IN_APP))
 
 
 def truncate_read_entries() -> None:
     """Truncate the slots of the change log that every live message has read."""
-    states = MatchState.objects.filter(message__in=Message.objects.live().ongoing().exclude(channel=Channel.IN_APP))
-    oldest = states.order_by("horizon").values_list("horizon", flat=True).first()
+    oldest = read_states().aggregate(oldest=Min("horizon"))["oldest"]
     changes.truncate_log(horizon=oldest if oldest is not None else change_log.current_horizon())
 
 

@@ -105,7 +105,7 @@ def missed_pairs(message: Message, *, first: int, end: int) -> list[Pair] | None
         suspects = missing_pairs(live, at=state.at, first=first, end=end)
         if not suspects:
             return []
-        pending = pending_customers(Followed(live, dependencies, state))
+        pending = pending_customers(Followed(live, live.compiled, dependencies, state))
         remaining = [pair for pair in suspects if pair.customer not in pending]
         # While the state is the same, no entry that it needs was truncated.
         if MatchState.objects.filter(message=message, horizon=state.horizon, at=state.at).exists():

@@ -23,6 +23,7 @@ class Kind(models.TextChoices):
     WEBHOOKS = "webhooks", "Webhooks are not delivered"
     REFUSED = "refused", "Visitors are refused"
     MISSED = "missed", "Matching missed a customer"
+    SECRET_KEY = "secret_key", "SECRET_KEY is too short"
 
 
 class Alarm(models.Model):

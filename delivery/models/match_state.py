@@ -21,11 +21,14 @@ class MatchStateQuerySet(models.QuerySet["MatchState"]):
 class MatchState(models.Model):
     """Everyone who matches at `at`, by the entries of the change log below `horizon`, has a record of this message.
 
-    Without a state, or if the rules have another fingerprint now, the next round judges everyone.
+    Without a state, or if the rules have another fingerprint now, the next round judges everyone. The fingerprint is ""
+    until the first full match has ended.
     """
 
     message = models.OneToOneField(Message, primary_key=True, on_delete=models.CASCADE, related_name="match_state")
     horizon = models.BigIntegerField()
+    # The database cluster that counts these transactions; "" if its id cannot be read.
+    cluster = models.CharField(max_length=20, default="")
     at = models.DateTimeField()
     fingerprint = models.CharField(max_length=32)
     # When the last full match that verifies the rounds began, and the first customer it has not judged; null when done.
@@ -41,14 +44,18 @@ class MatchState(models.Model):
         return f"{self.message} matched at {self.at:%Y-%m-%d %H:%M:%S}"
 
     @classmethod
-    def record_full_match(cls, message: Message, *, horizon: int, at: datetime, fingerprint: str) -> None:
-        """Record that everyone was judged."""
+    def begin_full_match(cls, message: Message, *, horizon: int, cluster: str, at: datetime) -> None:
+        """Have entries at or above the horizon stay in the log while everyone is judged. An older state does so too."""
+        of_others = ~models.Q(cluster=cluster) | models.Q(horizon__gt=horizon)
+        MatchState.objects.filter(of_others, message=message).delete()
         MatchState.objects.bulk_create(
-            [MatchState(message=message, horizon=horizon, at=at, fingerprint=fingerprint)],
-            update_conflicts=True,
-            unique_fields=["message"],
-            update_fields=["horizon", "at", "fingerprint"],
+            [MatchState(message=message, horizon=horizon, cluster=cluster, at=at)], ignore_conflicts=True
         )
+
+    @classmethod
+    def record_full_match(cls, message: Message, *, horizon: int, at: datetime, fingerprint: str) -> None:
+        """Record that everyone was judged, unless entries since then were truncated and the state with them."""
+        MatchState.objects.filter(message=message).update(horizon=horizon, at=at, fingerprint=fingerprint)
 
 
 class MissedMatch(models.Model):

@@ -248,6 +248,11 @@ class DeliveryRecord(models.Model):
                     RAISE EXCEPTION 'A record cannot go from % to %.', OLD.status, NEW.status
                         USING ERRCODE = 'check_violation';
                 END IF;
+                IF OLD.status = 'waiting' AND NEW.status IN ('withdrawn', 'skipped') AND NEW.reason <> 'merged'
+                    AND EXISTS (SELECT FROM delivery_devicecopy d WHERE d.record_id = OLD.id) THEN
+                    RAISE EXCEPTION 'A push that a device has, or may have, is never withdrawn or skipped.'
+                        USING ERRCODE = 'check_violation';
+                END IF;
                 IF (OLD.status IN ('waiting', 'withdrawn') AND NEW.status = 'sent') OR OLD.status = 'withdrawn' THEN
                     SELECT channel, send_type INTO of_message FROM messaging_message WHERE id = NEW.message_id;
                     IF NEW.status = 'sent' AND of_message.channel <> 'in_app' THEN

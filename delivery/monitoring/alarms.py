@@ -15,6 +15,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from audiences.models import Subscription, Workspace
+from delivery.matching import rounds
 from delivery.models import (
     Alarm,
     AlarmKind,
@@ -37,7 +38,15 @@ NOTIFICATION_LEASE = timedelta(minutes=5)
 # Webhooks are retried after 1, 5 and 30 minutes, so a URL that fails for this long has failed at least 3 times.
 WEBHOOK_FAILING_AFTER = timedelta(minutes=15)
 MAX_LISTED = 3
+MIN_SECRET_KEY_LENGTH = 32
+# Rounds run every hour.
+UNREAD_CHANGES_AFTER = timedelta(hours=3)
+UNREAD_CHANGES = (
+    "Changes of customers have not been read for 3 hours. Does the schedule run the hourly round, or is a transaction"
+    " open in PostgreSQL (state “idle in transaction” in pg_stat_activity)?"
+)
 MISSED_MATCHES_LISTED = timedelta(days=1)
+MISSED_ADVICE = "They have the message by now. This is a defect of Outbound: report it with the worker’s log."
 
 
 def check_beat(at: datetime) -> str:
@@ -73,14 +82,17 @@ def check_channels(at: datetime) -> str:
 
 
 def check_due_messages(at: datetime) -> str:
-    """Report messages with overdue records of which none was sent; throttled and paused messages are not reported."""
-    stuck = health.stuck_messages(at=at)
-    return summarise(
-        [
-            f"“{one}” has been due since {format_moment(since)} but is not being sent."
-            for one, since in oldest_first(stuck)
-        ]
-    )
+    """Report messages with overdue records of which none was sent, and changes that no round has read for hours.
+
+    Throttled and paused messages are not reported.
+    """
+    stuck = [
+        f"“{one}” has been due since {format_moment(since)} but is not being sent."
+        for one, since in oldest_first(health.stuck_messages(at=at))
+    ]
+    if rounds.has_stale_entries(older_than=UNREAD_CHANGES_AFTER):
+        stuck.append(UNREAD_CHANGES)
+    return summarise(stuck)
 
 
 def oldest_first(found: dict[Message, datetime]) -> list[tuple[Message, datetime]]:
@@ -141,6 +153,17 @@ REFUSAL_CAUSES: dict[Refusal, str] = {
 }
 
 
+def check_secret_key(_at: datetime) -> str:
+    """Report a short SECRET_KEY, and how to replace it. A new installation refuses one."""
+    length = len(settings.SECRET_KEY)
+    if length >= MIN_SECRET_KEY_LENGTH:
+        return ""
+    return (
+        f"SECRET_KEY has {length} characters; it needs at least {MIN_SECRET_KEY_LENGTH}. Set a new key, and add the old"
+        " one to SECRET_KEY_FALLBACKS: links in sent emails, sessions and stored secrets then stay valid."
+    )
+
+
 def summarise(sentences: list[str]) -> str:
     """Join the first sentences, and count the others."""
     more = len(sentences) - MAX_LISTED
@@ -155,7 +178,8 @@ def format_moment(at: datetime | None) -> str:
 def check_missed_matches(at: datetime) -> str:
     """Report the customers whom matching by changes has missed, for a day. They have their records by now."""
     rows = MissedMatch.objects.filter(found_at__gt=at - MISSED_MATCHES_LISTED, found_at__lte=at)
-    return summarise([f"{missed}." for missed in rows.select_related("message").order_by("found_at", "pk")])
+    found = summarise([f"{missed}." for missed in rows.select_related("message").order_by("found_at", "pk")])
+    return f"{found} {MISSED_ADVICE}" if found else ""
 
 
 CHECKS: dict[AlarmKind, Callable[[datetime], str]] = {
@@ -169,6 +193,7 @@ CHECKS: dict[AlarmKind, Callable[[datetime], str]] = {
     AlarmKind.WEBHOOKS: check_webhooks,
     AlarmKind.REFUSED: check_refused_visitors,
     AlarmKind.MISSED: check_missed_matches,
+    AlarmKind.SECRET_KEY: check_secret_key,
 }
 # The console page on which staff can solve the problem.
 PAGES: dict[AlarmKind, str] = {
@@ -182,6 +207,7 @@ PAGES: dict[AlarmKind, str] = {
     AlarmKind.WEBHOOKS: "/admin/audiences/subscription/",
     AlarmKind.REFUSED: "/admin/audiences/integration/#identity",
     AlarmKind.MISSED: "/admin/",
+    AlarmKind.SECRET_KEY: "/admin/",
 }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from django.db import connection
 
+from audiences.models.suppression import flag_is_set_sql
 from delivery.models import UNDONE
 from delivery.reporting import counters
 from delivery.sending import throttle
@@ -117,6 +118,14 @@ INVARIANTS: dict[str, Invariant] = {
             " GROUP BY r.message_id, r.address, r.company_id HAVING count(*) > 1"
         ),
         sentence="Message {} was sent to {} {} times.",
+    ),
+    "suppression": Invariant(
+        sql=(
+            "SELECT c.id, s.reason FROM audiences_suppression s JOIN audiences_customer c ON c.email = s.address"
+            f" WHERE s.lifted_at IS NULL AND NOT {flag_is_set_sql('c')}"
+            " AND s.created_at < %(now)s::timestamptz - %(sweep)s"
+        ),
+        sentence="Customer {} has a suppressed address without the flag for its reason, {}.",
     ),
     "conversation": Invariant(
         sql=(

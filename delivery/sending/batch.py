@@ -168,7 +168,7 @@ class OpenBatch:
             self.journal.release()
 
     def record_job(self, job: Job[Channel]) -> None:
-        """Record the result of a job. Raise what must end the process."""
+        """Record the result of a job. Raise an error that must end the process."""
         if isinstance(job.error, Withheld | ConnectionEnds):
             self.put_back([job])
             return

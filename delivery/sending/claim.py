@@ -23,7 +23,7 @@ from delivery import rendering
 from delivery.eligibility import conditions, frequency_cap
 from delivery.eligibility.frequency_cap import Cap
 from delivery.models import IN_AN_INBOX, DeliveryRecord, Reason, Status
-from messaging import delivery_window
+from messaging import content, delivery_window
 from messaging.models import RUNNING, Channel, Message, SendType
 
 UTC = ZoneInfo("UTC")
@@ -46,7 +46,6 @@ COMPANIES = (
     *("remote_created_at", "last_seen_at", "attributes"),
 )
 
-FACTS = ", ".join(f"c.{name}" for name in PEOPLE) + ", " + ", ".join(f"k.{name}" for name in COMPANIES)
 # The devices of a customer that have no copy yet.
 DEVICES = (
     "(SELECT array_agg(v.token ORDER BY v.id) FROM audiences_device v"
@@ -55,7 +54,7 @@ DEVICES = (
 )
 # The addresses of a copy for the customer `c`. In-app messages have none: a visit shows them.
 RECIPIENTS: dict[Channel, str] = {Channel.EMAIL: "array[c.email]", Channel.PUSH: DEVICES}
-# The number of columns before FACTS.
+# The number of columns before the facts.
 HEAD_COLUMNS = 13
 # Records of an ongoing message that waited for these are rechecked before they are sent.
 NEEDS_RECHECK = f"r.reason IN ('{Reason.WINDOW}', '{Reason.CAP}')"
@@ -63,7 +62,7 @@ MARK_SENDING = (
     "UPDATE delivery_deliveryrecord r SET status = 'sending', reason = '', detail = '', attempts = r.attempts + 1,"
     " claim = %(claim)s, leased_until = %(until)s, taken_at = %(now)s, version_id = %(version)s,"
     " variables = given.variables, address = given.address"
-    " FROM unnest(%(ids)s::bigint[], %(variables)s::jsonb[], %(addresses)s::text[]) AS given(id, variables, address)"
+    " FROM jsonb_to_recordset(%(given)s) AS given(id bigint, variables jsonb, address text)"
     " WHERE r.id = given.id"
 )
 
@@ -78,6 +77,8 @@ class Claimed:
     variables: dict[str, object]
     address: str | None = None
     company: int | None = None
+    # The customer's time zone, "" if unknown.
+    zone_name: str = ""
 
 
 @dataclass(slots=True)
@@ -118,7 +119,8 @@ class Row:
     blocked: str | None
     address: str | None
     to: list[str] | None  # None: every device has it, or no further device may get it.
-    facts: list[Any]
+    person: dict[str, Any]
+    organisation: dict[str, Any]
 
     @property
     def copy_key(self) -> tuple[str | None, int | None]:
@@ -147,10 +149,10 @@ class Claim:
 
     def decide_row(self, row: Row) -> None:
         """Take a row, or settle why it cannot go."""
-        person = dict(zip(PEOPLE, row.facts[: len(PEOPLE)], strict=True))
+        zone_name = row.person["timezone"]
         if row.blocked:
             self.give_up_on(row, reason=Reason(row.blocked))
-        elif (opening := self.opening(person["timezone"], at=self.at)) > self.at:
+        elif (opening := self.opening(zone_name, at=self.at)) > self.at:
             self.wait(row, reason=Reason.WINDOW, due_at=opening)
         elif row.address is not None and (twin := self.twins.get(row.copy_key)) is not None:
             self.leave_to(twin, row)
@@ -159,18 +161,23 @@ class Claim:
         elif self.ours is not None and row.customer not in self.ours:
             return  # A visit or another worker has locked the customer. The record stays due.
         elif self.cap is not None and (free_at := self.cap.free_at(row.customer)) > self.at:
-            self.hold(row, person["timezone"], free_at=free_at)
+            self.hold(row, zone_name, free_at=free_at)
         else:
-            self.take_row(row, person)
+            self.take_row(row)
 
     def opening(self, zone_name: str, *, at: datetime) -> datetime:
         """Return when the message may go to a customer in that zone; `at` if it may now."""
         return conditions.next_opening(self.window, self.message.window_zone, zone_name, workspace=self.zone, at=at)
 
-    def take_row(self, row: Row, person: dict[str, Any]) -> None:
-        company = dict(zip(COMPANIES, row.facts[len(PEOPLE) :], strict=True)) if row.company else None
-        variables = rendering.variable_values(self.copy.names, customer=person, company=company)
-        self.taken.append(Claimed(row.pk, row.attempts + 1, tuple(row.to or ()), variables, row.address, row.company))
+    def take_row(self, row: Row) -> None:
+        company = row.organisation if row.company else None
+        variables = rendering.variable_values(self.copy.names, customer=row.person, company=company)
+        self.taken.append(
+            Claimed(
+                *(row.pk, row.attempts + 1, tuple(row.to or ()), variables, row.address, row.company),
+                zone_name=row.person["timezone"],
+            )
+        )
         if row.address is not None:
             self.inboxes.add(row.copy_key)
         if self.cap is not None:
@@ -240,24 +247,35 @@ def is_about_an_inbox(wrong: Exception) -> bool:
 
 def claim_once(message: Message, *, at: datetime, token: uuid.UUID, limit: int, asks_for_twins: bool) -> Batch:
     """Run one claim in one transaction."""
-    params = {"message": message.pk, "now": at, "running": list(RUNNING), "limit": limit}
+    params: dict[str, Any] = {"message": message.pk, "now": at, "running": list(RUNNING), "limit": limit}
     until = at + LEASE
     with transaction.atomic(), prepared() as cursor:
         asked = claim_sql(message)
-        cursor.execute(asked, params, prepare=True)
+        cursor.execute(asked, params | {"updated_at": message.updated_at}, prepare=True)
         found = cursor.fetchall()
         if not found:
             return Batch(message, None, token, [], until)
-        if message.updated_at != found[0][4]:
+        version_id, most, days, tracked, is_edited = found[0][:5]
+        if is_edited:
             message.refresh_from_db(fields=EDITED)
-            # The statement depends on the edited columns, so it runs again, on the rows that are locked already.
-            if claim_sql(message) != asked:
-                cursor.execute(claim_sql(message), params, prepare=True)
-                found = cursor.fetchall()
-        version_id, most, days, tracked, _ = found[0][:5]
-        rows = [Row(*(*row[5:HEAD_COLUMNS], list(row[HEAD_COLUMNS:]))) for row in found]
         if message.version is None or message.version_id != version_id:
             message.version = message.versions.get(pk=version_id)
+        if claim_sql(message) != asked:
+            # The statement depends on what was edited, so it runs again, on the rows that are locked already.
+            asked = claim_sql(message)
+            cursor.execute(asked, params | {"updated_at": message.updated_at}, prepare=True)
+            found = cursor.fetchall()
+        people, companies = fact_columns(message)
+        rows = [
+            Row(
+                *(
+                    *row[5:HEAD_COLUMNS],
+                    dict(zip(people, row[HEAD_COLUMNS:], strict=False)),
+                    dict(zip(companies, row[HEAD_COLUMNS + len(people) :], strict=True)),
+                )
+            )
+            for row in found
+        ]
         customers = {row.customer for row in rows}
         counts = most is not None and message.to_customer_id is None
         ours = frequency_cap.lock_customers(customers) if counts else None
@@ -281,27 +299,46 @@ def claim_once(message: Message, *, at: datetime, token: uuid.UUID, limit: int, 
                     "now": at,
                     "until": until,
                     "version": version_id,
-                    "ids": [record.pk for record in made.taken],
-                    "variables": [Jsonb(record.variables) for record in made.taken],
-                    "addresses": [record.address for record in made.taken],
+                    # One document: arrays are written value by value.
+                    "given": Jsonb(
+                        [
+                            {"id": record.pk, "variables": record.variables, "address": record.address}
+                            for record in made.taken
+                        ]
+                    ),
                 },
                 prepare=True,
             )
     return Batch(message, made.copy, token, made.taken, until, made.passed_over)
 
 
+def fact_columns(message: Message) -> tuple[list[str], list[str]]:
+    """Return the columns of the customer and of the company that the message's variables need."""
+    names = rendering.known_variables(message.version) if message.version else None
+    if names is None:
+        return list(PEOPLE), list(COMPANIES)
+    needed = content.needed_facts(names)
+    return (
+        [name for name in PEOPLE if name in needed or name == "timezone"],
+        [name for name in COMPANIES if f"company.{name}" in needed],
+    )
+
+
 def claim_sql(message: Message) -> str:
     """Return SQL that locks the due records of a message and reads the facts that decide about each."""
+    people, companies = fact_columns(message)
+    facts = ", ".join([*(f"c.{name}" for name in people), *(f"k.{name}" for name in companies)])
     held = ""
     if message.send_type == SendType.ONGOING:
         # Records held by the window, the cap or a pause are rechecked first.
         held = f" AND NOT {NEEDS_RECHECK} AND (m.recheck_before IS NULL OR r.matched_at >= m.recheck_before)"
     return (
         "SELECT m.version_id, w.cap_messages, w.cap_days,"
-        f" m.channel = '{Channel.EMAIL}' AND coalesce(w.track_emails, TRUE), m.updated_at,"
+        f" m.channel = '{Channel.EMAIL}' AND coalesce(w.track_emails, TRUE),"
+        " m.updated_at IS DISTINCT FROM %(updated_at)s,"
         " r.id, r.attempts, r.customer_id, r.company_id,"
         f" r.capped_since, {give_up_reason_sql(message)}, {conditions.inbox_sql(message)},"
-        f" {recipients_sql(message)}, {FACTS}"
+        f" {recipients_sql(message)}, {facts}"
         " FROM delivery_deliveryrecord r JOIN messaging_message m ON m.id = r.message_id"
         " JOIN audiences_customer c ON c.id = r.customer_id LEFT JOIN audiences_company k ON k.id = r.company_id"
         " LEFT JOIN audiences_workspace w ON TRUE"
@@ -314,7 +351,8 @@ def claim_sql(message: Message) -> str:
 def blocked_reason_sql(message: Message) -> str:
     """Return SQL for why nothing may go to the customer: unreachable, or no longer in the company it is about."""
     left = f"CASE WHEN {conditions.has_left_sql()} THEN '{Reason.LEFT_COMPANY}' END"
-    return f"coalesce({conditions.unreachable_reason_sql(message)}, {left})"
+    suppressed = conditions.suppressed_reason_sql(message)
+    return f"coalesce({conditions.unreachable_reason_sql(message)}, {left}, {suppressed})"
 
 
 def give_up_reason_sql(message: Message) -> str:

@@ -93,7 +93,7 @@ def may_ask_for_another(name: Name) -> bool:
     """Return whether one more dispatcher should be asked for, and record that it was.
 
     One request stands at a time: it ends when a dispatcher takes its share, or after a while. So there are never more
-    dispatchers than worker processes, and never more than one task too many waits in the queue.
+    dispatchers than worker processes, and while all of them are busy, one task more waits in the queue for each minute.
     """
     with transaction.atomic():
         channel = locked_channel(name)

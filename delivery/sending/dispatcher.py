@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from datetime import datetime
 
-from django.conf import settings
 from django.db import connection
 
 from delivery import locks, shutdown
@@ -270,12 +269,12 @@ class Dispatcher:
         return bool(opened)
 
     def recheck_in_time(self, message: Message) -> bool:
-        """Recheck the held records of an ongoing message now and then. Return False if its rules are not valid."""
+        """Recheck a slice of an ongoing message's held records in time. Return False if its rules are not valid."""
         now = time.monotonic()
         if message.send_type != SendType.ONGOING or now - self.rechecked.get(message.pk, -math.inf) < RECHECK_INTERVAL:
             return True
         self.rechecked[message.pk] = now
-        if recheck.recheck_message(message, at=self.clock()):
+        if recheck.recheck_slice(message, at=self.clock()):
             return True
         self.resting.add(message.pk)
         return False
@@ -325,12 +324,13 @@ class Dispatcher:
     # Settling
 
     def collect_answers(self) -> None:
-        """Wait a moment for answers and record them. Raise what must end the process, once all are recorded."""
+        """Wait a moment for answers and record them. Then raise an error that must end the process, if there is one."""
         lanes = [lane for lane in self.lanes.values() if any(not opened.is_complete for opened in lane.batches)]
         fatal: BaseException | None = None
         for lane in lanes:
             # With few copies in flight the next claim begins before the queue is empty.
-            many = settings.IN_FLIGHT if lane.pool.in_flight > 2 * settings.IN_FLIGHT else settings.IN_FLIGHT // 2
+            size = lane.batch_size
+            many = size if lane.pool.in_flight > 2 * size else size // 2
             for job in lane.pool.wait_for_answers(timeout=WAIT_INTERVAL / len(lanes), at_least=max(1, many)):
                 try:
                     job.subject.batch.record_job(job)
@@ -346,7 +346,7 @@ class Dispatcher:
         is_due = (
             is_last
             or any(opened.is_complete for opened in batches)
-            or sum(opened.results for opened in batches) >= settings.IN_FLIGHT
+            or any(sum(opened.results for opened in lane.batches) >= lane.batch_size for lane in self.lanes.values())
             or time.monotonic() - oldest >= SETTLE_INTERVAL
         )
         if not is_due:

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,19 +10,24 @@ from uuid import UUID, uuid4
 
 from django.conf import settings
 
+from audiences.models import Workspace
 from delivery import locks
 from delivery.channels import CHANNELS, Channel
+from delivery.concurrency import Concurrency
+from delivery.eligibility import conditions
 from delivery.sending import connections
 from delivery.sending.batch import OpenBatch
-from delivery.sending.claim import unreachable_records
+from delivery.sending.claim import Claimed, unreachable_records
 from delivery.sending.outcome import DATABASE_LOST
 from delivery.sending.outgoing_copy import Gate
-from delivery.sending.pool import Concurrency, Pool
+from delivery.sending.pool import Pool
 from messaging.models import Channel as Name
 from messaging.models import Message
 
 # In seconds: how often a share is renewed, and how often while others have to give back a part of it first.
 RENEW_INTERVAL, HURRIED_RENEW_INTERVAL = 1.0, 0.1
+# In seconds: a batch holds the copies that are sent in about this time; and the fewest that it holds.
+BATCH_SECONDS, SMALLEST_BATCH = 0.25, 10
 
 
 @dataclass(slots=True, eq=False)
@@ -44,19 +49,24 @@ class Lane:
     has_fair_share: bool = True
     holder: UUID = field(default_factory=uuid4)
 
+    @property
+    def batch_size(self) -> int:
+        """How many records are claimed at once, and settled: more while copies are sent fast."""
+        return min(settings.IN_FLIGHT, max(SMALLEST_BATCH, int(self.pool.concurrency.rate * BATCH_SECONDS)))
+
     def room(self) -> int:
-        """Return how many records may be claimed: one batch more than there are connections, less those open."""
-        limit = self.pool.concurrency.limit
-        if not limit:
+        """Return how many records may be claimed: one batch more than connections that help, less those open."""
+        target, size = self.pool.concurrency.target, self.batch_size
+        if not target:
             return 0
-        return min(settings.IN_FLIGHT, limit + settings.IN_FLIGHT - sum(opened.unsettled for opened in self.batches))
+        return min(size, target + size - sum(opened.unsettled for opened in self.batches))
 
     def has_room_for(self, message: Message) -> bool:
         """Return whether a claim is worth while. A direct message waits for nothing but a place."""
         if time.monotonic() < self.slots_from or self.gate.is_closed:
             return False
         room = self.room()
-        enough = 1 if message.to_customer_id or not self.pool.queue else max(1, settings.IN_FLIGHT // 2)
+        enough = 1 if message.to_customer_id or not self.pool.queue else max(1, self.batch_size // 2)
         return room >= enough
 
     def renew_share(self) -> bool:
@@ -95,7 +105,10 @@ class Lane:
             self.check_message(batches, at=at, now=now)
 
     def check_message(self, batches: list[OpenBatch], *, at: datetime, now: float) -> None:
-        """Check copies that wait for a thread or a slot: is their message live, and can their customers be reached?"""
+        """Check copies that wait for a thread or a slot.
+
+        Is their message live, can their customers be reached, and is the delivery window open?
+        """
         of = batches[0].of
         if not locks.batch_may_continue(of.message):
             of.gate.close()
@@ -104,8 +117,10 @@ class Lane:
             return
         queued = [job.subject for job in self.pool.waiting_jobs()]
         copies = [copy for copy in queued if copy.batch.of is of] + [copy for opened in batches for copy in opened.rest]
+        records = [copy.record for copy in copies]
         # The next claim settles them with the reason.
-        gone = unreachable_records(of.message, [copy.record.pk for copy in copies])
+        gone = unreachable_records(of.message, [record.pk for record in records])
+        gone |= records_outside_window(of.message, records, at=at)
         for opened in batches:
             if gone:
                 self.withdraw(opened, only=gone)
@@ -133,3 +148,20 @@ class Lane:
 def open_lane(name: Name) -> Lane:
     """Return a lane whose threads each have their own connection."""
     return Lane(name, Pool(name, open_connection=CHANNELS[name], concurrency=Concurrency(0, name=name)))
+
+
+def records_outside_window(message: Message, records: Iterable[Claimed], *, at: datetime) -> set[int]:
+    """Return those of these records whose delivery window is closed."""
+    window = message.parsed_window
+    if not window.spans:
+        return set()
+    by_zone: dict[str, set[int]] = defaultdict(set)
+    for record in records:
+        by_zone[record.zone_name].add(record.pk)
+    workspace = Workspace.current().tz
+    return {
+        pk
+        for zone, found in by_zone.items()
+        if conditions.next_opening(window, message.window_zone, zone, workspace=workspace, at=at) > at
+        for pk in found
+    }

@@ -133,7 +133,7 @@ def note_answer(journal: Journal | NoJournal, pk: int, answer: Answer) -> None:
 
 
 def record_answer(record: Claimed, answer: Answer, outcome: Outcome, *, clock: sending_outcome.Clock) -> None:
-    """Add the answer for one record to the outcome. Raise what must end the process."""
+    """Add the answer for one record to the outcome. Raise an error that must end the process."""
     if isinstance(answer, str):
         outcome.sent[record.pk] = replace_unstorable(answer)
         return

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import psycopg
 from django.db import connection, transaction
+from psycopg.types.json import Jsonb
 
 from audiences.models import Device
 from audiences.transactions import retried
@@ -35,7 +36,7 @@ SETTLE_SENT = (
     " settled AS (UPDATE delivery_deliveryrecord r SET status = 'sent', sent_at = %(now)s, reason = '',"
     " claim = NULL, leased_until = NULL, due_at = NULL, provider_id = given.provider_id"
     " FROM locked,"
-    " unnest(%(ids)s::bigint[], %(providers)s::text[], %(claims)s::uuid[]) AS given(id, provider_id, claim)"
+    " jsonb_to_recordset(%(given)s) AS given(id bigint, provider_id text, claim uuid)"
     " WHERE r.id = given.id AND r.status = 'sending' AND r.claim = given.claim AND r.customer_id = ANY(locked.ids)"
     " RETURNING r.customer_id),"
     " contacted AS (UPDATE audiences_customer c SET last_contacted_at = %(now)s"
@@ -52,8 +53,9 @@ Part = tuple[Batch, Outcome]
 
 def settle_sent(cursor: psycopg.Cursor[Any], sent: Sequence[Sent], *, at: datetime) -> None:
     """Mark records as sent that still have these claims."""
-    ids, providers, claims = (list(column) for column in zip(*sent, strict=True)) if sent else ([], [], [])
-    params: dict[str, Any] = {"now": at, "ids": ids, "providers": providers, "claims": claims}
+    # One document instead of arrays, which are written value by value.
+    given = Jsonb([{"id": pk, "provider_id": provider_id, "claim": str(claim)} for pk, provider_id, claim in sent])
+    params: dict[str, Any] = {"now": at, "given": given, "ids": f"{{{','.join(str(pk) for pk, *_ in sent)}}}"}
     left = len(sent)
     for _ in range(SETTLE_MAX_RUNS):
         cursor.execute(SETTLE_SENT, params, prepare=True)

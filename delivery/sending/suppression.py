@@ -1,11 +1,13 @@
-"""Suppression: a hard bounce marks the record, and the customer receives no more email at that address."""
+"""Suppression: a hard bounce marks the record, and the address gets no more email, whoever has it."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
+from django.db import connection
 from django.db.models import Q
 
-from audiences.intake.identity_resolution import lower_case
-from audiences.models import Customer
+from audiences.intake.identity_resolution import is_same_address
+from audiences.models import Customer, Suppression, SuppressionReason, SuppressionSource
+from audiences.models.suppression import flag_is_set_sql
 from audiences.transactions import retried
 from delivery import locks
 from delivery.models import DeliveryRecord
@@ -15,8 +17,9 @@ from delivery.models import DeliveryRecord
 def record_hard_bounce(record: DeliveryRecord, *, address: str, at: datetime) -> bool:
     """Record that a copy bounced because its mailbox does not exist. Return False if that is known.
 
-    The bounce is about an address: a customer with another address by now is not suppressed. A repeated report has the
-    same moment, so it does not undo a flag that staff have cleared meanwhile.
+    The bounce is about an address: a customer with another address by now is not affected, and neither is one whose
+    server forwards to an address that does not exist. A repeated report has the same moment, so it does not undo a flag
+    that staff have cleared meanwhile.
     """
     is_news = Q(bounced_at=None) | Q(bounced_at__lt=at)
     rows = DeliveryRecord.objects.filter(pk=record.pk)
@@ -24,13 +27,42 @@ def record_hard_bounce(record: DeliveryRecord, *, address: str, at: datetime) ->
     if not rows.filter(is_news).update(bounced_at=at):
         return False
     record = rows.get()
-    flag_hard_bounce(record.customer_id, address=record.address or address, at=at)
+    if record.address and (not address or is_same_address(record.address, address)):
+        suppress_dead_mailbox(record.address, at=at)
+    elif not record.address:
+        flag_hard_bounce(record.customer_id, address=address, at=at)
     return True
 
 
 def flag_hard_bounce(customer_id: int, *, address: str, at: datetime) -> None:
-    """Suppress email to a customer as long as this is their address; "" if the address is unknown."""
-    found = Customer.objects.filter(pk=customer_id, has_hard_bounced=False)
-    if address:
-        found = found.filter(email=lower_case(address.strip()))
-    found.update(has_hard_bounced=True, updated_at=at)
+    """Suppress the address of a customer, as long as it is this one; "" if the report does not name the address.
+
+    A report must not suppress an address to which the email did not go.
+    """
+    current = Customer.objects.values_list("email", flat=True).get(pk=customer_id)
+    if current and (not address or is_same_address(current, address)):
+        suppress_dead_mailbox(current, at=at)
+
+
+def suppress_dead_mailbox(address: str, *, at: datetime) -> None:
+    lock_customers_with_address(address)
+    Suppression.objects.suppress(address, SuppressionReason.HARD_BOUNCE, source=SuppressionSource.SERVER, at=at)
+
+
+def lock_customers_with_address(address: str) -> None:
+    """Lock the customers whom an entry for this address changes, in the order in which others lock them."""
+    Customer.objects.filter(email=address).lock()
+
+
+def repair_flags(*, at: datetime) -> int:
+    """Set the flags of customers who got an address in the moment in which it was suppressed. Return how many."""
+    with connection.cursor() as cursor:
+        cursor.execute(REPAIR_FLAGS, {"since": at - timedelta(hours=1)})
+        return int(cursor.rowcount)
+
+
+# The update only starts the trigger that sets the flags.
+REPAIR_FLAGS = f"""
+UPDATE audiences_customer c SET email = c.email FROM audiences_suppression s
+WHERE s.created_at >= %(since)s AND s.lifted_at IS NULL AND c.email = s.address AND NOT {flag_is_set_sql("c")}
+"""

@@ -13,6 +13,13 @@ from delivery.models import VisitorKind
 # No person follows a link this soon after the email was sent.
 TOO_SOON = timedelta(seconds=2)
 
+# The complete user agent with which Gmail's servers fetch images while the recipient's Gmail is open, before the
+# recipient opens the email (https://www.sparkpost.com/blog/gmail-prefetching-images/, from billions of requests).
+# Google's image proxy, which fetches them for a reader, has another one.
+GMAIL_PREFETCH = (
+    "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko)"
+    " Chrome/42.0.2311.135 Safari/537.36 Edge/12.246 Mozilla/5.0"
+)
 # The complete user agent of Apple's proxy.
 APPLE_PROXY = re.compile(r"Mozilla/5\.0")
 SCANNERS = (
@@ -52,7 +59,7 @@ PREFETCH = re.compile(r"prefetch|prerender|preview", re.IGNORECASE)
 def visitor_kind(headers: Mapping[str, str], *, method: str) -> VisitorKind:
     """Return the kind of client, by its request headers and method."""
     agent = headers.get("User-Agent", "").strip()
-    if method != "GET" or not agent or MACHINES.search(agent):
+    if method != "GET" or not agent or agent == GMAIL_PREFETCH or MACHINES.search(agent):
         return VisitorKind.MACHINE
     if any(PREFETCH.search(headers.get(name, "")) for name in PREFETCH_HEADERS):
         return VisitorKind.MACHINE

@@ -10,7 +10,7 @@ from datetime import datetime
 from django.db.models import F, Q, Value
 from django.db.models.functions import Coalesce, Greatest
 
-from audiences.models import Customer
+from audiences.models import Customer, Suppression, SuppressionReason, SuppressionSource
 from audiences.transactions import retried
 from audiences.webhook_outbox import announce_customer_change
 from delivery import locks, tokens
@@ -75,9 +75,15 @@ def update_engagement_times(record: DeliveryRecord, *, at: datetime, clicked: bo
 
 def lock_customer_and_reload(record: DeliveryRecord) -> DeliveryRecord:
     """Lock the record's customer, and return the current record: a merge may have moved it to another customer."""
-    rows = DeliveryRecord.objects.select_related("customer").filter(pk=record.pk)
-    locks.lock_customers_of(rows)
+    rows = DeliveryRecord.objects.select_related("customer", "message").filter(pk=record.pk)
+    addresses = {address for row in rows for address in addresses_of(row)}
+    locks.lock_customers_of(rows, and_addresses=addresses)
     return rows.get()
+
+
+def addresses_of(record: DeliveryRecord) -> list[str]:
+    """Return the address of a copy and that of its customer, as far as they are known and differ."""
+    return list(dict.fromkeys(filter(None, (record.address, record.customer.email))))
 
 
 @retried
@@ -85,6 +91,14 @@ def unsubscribe(record: DeliveryRecord, *, at: datetime) -> None:
     """Unsubscribe a customer from all email at their own request, which no sync undoes (behaviour 4.11). Idempotent."""
     record = lock_customer_and_reload(record)
     DeliveryRecord.objects.filter(pk=record.pk, unsubscribed_at=None).update(unsubscribed_at=at)
+    for address in addresses_of(record):
+        Suppression.objects.suppress(
+            address,
+            SuppressionReason.OPT_OUT,
+            source=SuppressionSource.CUSTOMER,
+            detail=f"unsubscribed from “{record.message}”",
+            at=at,
+        )
     customers = Customer.objects.filter(pk=record.customer_id)
     is_new = customers.filter(unsubscribed_from_emails=False).update(unsubscribed_from_emails=True, updated_at=at)
     customers.filter(unsubscribed_by_customer_at=None).update(unsubscribed_by_customer_at=at)
@@ -96,5 +110,7 @@ def unsubscribe(record: DeliveryRecord, *, at: datetime) -> None:
 def subscribe_again(record: DeliveryRecord, *, at: datetime) -> None:
     """Subscribe a customer again at their own request; the report still counts the unsubscribe."""
     record = lock_customer_and_reload(record)
+    for address in addresses_of(record):
+        Suppression.objects.of_address(address).filter(reason=SuppressionReason.OPT_OUT).lift(at=at)
     customers = Customer.objects.filter(pk=record.customer_id, unsubscribed_from_emails=True)
     customers.update(unsubscribed_from_emails=False, unsubscribed_by_customer_at=None, updated_at=at)

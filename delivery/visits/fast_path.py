@@ -22,12 +22,12 @@ from audiences.intake.customer_fields import CustomerFacts, read_facts
 from audiences.intake.upsert import small_changes_to
 from audiences.locks import Lock
 from audiences.models import Company, Customer
+from audiences.models.presence import SESSION_IDLE_TIMEOUT
 from delivery.eligibility import live_messages
 from delivery.eligibility.frequency_cap import Limit
 from delivery.eligibility.live_messages import LiveMessages
 from delivery.visits import statement as visit_statement
 
-SESSION_IDLE_TIMEOUT = timedelta(minutes=30)
 MAX_SESSION_DURATION = timedelta(hours=24)
 
 

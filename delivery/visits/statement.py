@@ -16,6 +16,7 @@ from django.db import connection
 from psycopg.sql import Literal
 
 from audiences.compiler import COMPANY_OF_PAIR, PLACEHOLDER
+from delivery.eligibility import conditions
 from delivery.eligibility.conditions import has_left_sql
 from delivery.eligibility.live_messages import Live, LiveMessages
 from delivery.models import IN_AN_INBOX, Conversation, Reason, Status
@@ -190,8 +191,7 @@ def statement(live: LiveMessages, *, is_capped: bool) -> tuple[bytes, list[str]]
     """
     params: dict[str, Any] = {}
     for message in live.ongoing:
-        assert message.condition is not None  # noqa: S101 - ongoing ones are compiled
-        params |= message.condition.params
+        params |= message.judged_at_visit.params
     by_company = {sees: [m for m in live.ongoing if sees_company(m) is sees] for sees in (False, True)}
     branches = [
         match_branch(asked, company=COMPANY_OF_PAIR if sees else "") for sees, asked in by_company.items() if asked
@@ -254,7 +254,7 @@ def match_branch(asked: Sequence[Live], *, company: str) -> str:
     return (
         # A customer matches if any of their companies does; without a copy per company, one row is enough.
         f"SELECT {'DISTINCT ' if company else ''}v.message_id, c.id AS customer_id, {pair} AS company_id,"
-        " c.last_seen_at AS last_seen, v.message_id = ANY(%(in_app)s::bigint[]) AS in_app,"
+        f" {conditions.AT_VISIT.last_seen} AS last_seen, v.message_id = ANY(%(in_app)s::bigint[]) AS in_app,"
         " (%(openings)s::jsonb ->> v.message_id::text)::timestamptz AS opening, r.id AS record_id"
         f" FROM audiences_customer c{company} CROSS JOIN LATERAL (VALUES {rows}) AS v(message_id, holds)"
         " LEFT JOIN delivery_deliveryrecord r ON r.message_id = v.message_id AND r.customer_id = c.id"
@@ -266,11 +266,10 @@ def match_branch(asked: Sequence[Live], *, company: str) -> str:
 
 def message_expression(message: Live) -> str:
     """Return SQL for whether the current pair matches a message; NULL for messages that are not to be matched."""
-    assert message.condition is not None  # noqa: S101 - ongoing ones are compiled
     member = " AND k.id IS NOT NULL" if message.per_company else ""
     return (
         f"CASE WHEN {message.pk} = ANY(%(judged)s::bigint[]){member} AND {message.reachable}"
-        f" THEN {message.condition.match_expression} END"
+        f" THEN {message.judged_at_visit.match_expression} END"
     )
 
 

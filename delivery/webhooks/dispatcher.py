@@ -173,7 +173,7 @@ class Streams:
     def claim(self) -> list[Notification]:
         """Claim the next notifications of free subscriptions, those of fast ones first, if there are free threads."""
         heads = sorted(due_heads(at=self.clock()).items(), key=lambda item: item[1])
-        slow_free = settings.WEBHOOK_CONNECTIONS // 2 - sum(
+        slow_free = max(1, settings.WEBHOOK_CONNECTIONS // 2) - sum(
             one.subscription_id in self.slow for one in self.in_flight.values()
         )
         slow = [head for subscription, head in heads if subscription in self.slow][: max(slow_free, 0)]

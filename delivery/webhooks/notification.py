@@ -138,7 +138,7 @@ def message_item(notification: Notification) -> Json:
         "delivery_id": str(record.pk),
         "message": {
             "type": "message",
-            "id": f"msg_{message.pk}",
+            "id": payloads.message_id(message.pk),
             "title": message.title,
             "message_type": MESSAGE_TYPES[Channel(message.channel)],
             "send_type": message.send_type,

@@ -112,6 +112,26 @@ def variable_values(names: Iterable[str], facts: Mapping[str, object]) -> dict[s
     return {name: value for name, value in picked if value is not None}
 
 
+def needed_facts(names: Iterable[str]) -> frozenset[str]:
+    """Return the columns from which `variable_values` takes these variables; "company.plan" is one of the company."""
+    return frozenset(map(_needed_fact, names))
+
+
+def _needed_fact(name: str) -> str:
+    prefix = COMPANY_PREFIX if name.startswith(COMPANY_PREFIX) else ""
+    fact = name.removeprefix(prefix).partition(".")[0]
+    return prefix + COLUMNS_BY_FACT.get(fact, fact)
+
+
+# The columns of facts that have another name in texts.
+COLUMNS_BY_FACT = {
+    "first_name": "name",
+    "last_name": "name",
+    "custom_attributes": "attributes",
+    "created_at": "remote_created_at",
+}
+
+
 def nest_values(by_name: Mapping[str, object]) -> dict[str, object]:
     """Convert values by dotted name to the nested mappings that Liquid reads."""
     values: dict[str, object] = {}

@@ -19,7 +19,7 @@ from audiences.rules import Kind
 from delivery.conversations.payloads import MESSAGE_PREFIX
 from messaging.content import paragraphs_html
 from messaging.content.plain_text import html_to_text
-from messaging.models import Channel, Locked, Message, Sender, State
+from messaging.models import Channel, Message, Sender, State
 from outbound.composer import saving
 from outbound.composer.forms import AudienceForm, DraftForm, VersionForm, audience_of, content_of, draft_of
 from outbound.messages import report
@@ -28,7 +28,7 @@ MAX_BODY_LENGTH = 100_000
 CONTENT_KEYS = ("title", "sender", "style", "subject", "body", "link")
 AUDIENCE_KEYS = ("rules", "window", "window_zone", "checking")
 # Set once, in a draft.
-DRAFT_KEYS = ("channel", "format", "send_type", "same_inbox_once")
+DRAFT_KEYS = ("channel", "format", "send_type", "same_inbox_once", "only_new_matches")
 WRITABLE_KEYS = (*CONTENT_KEYS, *AUDIENCE_KEYS, *DRAFT_KEYS)
 MESSAGE_ID = re.compile(rf"{MESSAGE_PREFIX}(\d{{1,18}})")
 CONTENT_IS_LOCKED = "The content can be edited while the message is live or paused."
@@ -50,7 +50,16 @@ def create_draft(sent: Mapping[str, Any], *, by: User, logged_as: User, at: date
 
 
 def edit(message: Message, sent: Mapping[str, Any], *, by: User, logged_as: User, at: datetime) -> None:
-    """Change what may be changed in the message's state. The caller has locked the row."""
+    """Change what may be changed in the message's state. The caller has locked the row of a draft."""
+    try:
+        save_changes(message, sent, by=by, logged_as=logged_as, at=at)
+    except ValidationError as late:
+        # The message has changed since it was checked.
+        raise refusal_from(late) from late
+
+
+def save_changes(message: Message, sent: Mapping[str, Any], *, by: User, logged_as: User, at: datetime) -> None:
+    """Check the changes by the forms of the composer and save them."""
     if message.state == State.DRAFT and not message.launching_at and not message.to_customer_id:
         form = DraftForm({**draft_of(message), **values_for(message, sent)}, user=by, message=message)
         check_form(form)
@@ -70,10 +79,7 @@ def edit(message: Message, sent: Mapping[str, Any], *, by: User, logged_as: User
             refuse_keys(sent, AUDIENCE_KEYS, because=because)
         audience = AudienceForm({**audience_of(message), **values_for(message, sent)}, message=message)
         check_form(audience)
-        try:
-            saving.save_audience(audience, by=by, logged_as=logged_as, at=at)
-        except Locked as late:
-            raise Conflict(" ".join(late.messages), field="rules") from late
+        saving.save_audience(audience, by=by, logged_as=logged_as, at=at)
 
 
 def refuse_keys(sent: Mapping[str, Any], keys: tuple[str, ...], *, because: str) -> None:
@@ -106,8 +112,9 @@ def form_values(sent: Mapping[str, Any], *, channel: str) -> dict[str, Any]:
         values["rules"] = json.dumps(with_message_keys(read_mapping(sent["rules"], "rules")))
     if "window" in sent:
         values["window"] = json.dumps([] if sent["window"] is None else sent["window"])
-    if "same_inbox_once" in sent:
-        values["same_inbox_once"] = bool(read_flag(sent["same_inbox_once"], "same_inbox_once"))
+    for key in ("same_inbox_once", "only_new_matches"):
+        if key in sent:
+            values[key] = bool(read_flag(sent[key], key))
     return values
 
 

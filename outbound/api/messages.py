@@ -20,6 +20,7 @@ from audiences.api.payloads import Json, list_payload, tag, unix
 from audiences.intake import Conflict, Refused
 from audiences.intake.attributes.fields import read_text
 from audiences.models import Tag
+from audiences.transactions import retried
 from delivery.conversations.payloads import MESSAGE_PREFIX, message_id
 from delivery.reporting import counters
 from messaging.models import Channel, Message, SendType, State
@@ -107,20 +108,30 @@ class OneMessage(Endpoint):
     def patch(self, request: Request, pk: str) -> Response:
         """Change a message; the state `paused` pauses, `live` resumes and `stopped` stops it."""
         sent, at, (by, logged_as) = body(request), timezone.now(), drafts.callers(request)
-        with transaction.atomic():
-            message = find_message(pk)
-            # The lock of a draft that the composer takes, too.
-            Message.objects.select_for_update(of=("self",)).get(pk=message.pk)
-            message = find_message(pk)
-            changed = changed_fields(message, sent)
-            if "title" in changed:
-                rename_message(message, changed["title"], logged_as=logged_as)
-            edited = {key: value for key, value in changed.items() if key in drafts.WRITABLE_KEYS and key != "title"}
-            if edited:
-                drafts.edit(message, edited, by=by, logged_as=logged_as, at=at)
-            if "state" in changed:
-                change_state(message, read_text(sent["state"], "state"), logged_as=logged_as, at=at)
+        change_message(pk, sent, by=by, logged_as=logged_as, at=at)
         return message_response(pk)
+
+
+@retried
+def change_message(pk: str, sent: dict[str, Any], *, by: User, logged_as: User, at: datetime) -> None:
+    """Carry out all changes or none."""
+    message = find_message(pk)
+    if message.state == State.DRAFT:
+        # The lock that the composer takes, too.
+        Message.objects.select_for_update(of=("self",)).get(pk=message.pk)
+        message = find_message(pk)
+    changed = changed_fields(message, sent)
+    state = read_text(changed.get("state"), "state")
+    # Pausing and stopping wait for batches and rounds, which change the row, so they come before the row is locked.
+    if "state" in changed and state != State.LIVE:
+        change_state(message, state, logged_as=logged_as, at=at)
+    if "title" in changed:
+        rename_message(message, changed["title"], logged_as=logged_as)
+    edited = {key: value for key, value in changed.items() if key in drafts.WRITABLE_KEYS and key != "title"}
+    if edited:
+        drafts.edit(message, edited, by=by, logged_as=logged_as, at=at)
+    if state == State.LIVE:
+        change_state(message, state, logged_as=logged_as, at=at)
 
 
 def message_response(pk: str) -> Response:

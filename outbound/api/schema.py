@@ -68,6 +68,7 @@ WRITABLE: dict[str, Schema] = {
     "window_zone": one_of(*WindowZone.values),
     "checking": one_of(*Checking.values),
     "same_inbox_once": SENT_BOOLEAN,
+    "only_new_matches": {**SENT_BOOLEAN, "description": "Leave out the people who match at go-live."},
 }
 COUNTED = {
     "reviewed": {
@@ -178,7 +179,6 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
             tag="Outbound",
             sends=body_schema(**WRITABLE, state=one_of(*ACTION_FOR_STATE)),
             answers=MESSAGE,
-            more="A change to a field that is locked once live is a 409 `conflict`; `field` names it.",
         ),
     },
     review.Preview: {"get": Call(tag="Outbound", answers=ref("MessagePreview"))},

@@ -23,6 +23,21 @@ TABLES = {
 
 def known_values(name: str, *, words: str) -> list[str]:
     """Return stored values of a text attribute that contain the words, the most frequent first."""
+    return find_values(name, pattern=f"%{escape_pattern(words.strip())}%")
+
+
+def meant_value(name: str, *, value: str) -> str:
+    """Return the most frequent stored value that differs only in capitals and outer spaces; "" if it has this one."""
+    found = find_values(name, pattern=escape_pattern(value.strip()), trimmed="btrim({value})")
+    return "" if value in found or not found else found[0]
+
+
+def escape_pattern(words: str) -> str:
+    return words.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+
+
+def find_values(name: str, *, pattern: str, trimmed: str = "{value}") -> list[str]:
+    """Return the stored values that match a pattern, regardless of capitals, the most frequent first."""
     try:
         attribute = attributes.find_attribute(name, catalogue=CustomAttribute.objects.catalogue())
     except LookupError:
@@ -31,17 +46,16 @@ def known_values(name: str, *, words: str) -> list[str]:
         return []
     table, row = TABLES[attribute.about]
     value = attribute.sql.format(key="%(key)s::text") if attribute.key else attribute.sql.format()
-    literal = words.strip().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     params: dict[str, Any] = {
         "key": attribute.key,
-        "words": f"%{literal}%",
+        "words": pattern,
         "most": RESULT_LIMIT,
         "rows": ROWS_SEARCHED,
     }
     # The column is a constant of the attribute table; staff's input is passed as parameters.
     sql = (
         f"SELECT value FROM (SELECT {value} AS value FROM {table} {row} WHERE {row}.archived_at IS NULL"  # noqa: S608
-        f" AND {value} ILIKE %(words)s AND {value} <> '' LIMIT %(rows)s) AS rows_asked"
+        f" AND {trimmed.format(value=value)} ILIKE %(words)s AND {value} <> '' LIMIT %(rows)s) AS rows_asked"
         " GROUP BY value ORDER BY count(*) DESC, value LIMIT %(most)s"
     )
     try:

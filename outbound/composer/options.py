@@ -32,20 +32,33 @@ from audiences.rules import (
 from messaging import content, delivery_window
 from outbound.console import lookups
 
+# More names than the catalogue holds; retired ones are known too.
+MAX_KNOWN_EVENTS = 1_000
+
 
 def rule_builder(stored: Any = None) -> dict[str, Any]:
     """Return the rule builder's data. The choices include every name that the `stored` rules use."""
     leaves = list(leaves_of(stored))
     named = {leaf.get("value") for leaf in leaves if isinstance(leaf.get("value"), int)}
     offered, more = name_choices(named)
+    attributes = CustomAttribute.objects.offered().catalogue()
+    events = list(EventName.objects.order_by("name").values_list("name", "retired_at")[:MAX_KNOWN_EVENTS])
     return {
-        "groups": attribute_groups({str(leaf.get("attribute", "")) for leaf in leaves}),
+        "groups": attribute_groups(
+            {str(leaf.get("attribute", "")) for leaf in leaves},
+            offered=attributes,
+            events=[name for name, retired_at in events if retired_at is None][: lookups.EVENT_LIMIT],
+        ),
         "operators": {kind: [operator_option(kind, one) for one in OPERATORS[kind]] for kind in Kind},
         "choices": offered,
         "more": more,
         "negative": [one.value for one in NEGATIVE_OPERATORS],
         "deepest": MAX_DEPTH,
-        "presets": presets(),
+        "presets": presets(attributes),
+        "knownEvents": [name for name, _ in events],
+        "eventAttributes": [
+            {"prefix": prefix, "label": label, "kind": kind} for prefix, (label, kind, _) in EVENT_ATTRIBUTES.items()
+        ],
         "segments": [
             {"id": one.pk, "name": one.name, "rules": one.rules}
             for one in Audience.objects.segments().order_by("name")[: lookups.MENU_LIMIT]
@@ -53,9 +66,8 @@ def rule_builder(stored: Any = None) -> dict[str, Any]:
     }
 
 
-def presets() -> list[dict[str, Any]]:
+def presets(offered: Catalogue) -> list[dict[str, Any]]:
     """Return the rules that one click adds. An empty attribute is an event that the author chooses."""
-    offered = CustomAttribute.objects.offered().catalogue()
     trials = [
         f"{CUSTOM}{key}" for key, kind in offered.customer.items() if kind is Kind.DATE and "trial" in key.lower()
     ]
@@ -108,13 +120,12 @@ def operator_option(kind: Kind, one: Operator) -> dict[str, str]:
     }
 
 
-def attribute_groups(named: set[str]) -> list[dict[str, Any]]:
+def attribute_groups(named: set[str], *, offered: Catalogue, events: list[str]) -> list[dict[str, Any]]:
     """Return the menu of attributes for rules; it includes the `named` ones even if they are retired."""
-    catalogue, offered = CustomAttribute.objects.catalogue(), CustomAttribute.objects.offered().catalogue()
+    catalogue = CustomAttribute.objects.catalogue()
     custom = {f"{CUSTOM}{key}" for key in offered.customer} | {f"{CUSTOM}{key}" for key in catalogue.customer} & named
     of_company = {f"{COMPANY_CUSTOM}{key}" for key in offered.company}
     of_company |= {f"{COMPANY_CUSTOM}{key}" for key in catalogue.company} & named
-    events = list(EventName.objects.offered().order_by("name").values_list("name", flat=True)[: lookups.EVENT_LIMIT])
     of_rules = (
         name.removeprefix(prefix) for name in sorted(named) for prefix in EVENT_ATTRIBUTES if name.startswith(prefix)
     )
@@ -140,7 +151,8 @@ def attribute_groups(named: set[str]) -> list[dict[str, Any]]:
 
 
 def attribute_option(attribute: Attribute) -> dict[str, str]:
-    return {"name": attribute.name, "label": attribute.label, "kind": attribute.kind}
+    key = attribute.key if attribute.about is not About.EVENT and attribute.key != attribute.label else ""
+    return {"name": attribute.name, "label": attribute.label, "kind": attribute.kind, "key": key}
 
 
 def name_choices(named: set[Any]) -> tuple[dict[str, list[list[Any]]], list[str]]:
@@ -166,12 +178,18 @@ def variables(catalogue: Catalogue) -> list[dict[str, Any]]:
     standard = list(content.VARIABLES.items())
     return [
         {"label": "Customer", "names": [pair for pair in standard if not pair[0].startswith("company.")]},
-        {"label": "Custom attributes", "names": [[f"{CUSTOM}{key}", key] for key in sorted(catalogue.customer)]},
+        {
+            "label": "Custom attributes",
+            "names": [[f"{CUSTOM}{key}", catalogue.label_of(f"{CUSTOM}{key}")] for key in sorted(catalogue.customer)],
+        },
         {
             "label": "Company (sends once per company)",
             "names": [
                 *(pair for pair in standard if pair[0].startswith("company.")),
-                *([f"{COMPANY_CUSTOM}{key}", f"Company {key}"] for key in sorted(catalogue.company)),
+                *(
+                    [f"{COMPANY_CUSTOM}{key}", catalogue.label_of(f"{COMPANY_CUSTOM}{key}")]
+                    for key in sorted(catalogue.company)
+                ),
             ],
         },
     ]

@@ -7,14 +7,16 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.utils import timezone
 
-from audiences.models import Workspace
+from audiences.attributes import About, find_attribute
+from audiences.models import CustomAttribute, EventName, Workspace
+from audiences.models.audience import lead_rules
 from audiences.rules import Group, Operator, RuleError
 from delivery.matching import forecast as matching_forecast
 from delivery.matching.forecast import Forecast
 from delivery.models import Reason
 from messaging import authoring, content, delivery_window
 from messaging.models import Channel, Checking, Message, SendType, Style, WindowZone
-from outbound.console.wording import Line, audience_lines, counted, joins_negatives_by_or
+from outbound.console.wording import Line, Names, audience_lines, counted, joins_negatives_by_or
 
 AUDIENCE_SENTENCES: dict[SendType, str] = {
     SendType.ONGOING: "Sends to everyone who matches the filters now, and to anyone who matches them in the future.",
@@ -107,6 +109,7 @@ def review(message: Message, *, at: datetime, problems: list[str], within: timed
         found.lines = audience_lines(tree)
         found.per_company = message.goes_per_company
         found.sentences.insert(2, ONCE_PER_COMPANY if found.per_company else ONCE)
+        found.sentences.append(leads_sentence(tree))
         forecast = (
             matching_forecast.forecast_within(message, at=at, within=within)
             if within
@@ -121,6 +124,19 @@ def review(message: Message, *, at: datetime, problems: list[str], within: timed
     if not forecast.people and kind == SendType.ONE_OFF:
         found.problems.append("No customers match now, so this one-off would reach no one.")
     return found
+
+
+def leads_sentence(tree: Group) -> str:
+    """Return whether leads are included, and through which rules (behaviour 4.17)."""
+    found = lead_rules(tree)
+    if not found:
+        return "Goes to users only, not to leads."
+    names = Names([tree])
+    parts = [
+        f"“{names.sentence(one.rule)}”{f' in segment {one.segment}' if one.segment else ''}"
+        for one in dict.fromkeys(found)
+    ]
+    return f"Leads are included, through {' and '.join(parts)}."
 
 
 def add_counts(found: Review, forecast: Forecast) -> None:
@@ -163,6 +179,16 @@ def warn_past_events(message: Message, tree: Group, _found: Review, _at: datetim
         f"This includes everyone for whom {names} ever happened. To leave them out, tick"
         " “Only people who start to match after it goes live”."
     )
+
+
+def warn_unknown_events(_message: Message, tree: Group, _found: Review, _at: datetime) -> str:
+    """Warn of events that have never arrived, which may be misspelled."""
+    catalogue = CustomAttribute.objects.catalogue()
+    found = (find_attribute(leaf.attribute, catalogue=catalogue) for leaf in tree.leaves())
+    asked = list(dict.fromkeys(attribute.key for attribute in found if attribute.about is About.EVENT))
+    known = set(EventName.objects.filter(name__in=asked).values_list("name", flat=True))
+    names = ", ".join(f"“{name}”" for name in asked if name not in known)
+    return f"No event has arrived yet under the name {names}. Check the spelling." if names else ""
 
 
 def warn_everyone(_message: Message, tree: Group, _found: Review, _at: datetime) -> str:
@@ -217,6 +243,7 @@ WARNINGS: tuple[WarningCheck, ...] = (
     warn_per_company,
     warn_negatives,
     warn_past_events,
+    warn_unknown_events,
     warn_everyone,
     warn_large,
     warn_no_address,

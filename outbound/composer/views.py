@@ -28,6 +28,7 @@ from outbound.composer.forms import (
     draft_of,
     is_new,
 )
+from outbound.composer.matching_people import matching_people
 from outbound.composer.review import review
 from outbound.console import idempotency, lookups
 from outbound.console.admin import ConsoleAdmin, teammate
@@ -137,8 +138,11 @@ def forecast(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
     wrong = [str(sentence) for name, found in form.errors.items() if name in REVIEWED_FIELDS for sentence in found]
     problems = [*wrong, *(authoring.launch_problems(draft) if not wrong else [])]
     within = None if "exact" in request.GET else COUNT_WITHIN
-    found = review(draft, at=timezone.now(), problems=list(dict.fromkeys(problems)), within=within)
-    return render(request, "outbound/composer/review.html", {"review": found, "draft": draft})
+    at = timezone.now()
+    found = review(draft, at=at, problems=list(dict.fromkeys(problems)), within=within)
+    known = found.people and draft.audience
+    matching = matching_people(request, draft.audience.tree, at=at, within=within) if known and draft.audience else []
+    return render(request, "outbound/composer/review.html", {"review": found, "draft": draft, "matching": matching})
 
 
 def posted_draft(admin: ConsoleAdmin, request: HttpRequest) -> tuple[DraftForm, Message]:
@@ -212,11 +216,14 @@ def find_people(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
 
 
 def known_values(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
-    """Return values that complete the value of a rule."""
+    """Return values that complete the value of a rule, or with `is` the value that its author may have meant."""
     if not request.user.has_perm("audiences.view_customer"):
         raise PermissionDenied
-    if is_too_long(request.GET.get("q", "")):
+    if is_too_long(request.GET.get("is", request.GET.get("q", ""))):
         return JsonResponse({"wrong": TOO_LONG}, status=400)
+    if "is" in request.GET:
+        meant = autocomplete.meant_value(request.GET.get("attribute", ""), value=request.GET["is"])
+        return JsonResponse({"meant": meant})
     found = autocomplete.known_values(request.GET.get("attribute", ""), words=request.GET.get("q", ""))
     return JsonResponse({"values": found})
 

@@ -94,6 +94,7 @@ SECTIONS: dict[str, tuple[Entry, ...]] = {
         Entry("Companies", "apartment", "audiences.company"),
         Entry("Segments", "filter_alt", "audiences.audience"),
         Entry("Tags", "sell", "audiences.tag"),
+        Entry("Suppression list", "unsubscribe", "audiences.suppression"),
         Entry("Attributes", "list_alt", "audiences.customattribute", active=in_catalogues),
     ),
     "Settings": (

@@ -124,8 +124,12 @@ class OutboundList(ConsoleAdmin):
         return format_html('{}<span class="ob-under">To {}</span>', message.title, message.to_customer)
 
     @display(description="Sends", ordering="send_type")
-    def sends(self, message: Message) -> str:
-        return message.get_send_type_display()
+    def sends(self, message: Message) -> SafeString | str:
+        """Return the send type, and when rounds check the filters."""
+        kind = message.get_send_type_display()
+        if not message.is_matched_by_rounds:
+            return kind
+        return format_html('{}<span class="ob-under">Checked {}</span>', kind, message.get_checking_display().lower())
 
     @display(description="Channel", ordering="channel")
     def by_channel(self, message: Message) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -40,12 +40,12 @@ class Use:
 class CustomAttributeAdmin(refused_names.RefusedNamesPages):
     """Custom attributes: the list, and a page with uses, the dry run and the change of kind."""
 
-    list_display = ("name", "owner_type", "kind_name", "since", "state")
+    list_display = ("name", "label", "owner_type", "kind_name", "since", "state")
     own_pages = (*refused_names.PAGES, *RetirementPages.own_pages)
     since = column("created_at", called="Since")
     nothing_yet = "Custom attributes come from the data that your API, your site and your files send."
     list_filter = ("scope", "kind", InUseOrRetired)
-    search_fields = ("name",)
+    search_fields = ("name", "label")
     search_help_text = "Search by name"
     ordering = ("scope", "name")
 
@@ -65,6 +65,9 @@ class CustomAttributeAdmin(refused_names.RefusedNamesPages):
         can_change = self.has_change_permission(request, attribute)
         if request.method == "POST" and not can_change:
             raise PermissionDenied
+        if request.method == "POST" and "label" in request.POST:
+            self.change_label(request, attribute, request.POST["label"].strip())
+            return HttpResponseRedirect(reverse("admin:audiences_customattribute_change", args=[attribute.pk]))
         asked = request.POST.get("kind") or request.GET.get("kind") or ""
         change = attribute.kind_changes.order_by("-pk").first()
         under_way = change is not None and change.ended_at is None
@@ -76,7 +79,7 @@ class CustomAttributeAdmin(refused_names.RefusedNamesPages):
         return self.page(
             request,
             "outbound/people/attribute.html",
-            title=attribute.name,
+            title=attribute.label or attribute.name,
             original=attribute,
             can_change=can_change and not under_way,
             change=change,
@@ -93,6 +96,20 @@ class CustomAttributeAdmin(refused_names.RefusedNamesPages):
             warned=[use for use in uses if use.broken and not use.blocks],
             log=self.history_of(attribute),
         )
+
+    def change_label(self, request: HttpRequest, attribute: CustomAttribute, label: str) -> None:
+        """Change the display name; show the reason if it is not valid."""
+        before, attribute.label = attribute.label, label
+        try:
+            attribute.clean_fields()
+        except ValidationError as wrong:
+            messages.error(request, f"Display name: {' '.join(wrong.messages)}")
+            return
+        if label != before:
+            with transaction.atomic():
+                attribute.save(update_fields=["label"])
+                self.note(request, attribute, change_text("Display name", before, label))
+        messages.success(request, f"“{attribute.name}” is shown as “{label or attribute.name}”.")
 
     def start_kind_change(
         self, request: HttpRequest, attribute: CustomAttribute, *, to: Kind, lose_at_most: int

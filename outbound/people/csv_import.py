@@ -66,7 +66,9 @@ class ImportPages(ConsoleAdmin):
     def import_file(self, request: HttpRequest) -> HttpResponse:
         """Show the upload form and the latest imports; store an upload."""
         require_permission(request)
-        form = FileForm(request.POST or None, request.FILES or None)
+        asked = request.GET.get("kind")
+        initial = {"kind": asked} if asked in ImportKind.values else None
+        form = FileForm(request.POST or None, request.FILES or None, initial=initial)
         if request.method == "POST" and form.is_valid():
             upload = form.cleaned_data["file"]
             try:
@@ -250,8 +252,8 @@ def summary(job: Import) -> list[str]:
     if job.kind == ImportKind.UNSUBSCRIBED:
         found = [
             (job.changed, "address", "addresses", " unsubscribed" if done else " would be unsubscribed"),
-            (job.unchanged, "address was", "addresses were", " already unsubscribed, or in the file twice"),
-            (job.unmatched, "address matches", "addresses match", " no customer: ignored"),
+            (job.unchanged, "address was", "addresses were", " already on the list, or in the file twice"),
+            (job.unmatched, "address matches", "addresses match", " no customer yet: kept for later customers"),
         ]
     else:
         found = [

@@ -46,7 +46,7 @@ def csv_lines(customers: QuerySet[Customer], kinds: Any) -> Iterator[str]:
     """Yield the header and one line per customer."""
     names = sorted(kinds)
     writer: Any = csv.writer(Echo())
-    yield "\ufeff" + writer.writerow([*COLUMNS, *(f"{CUSTOM}{name}" for name in names)])
+    yield "\ufeff" + writer.writerow([*COLUMNS, *(csv_import.safe_cell(f"{CUSTOM}{name}") for name in names)])
     with longer_statements():
         for row in customers.values_list(*COLUMNS, "attributes").iterator(chunk_size=CHUNK_SIZE):
             attributes = row[-1]

@@ -19,17 +19,18 @@ from django.utils import timezone
 from django.utils.formats import date_format
 
 from audiences import intake
-from audiences.attributes import DETAILS
-from audiences.models import Company, CustomAttribute, Customer, Tag
+from audiences.attributes import COMPANY_CUSTOM, CUSTOM, DETAILS
+from audiences.models import Company, CustomAttribute, Customer, Suppression, SuppressionReason, Tag
 from audiences.rules import Kind
 from audiences.transactions import retried
 from delivery import rendering
 from delivery.customers import erase as customer_erase
 from delivery.customers import export as customer_export
 from delivery.models import Conversation, DeliveryRecord
+from delivery.sending.suppression import lock_customers_with_address
 from messaging import content
 from outbound import roles
-from outbound.console.admin import ConsoleAdmin, answer_without_button
+from outbound.console.admin import ConsoleAdmin, answer_without_button, teammate
 from outbound.console.lookups import teammate_name
 from outbound.console.timeouts import longer_statements
 from outbound.messages.records import status_chip
@@ -76,22 +77,28 @@ COMPANY_FIELDS: tuple[tuple[str, str], ...] = (
     ("last_seen_at", "Last seen"),
     ("session_count", "Web sessions"),
 )
-# Per flag that blocks email: the notice, its button, and the log entry (behaviour 4.12).
-CLEARABLE_FLAGS: dict[str, tuple[str, str, str]] = {
+# Per flag that blocks email: its reason, the notice, its button, and the log entry (behaviour 4.12).
+CLEARABLE_FLAGS: dict[str, tuple[SuppressionReason, str, str, str]] = {
     "has_hard_bounced": (
-        "An email to this customer bounced, so no more emails are sent to them.",
+        SuppressionReason.HARD_BOUNCE,
+        "An email to this address bounced, so no more emails are sent to it.",
         "The address works now",
         "Cleared bounced",
     ),
     "marked_email_as_spam": (
-        "This customer marked an email as spam, so no more emails are sent to them.",
+        SuppressionReason.COMPLAINT,
+        "An email to this address was marked as spam, so no more emails are sent to it.",
         "They want email again",
         "Cleared marked as spam",
     ),
+    "unsubscribed_from_emails": (
+        SuppressionReason.OPT_OUT,
+        "This customer unsubscribed from emails. Messages to an audience skip them; a direct message still reaches"
+        " them.",
+        "They want email again",
+        "Cleared unsubscribed",
+    ),
 }
-UNSUBSCRIBED = (
-    "This customer unsubscribed from emails. Messages to an audience skip them; a direct message still reaches them."
-)
 
 
 PAGES = (
@@ -165,9 +172,15 @@ class ProfilePages(ConsoleAdmin):
 
         @retried
         def clear_flag() -> None:
-            cleared = Customer.objects.filter(pk=customer.pk, **{flag: True}).update(**{flag: False}, updated_at=at)
-            if cleared:
-                self.note(request, customer, CLEARABLE_FLAGS[flag][2])
+            reason, _, _, logged = CLEARABLE_FLAGS[flag]
+            if customer.email:
+                lock_customers_with_address(customer.email)
+                entries = Suppression.objects.of_address(customer.email).filter(reason=reason)
+                entries.lift(at=at, by=teammate(request).pk)
+            moments = {"unsubscribed_by_customer_at": None} if reason is SuppressionReason.OPT_OUT else {}
+            Customer.objects.filter(pk=customer.pk).update(**{flag: False}, **moments, updated_at=at)
+            if getattr(customer, flag):
+                self.note(request, customer, logged)
 
         clear_flag()
         messages.success(request, f"{customer} can get email again.")
@@ -264,13 +277,18 @@ def may_write(request: HttpRequest) -> bool:
 
 def notices(customer: Customer, *, can_change: bool) -> list[dict[str, Any]]:
     """Return the notices at the top: what blocks messages, with the button that removes the obstacle."""
+    entries = {entry.reason: entry for entry in Suppression.objects.active().of_address(customer.email)}
     found: list[dict[str, Any]] = [
-        {"words": words, "flag": flag if can_change else "", "button": button, "tone": "bad"}
-        for flag, (words, button, _) in CLEARABLE_FLAGS.items()
+        {
+            "words": words,
+            "flag": flag if can_change else "",
+            "button": button,
+            "tone": "warning" if reason is SuppressionReason.OPT_OUT else "bad",
+            "entry": entries.get(reason),
+        }
+        for flag, (reason, words, button, _) in CLEARABLE_FLAGS.items()
         if getattr(customer, flag)
     ]
-    if customer.unsubscribed_from_emails:
-        found.append({"words": UNSUBSCRIBED, "flag": "", "button": "", "tone": "warning"})
     if customer.archived_at:
         found.append(
             {
@@ -319,10 +337,13 @@ def devices(customer: Customer) -> list[tuple[str, str]]:
 
 
 def custom_attributes(values: dict[str, Any], *, scope: str) -> list[tuple[str, Any]]:
-    """Return custom attributes for display, sorted by name."""
+    """Return custom attributes for display by their display names, sorted by key."""
     catalogue = CustomAttribute.objects.catalogue()
-    kinds = catalogue.customer if scope == "customer" else catalogue.company
-    return [(key, display_value(values[key], kinds.get(key))) for key in sorted(values)]
+    kinds, prefix = (catalogue.customer, CUSTOM) if scope == "customer" else (catalogue.company, COMPANY_CUSTOM)
+    return [
+        (catalogue.labels.get(f"{prefix}{key}") or key, display_value(values[key], kinds.get(key)))
+        for key in sorted(values)
+    ]
 
 
 def display_value(value: Any, kind: Kind | None) -> Any:

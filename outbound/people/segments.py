@@ -22,6 +22,7 @@ from audiences.rules import RuleError
 from messaging.models import Message
 from outbound.composer import options
 from outbound.composer.forms import AudienceFields
+from outbound.composer.matching_people import matching_people
 from outbound.console import change_message
 from outbound.console.admin import ConsoleAdmin, answer_without_button, column
 from outbound.console.wording import audience_lines, counted
@@ -131,9 +132,11 @@ class SegmentAdmin(ConsoleAdmin):
         if form.is_bound and not context["wrong"]:
             try:
                 tree = Audience(rules=form.cleaned_data["rules"]).tree
+                at = timezone.now()
                 context |= {
                     "lines": audience_lines(tree),
-                    "count": compiler.customers_matching_tree(tree, at=timezone.now()).count(),
+                    "count": compiler.customers_matching_tree(tree, at=at).count(),
+                    "matching": matching_people(request, tree, at=at, within=None),
                 }
             except RuleError as wrong:
                 context["wrong"] = [str(wrong)]

@@ -92,7 +92,7 @@ def unreachable_sentence(explained: Explanation) -> str:
 def no_match_sentence(explained: Explanation, case: Case) -> str:
     if explained.customer.archived_at:
         return "This customer is archived, so they match no filters."
-    if not explained.is_user and not explained.asks_role:
+    if not explained.is_user and not explained.includes_leads:
         return "This customer is a lead. Without a rule on the role, a message goes to users only."
     leaves = [judged for pair in case.pairs[:1] for judged in pair.tree.leaves()]
     failed = sum(not judged.holds for judged in leaves)
@@ -230,7 +230,7 @@ def as_card(explained: Explanation, case: Case, *, names: Names, owners: dict[in
             for pair in case.pairs
         ],
         "events_since": events_since_sentence(explained.message),
-        "users_only": explained.message.audience_id and not explained.asks_role,
+        "users_only": explained.message.audience_id and not explained.includes_leads,
     }
 
 

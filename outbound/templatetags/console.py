@@ -48,6 +48,7 @@ PAGE_PERMISSIONS: dict[AlarmKind, str] = {
     AlarmKind.WEBHOOKS: "audiences.view_subscription",
     AlarmKind.REFUSED: "audiences.view_integration",
     AlarmKind.MISSED: "messaging.view_message",
+    AlarmKind.SECRET_KEY: "audiences.view_workspace",
 }
 
 

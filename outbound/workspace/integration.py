@@ -17,7 +17,7 @@ from django.urls import reverse
 from audiences.models import Integration, Notification, NotificationState, Subscription, Workspace
 from audiences.models.workspace import TokenRight, new_secret
 from delivery.messenger import origins, script
-from outbound.console.admin import answer_without_button
+from outbound.console.admin import answer_without_button, teammate
 from outbound.console.change_message import ChangeLogAdmin, change_text
 
 PAGE = "admin:audiences_integration_changelist"
@@ -55,7 +55,7 @@ def by_post(permission: str) -> Callable[[View], View]:
 RIGHTS: dict[TokenRight, str] = {
     TokenRight.READ: "Read data: customers, companies, conversations, messages and their counts",
     TokenRight.WRITE: "Write data: create, change and delete it, and manage conversations and webhooks",
-    TokenRight.SEND: "Send messages and replies to customers, and pause, resume or stop messages",
+    TokenRight.SEND: "Send messages and replies to customers, and write, launch, pause or stop messages to audiences",
 }
 
 
@@ -139,7 +139,7 @@ class IntegrationAdmin(ChangeLogAdmin):
         if not form.is_valid():
             return self.render_page(request, token_form=form, status=400)
         with transaction.atomic():
-            made, token = Integration.issue(**form.cleaned_data)
+            made, token = Integration.issue(**form.cleaned_data, teammate=teammate(request))
             self.log_addition(request, made, f"Created the token. Rights: {made.rights_text}")
         return self.render_page(request, made=made, token=token)
 

@@ -5,12 +5,17 @@
   const { attempt } = messenger;
   const LIST = "conversations";
   const script = document.currentScript;
-  let base = script && script.src ? new URL(script.src).origin : location.origin;
+  const address = script && script.src ? new URL(script.src) : location;
+  // The same script for pages written for Intercom: it answers to window.Intercom too, and reads intercomSettings.
+  const isIntercom = /\/intercom\.js$/.test(address.pathname);
+  let base = address.origin;
   let token = null;
   let listTag = null; // the ETag of the last list: the server does not send an unchanged list again
 
-  function setApiBase(address) {
-    base = new URL(address, location.href).origin;
+  function setApiBase(given) {
+    const { hostname, origin } = new URL(given, location.href);
+    // A wrapper sets the address of the service that it was written for.
+    if (!/(^|\.)intercom\.io$/.test(hostname)) base = origin;
   }
 
   function setSessionToken(value) {
@@ -51,5 +56,5 @@
     return (errors && errors[0] && errors[0].message) || "";
   }
 
-  Object.assign(messenger, { LIST, setApiBase, setSessionToken, forgetListTag, request, errorMessage });
+  Object.assign(messenger, { LIST, isIntercom, setApiBase, setSessionToken, forgetListTag, request, errorMessage });
 })(messenger);

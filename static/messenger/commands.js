@@ -1,14 +1,34 @@
-// The commands of the page: window.Outbound.
+// The commands of the page: window.Outbound, and window.Intercom if the page asks for it.
 (function (messenger) {
   "use strict";
 
-  const { state, callbacks, guarded, logProblem, whenReady, logIn } = messenger;
+  const { state, callbacks, guarded, logProblem, whenReady, logIn, isIntercom } = messenger;
+  const NAMES = isIntercom ? ["Outbound", "Intercom"] : ["Outbound"];
   const MAX_UPDATES = 20;
   const UPDATE_WINDOW = 30 * 60 * 1000;
   // Settings of the page, which stay when another user logs in.
   const PAGE_SETTINGS = ("app_id api_base hide_default_launcher custom_launcher_selector alignment vertical_padding " +
     "horizontal_padding session_duration hide_notifications action_color background_color widget").split(" ");
+  const SPACES = { home: "show", messages: "showMessages" };
+  // Commands about things that do not exist here.
+  const WITHOUT_EFFECT = new Set(
+    "startTour startSurvey startChecklist showArticle showNews showTicket setAuthTokens whoami".split(" "),
+  );
+  const noted = new Set(); // commands of which the console says that they have no effect
   let updates = []; // when update was called
+
+  function pageSettings() {
+    return window[isIntercom ? "intercomSettings" : "outboundSettings"];
+  }
+
+  function noteNoEffect(command) {
+    if (!noted.has(command)) logProblem(`${command} has no effect in this messenger`);
+    noted.add(command);
+  }
+
+  function addCallback(list, callback) {
+    if (typeof callback === "function") list.push(callback);
+  }
 
   function isAnotherUser(before, after) {
     if (before.user_id && after.user_id) return String(before.user_id) !== String(after.user_id);
@@ -30,9 +50,9 @@
   }
 
   const COMMANDS = {
-    boot: (given) => boot(mergeSettings(window.outboundSettings || {}, given)),
+    boot: (given) => boot(mergeSettings(pageSettings() || {}, given)),
     update(given) {
-      if (!state.booted) return COMMANDS.boot(given);
+      if (!state.booted) return given || pageSettings() ? COMMANDS.boot(given) : undefined;
       const now = Date.now();
       updates = updates.filter((at) => now - at < UPDATE_WINDOW);
       if (updates.length >= MAX_UPDATES) return logProblem("update is limited to 20 calls in 30 minutes");
@@ -51,6 +71,8 @@
       messenger.showList();
     }),
     showNewMessage: (text) => whenReady(() => messenger.showThread(null, typeof text === "string" ? text : "")),
+    startConversation: (text) => COMMANDS.showNewMessage(text),
+    showSpace: (name) => (SPACES[name] ? COMMANDS[SPACES[name]]() : noteNoEffect(`showSpace ${name}`)),
     showConversation: (id) => whenReady(() => messenger.showThread(String(id))),
     hideNotifications(isHidden) {
       state.settings.hide_notifications = isHidden !== false;
@@ -70,14 +92,16 @@
       return id;
     },
     onUnreadCountChange(callback) {
-      callbacks.unread.push(callback);
-      messenger.runCallbacks([callback], state.unread);
+      addCallback(callbacks.unread, callback);
+      if (typeof callback === "function") messenger.runCallbacks([callback], state.unread);
     },
-    onShow: (callback) => void callbacks.show.push(callback),
-    onHide: (callback) => void callbacks.hide.push(callback),
+    onShow: (callback) => addCallback(callbacks.show, callback),
+    onHide: (callback) => addCallback(callbacks.hide, callback),
+    onUserEmailSupplied: (callback) => addCallback(callbacks.email, callback),
   };
 
   function outbound(command, ...given) {
+    if (WITHOUT_EFFECT.has(command)) return noteNoEffect(command);
     const action = Object.prototype.hasOwnProperty.call(COMMANDS, command) && COMMANDS[command];
     if (!action) return logProblem(`unknown command: ${command}`);
     const result = guarded(action)(...given);
@@ -94,9 +118,9 @@
     }
   }));
 
-  const queued = (window.Outbound && window.Outbound.q) || [];
+  const queued = NAMES.flatMap((name) => (window[name] && window[name].q) || []);
   outbound.loaded = true;
-  window.Outbound = outbound;
-  if (!queued.length && window.outboundSettings) outbound("boot");
+  for (const name of NAMES) window[name] = outbound;
+  if (pageSettings() && !queued.some(([command]) => command === "boot" || command === "update")) outbound("boot");
   for (const call of queued) outbound(...call);
 })(messenger);

@@ -20,7 +20,7 @@
     announced: null, // the announcement on the screen
     handled: new Set(), // in-app messages that were opened, dismissed or clicked in this page
   };
-  const callbacks = { show: [], hide: [], unread: [] };
+  const callbacks = { show: [], hide: [], unread: [], email: [] };
 
   function runCallbacks(functions, ...given) {
     for (const callback of functions) messenger.guarded(callback)(...given);

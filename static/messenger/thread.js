@@ -2,7 +2,7 @@
 (function (messenger) {
   "use strict";
 
-  const { state, attempt, guarded, createElement, createAvatar, createBody, createTime, senderName } = messenger;
+  const { state, callbacks, attempt, guarded, createElement, createAvatar, createBody, createTime, senderName } = messenger;
   const log = createElement("div", { class: "log", role: "log", tabindex: "0", "aria-label": "Conversation" });
   let isAtEnd = true;
 
@@ -109,6 +109,7 @@
       form.replaceWith(createElement("p", { class: "noted", role: "status" }, `We will reply here and to ${answer.data.email}.`));
       scrollToEnd();
       messenger.input.focus();
+      messenger.runCallbacks(callbacks.email);
     } else {
       error.textContent = messenger.errorMessage(answer) || "Your email address could not be saved. Try again.";
     }

@@ -5,6 +5,12 @@
   const { state, guarded, logProblem, request } = messenger;
   const MINUTE = 60 * 1000;
   const VISIT_INTERVAL = 5 * MINUTE;
+  // Settings of Intercom's messenger, which are not attributes of the user.
+  const FOREIGN_SETTINGS = new Set(
+    messenger.isIntercom
+      ? "installation_type link_color theme_mode messenger_style_id z_index page_title intercom_user_jwt auth_tokens".split(" ")
+      : [],
+  );
   let visitCount = 0; // only the answer to the latest visit counts
   let activeAt = Date.now();
   let timer = 0;
@@ -23,7 +29,8 @@
   }
 
   function userFacts() {
-    return toPlain(Object.fromEntries(Object.entries(state.settings).filter(([, value]) => typeof value !== "function")));
+    const facts = Object.entries(state.settings).filter(([name, value]) => typeof value !== "function" && !FOREIGN_SETTINGS.has(name));
+    return toPlain(Object.fromEntries(facts));
   }
 
   async function visit() {

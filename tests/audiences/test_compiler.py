@@ -90,6 +90,27 @@ def test_a_role_rule_in_a_segment_counts() -> None:
     assert compiler.matching_customers(all_of(rule("segment", "is", leads.pk)), at=AT).get() == lead
 
 
+def test_a_role_rule_inside_an_excluded_segment_adds_nobody() -> None:
+    user = CustomerFactory(user_id="user", country="FR")
+    CustomerFactory(lead=True, country="DE")
+    leads_in_france = SegmentFactory(rules=all_of(rule("role", "is", "lead"), rule("country", "is", "FR")))
+    users = SegmentFactory(rules=all_of(rule("role", "is_not", "lead")))
+    outside_users = SegmentFactory(rules=all_of(rule("segment", "is_not", users.pk)))
+    for excluded in (leads_in_france, outside_users):
+        excluding = all_of(rule("segment", "is_not", excluded.pk))
+        frozen = segment_copies.freeze(parse_stored_rules(excluding), on=AT.date()).as_json()
+        assert compiler.matching_customers(excluding, at=AT).get() == user
+        assert compiler.matching_customers(frozen, at=AT).get() == user
+
+
+def test_a_role_rule_that_no_lead_fulfils_adds_no_lead() -> None:
+    CustomerFactory(user_id="user", country="FR")
+    CustomerFactory(lead=True, country="FR")
+    for role in (rule("role", "is", "user"), rule("role", "is_not", "lead")):
+        assert compiler.matching_customers(any_of(role, rule("country", "is", "FR")), at=AT).count() == 1
+    assert compiler.matching_customers(all_of(rule("role", "is_not", "user")), at=AT).count() == 1
+
+
 def test_archived_customers_never_match() -> None:
     CustomerFactory(archived=True, country="FR")
     assert matched({}) == matched(rule("country", "is", "FR")) == matched(rule("country", "is_not", "DE")) == set()

@@ -13,7 +13,7 @@ from delivery.models import DeliveryRecord, Status
 from messaging.models import Message, State
 from outbound.console import lookups
 from outbound.console.search import TOO_LONG
-from tests.browser.conftest import violations
+from tests.browser.conftest import choose_attribute, violations
 from tests.factories import (
     CompanyFactory,
     CustomerFactory,
@@ -54,7 +54,7 @@ def test_ongoing_email_is_composed_set_live_and_delivered(console, live_server, 
     page.locator(".ob-text").get_by_role("button", name="Insert", exact=True).click()
     page.get_by_label("Ongoing").check()
     page.get_by_role("button", name="Add a rule").click()
-    page.get_by_label("Attribute").select_option("email")
+    choose_attribute(page, "Email")
     page.get_by_label("Operator").select_option("contains")
     page.get_by_label("Value").fill("@byron.example")
     expect(page.locator("#summary")).to_contain_text("1 matches now, and will receive it")
@@ -109,7 +109,7 @@ def test_search_that_is_too_long_shows_the_reason(console, live_server, monkeypa
     expect(page.get_by_text(TOO_LONG)).to_have_count(1)
     expect(page.get_by_text(TOO_LONG)).to_be_hidden()
     page.get_by_role("button", name="Add a rule").click()
-    page.get_by_label("Attribute").select_option("segment")
+    choose_attribute(page, "Segment")
     page.get_by_label("Value", exact=True).press_sequentially("a " * 11)
     expect(page.get_by_text(TOO_LONG)).to_be_visible()
     page.get_by_label("Value", exact=True).fill(segment.name)
@@ -238,7 +238,7 @@ def test_image_is_inserted_and_rules_are_saved_as_a_segment(console, live_server
     expect(image).to_have_attribute("src", re.compile(rf"{live_server.url}/pictures/[\w-]+\.png"))
     assert page.request.get(image.get_attribute("src")).body() == PNG
     page.get_by_role("button", name="Add a rule").click()
-    page.get_by_label("Attribute").select_option("country")
+    choose_attribute(page, "Country")
     page.get_by_label("Value").fill("Ire")
     expect(page.locator("datalist option")).to_have_attribute("value", "Ireland")
     page.get_by_label("Value").fill("Ireland")
@@ -260,7 +260,7 @@ def test_tag_is_found_by_typing(console, live_server, monkeypatch):
     compose(page, live_server.url)
     page.get_by_label("Ongoing").check()
     page.get_by_role("button", name="Add a rule").click()
-    page.get_by_label("Attribute").select_option("tag")
+    choose_attribute(page, "Tag")
     field = page.get_by_role("combobox", name="Value")
     field.press_sequentially("cohort 27")
     field.press("Enter")
@@ -319,7 +319,7 @@ def test_enter_in_a_text_field_never_submits_the_form(console, live_server):
     search.fill("nobody at all")
     search.press("Enter")
     page.get_by_role("button", name="Add a rule").click()
-    page.get_by_label("Attribute").select_option("name")
+    choose_attribute(page, "Name")
     page.get_by_label("Value", exact=True).fill("Ada")
     page.get_by_label("Value", exact=True).press("Enter")
     page.wait_for_load_state("networkidle")

@@ -37,7 +37,8 @@ def test_created_token_is_copied_and_works(console):
 
     client = APIClient()
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {copied(console)}")
-    assert client.get("/api/me").json()["name"] == "The shop"
+    me = client.get("/api/me").json()
+    assert (me["integration"]["name"], me["email"]) == ("The shop", "boss@acme.example")
 
 
 def test_snippet_opens_the_messenger_on_a_registered_website(console, context, site):

@@ -17,6 +17,7 @@ from delivery.matching import launch
 from messaging.models import Message, State
 from outbound import roles
 from outbound.roles import Role
+from tests.browser.conftest import choose_attribute
 from tests.browser.test_composer import compose
 from tests.factories import AT, CustomerFactory, MessageFactory, SenderFactory
 
@@ -214,7 +215,7 @@ def test_message_to_people_found_by_a_rule(console, live_server, post):
     page.goto(f"{live_server.url}/admin/audiences/customer/")
     page.get_by_text("Filter by rules").click()
     page.get_by_role("button", name="Add a rule").click()
-    page.get_by_label("Attribute").select_option("country")
+    choose_attribute(page, "Country")
     page.get_by_label("Value").fill("Ireland")
     page.get_by_role("button", name="Show these people").click()
     expect(page.get_by_text("2 people", exact=True)).to_be_visible()

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from audiences.models import Customer
 from delivery import schedule
 from delivery.models import DeliveryRecord, Reason
-from tests.browser.conftest import AXE
+from tests.browser.conftest import AXE, choose_attribute
 from tests.factories import CustomerFactory, EventFactory, MessageFactory, SenderFactory, rule
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -108,7 +108,7 @@ def test_list_is_filtered_by_a_rule_and_why_page_opens(console, live_server):
     page.goto(f"{live_server.url}/admin/audiences/customer/")
     page.get_by_text("Filter by rules").click()
     page.get_by_role("button", name="Add a rule").click()
-    page.get_by_label("Attribute").select_option("country")
+    choose_attribute(page, "Country")
     page.get_by_label("Value").fill("Ireland")
     expect(page.get_by_text("1 matches now")).to_be_visible()
     page.get_by_role("button", name="Show these people").click()

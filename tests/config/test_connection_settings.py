@@ -5,7 +5,7 @@ import pytest
 from tests.support.fresh_settings import load_settings
 
 
-@pytest.mark.parametrize("name", ["EMAIL_CONNECTIONS", "PUSH_CONNECTIONS"])
+@pytest.mark.parametrize("name", ["EMAIL_CONNECTIONS", "PUSH_CONNECTIONS", "WEBHOOK_CONNECTIONS", "IN_FLIGHT"])
 @pytest.mark.parametrize("given", ["0", "1001", "many", "-3", ""])
 def test_number_that_cannot_be_used_stops_the_start_and_is_named(name, given):
     refused = load_settings("", **{name: given})

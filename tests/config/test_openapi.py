@@ -1,9 +1,11 @@
 """OpenAPI document: schemathesis checks the whole API against it."""
 
 import inspect
+import re
 from collections.abc import Iterator
 from typing import Any
 
+import jsonschema
 import pytest
 import schemathesis
 from django.core.signals import request_finished, request_started
@@ -18,10 +20,14 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from audiences.api.base.ignored_keys import find_ignored_keys, readable_keys
 from audiences.models import Integration, Job, JobTask, Notification, NotificationState, Subscription, Topic, Workspace
 from config import openapi
+from config.api_docs.descriptions import DESCRIPTIONS
+from config.api_docs.examples import BODIES
 from config.openapi import ADDRESS_OF, CALLS
 from delivery.conversations import threads
+from delivery.matching import direct
 from delivery.visits import visit
 from tests.factories import (
     AT,
@@ -62,6 +68,9 @@ KNOWN: dict[str, Any] = {
     "segment_id": str(KEY),
     "name": "Acme",
 }
+ID_IN_PATTERN = re.compile(r"\(\?P<pk>[^)]*\)")
+# Their responses are empty, and nothing is sent.
+WITHOUT_CONTENT = {"DELETE /api/tags/{id}"}
 METHODS = ("get", "post", "put", "patch", "delete")
 
 api = schemathesis.openapi.from_wsgi("/api/schema?format=json", get_wsgi_application())
@@ -91,6 +100,8 @@ def map_query(context, query):
 
 @api.hook
 def map_path_parameters(context, path_parameters):
+    if context.operation.path == "/api/messages/{id}" and "id" in path_parameters:
+        return {"id": f"msg_{KEY + 1}" if len(path_parameters["id"]) % 2 else f"umsg_{KEY}"}
     return with_existing_ids(path_parameters)
 
 
@@ -124,6 +135,8 @@ def token(settings, django_user_model) -> str:
     MessageFactory(in_app=True, live=True)
     MessageFactory(pk=KEY, live=True)
     visit.visit(customer, at=AT)
+    message = MessageFactory(pk=KEY + 1, to_customer=customer, live=True)
+    direct.insert_direct_record(customer, message, at=AT)
     begun = threads.open_by_customer(customer, body="Hello?", at=AT)
     threads.reply_by_teammate(begun, teammate=ada, body="Hi", at=AT)
     begun.parts.update(conversation=move(begun))
@@ -163,6 +176,52 @@ def test_document_describes_exactly_the_existing_calls():
     routed = {(view, method) for view in ADDRESS_OF for method in METHODS if hasattr(view, method)}
 
     assert routed == {(view, method) for view, calls in CALLS.items() for method in calls}
+
+
+def test_every_operation_has_a_description_and_valid_examples(client):
+    document = client.get("/api/schema?format=json").json()
+    schemas = document["components"]["schemas"]
+    names = {
+        f"{method.upper()} /{ID_IN_PATTERN.sub('{id}', place)}".replace("/api/", "/")
+        for view, place in ADDRESS_OF.items()
+        for method in CALLS[view]
+    }
+    assert set(DESCRIPTIONS) == names
+    assert set(BODIES) <= names
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            where = f"{method.upper()} {path}"
+            assert len(operation["description"]) > 30, where
+            assert operation["description"] != operation["summary"], where
+            assert operation["description"].endswith((".", "`")), where
+            assert operation["x-required-right"] in ("read", "write", "send"), where
+            contents = [
+                (operation["responses"].get("200") or {}).get("content"),
+                operation.get("requestBody", {}).get("content"),
+            ]
+            assert any(contents) or where in WITHOUT_CONTENT, where
+            for content in filter(None, contents):
+                content = content["application/json"]
+                whole = {"components": {"schemas": schemas}, **content["schema"]}
+                jsonschema.Draft202012Validator(whole).validate(content["example"])
+            if sent := contents[1]:
+                keys = readable_keys(sent["application/json"]["schema"], schemas=schemas)
+                assert list(find_ignored_keys(sent["application/json"]["example"], keys)) == [], where
+
+
+def test_worked_examples_are_the_first_text_of_the_document(client):
+    info = client.get("/api/schema?format=json").json()["info"]
+
+    assert info["description"].count("## ") == 5
+    for language in ("bash", "python", "javascript"):
+        assert info["description"].count(f"```{language}\n") >= 5
+
+
+def test_api_root_links_to_the_docs_without_a_token(client):
+    for address in ("/api", "/api/"):
+        links = client.get(address).json()["links"]
+        for link in links.values():
+            assert client.get(link.removeprefix("http://127.0.0.1:8000")).status_code == 200
 
 
 def test_every_call_has_a_summary_sentence():

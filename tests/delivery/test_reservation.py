@@ -1,5 +1,6 @@
 """Reservation: in a worker for all queues one process stays free for sending, and tasks take turns for the others."""
 
+import itertools
 import os
 import signal
 import time
@@ -27,7 +28,7 @@ def hold_a_place() -> int:
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
-        with reservation.place() as is_free:
+        with reservation.hold_place() as is_free:
             os.write(writing, b"1" if is_free else b"0")
             time.sleep(60)
         os._exit(0)
@@ -41,7 +42,7 @@ def end_process(pid: int) -> None:
 
 
 def is_place_free() -> bool:
-    with reservation.place() as is_free:
+    with reservation.hold_place() as is_free:
         return is_free
 
 
@@ -88,7 +89,7 @@ def test_holder_gives_way_within_a_second_if_a_task_waits(monkeypatch):
     assert turn.may_continue()
     now += 1.1
     assert not turn.may_continue()
-    assert (turn.gave_way, turn.away_for) == (True, reservation.AWAY_FOR)
+    assert (turn.gave_way, turn.away_for) == (True, reservation.AWAY_PERIOD)
 
 
 def test_task_that_found_a_place_does_not_give_way_to_itself(monkeypatch):
@@ -163,3 +164,19 @@ def test_tasks_other_than_sending_and_the_sweep_need_a_place(monkeypatch):
 
     assert len(waiting) == len(app.conf.task_routes) - 4
     end_process(holder)
+
+
+def test_tasks_whose_marks_are_at_one_position_are_no_copies_of_each_other():
+    reservation.reserve(2)
+    first = "delivery.tasks.match_message (1,)"
+    position, _ = reservation.mark_position(first)
+    names = (f"delivery.tasks.match_message ({number},)" for number in itertools.count(2))
+    second = next(name for name in names if reservation.mark_position(name)[0] == position)
+
+    assert reservation.mark_waiting(first, asks_again=False)
+    assert not reservation.mark_waiting(first, asks_again=False)
+    assert reservation.mark_waiting(second, asks_again=False)
+    reservation.clear_mark(first)
+    assert reservation.is_any_waiting()
+    reservation.clear_mark(second)
+    assert not reservation.is_any_waiting()

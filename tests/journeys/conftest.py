@@ -21,7 +21,7 @@ from config.celery import app
 from delivery import process, schedule
 from tests.support.clock import Clock
 from tests.support.mailbox import FakeMailServer
-from tests.support.pages import as_words, quick
+from tests.support.pages import as_words
 from tests.support.staff import Staff
 from tests.support.web_server import Server
 
@@ -102,16 +102,14 @@ def visit(at_once):
         user_hash = identity_verification.user_hash(Workspace.current().identity_secret, user_id)
         settings = {"user_id": user_id, "user_hash": user_hash, **settings}
         with at_once():
-            answered = quick(APIClient()).post(
-                "/messenger/ping", {"app_id": "outbound", "user": settings}, format="json"
-            )
+            answered = APIClient().post("/messenger/ping", {"app_id": "outbound", "user": settings}, format="json")
         assert answered.status_code == 200, answered.json()
         return answered.json()
 
     def dismiss(user_id: str) -> None:
         """Close every in-app message that the customer sees."""
         answered = ping(user_id)
-        browser = quick(APIClient(headers={"Authorization": f"Bearer {answered['token']}"}))
+        browser = APIClient(headers={"Authorization": f"Bearer {answered['token']}"})
         for message in answered["messages"]:
             marked = browser.post(f"/messenger/messages/{message['id']}/dismissed", {}, format="json")
             assert marked.status_code == 200, marked.json()

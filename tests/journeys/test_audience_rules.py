@@ -6,7 +6,6 @@ from rest_framework.test import APIClient
 from audiences.models import Audience, Customer
 from delivery.models import DeliveryRecord
 from tests.factories import rule
-from tests.support.pages import quick
 
 PLAN = "custom_attributes.plan"
 
@@ -156,9 +155,7 @@ def test_browser_that_names_a_customer_without_the_right_user_hash_is_refused(st
     staff.sets_live(channel="in_app")
 
     for claimed in ({}, {"user_hash": "0" * 64}):
-        answered = quick(APIClient()).post(
-            "/messenger/ping", {"user": {**who, **claimed, "plan": "free"}}, format="json"
-        )
+        answered = APIClient().post("/messenger/ping", {"user": {**who, **claimed, "plan": "free"}}, format="json")
         assert answered.status_code == 403
         assert "messages" not in answered.json()
 
@@ -173,11 +170,11 @@ def test_switching_identity_verification_off_is_a_setting_the_console_warns_abou
     assert "Identity verification is off" not in staff.opens("audiences_integration_changelist")
 
     assert "Identity verification is off" in staff.presses("integration_require_hash", on=0)
-    answered = quick(APIClient()).post("/messenger/ping", {"user": {"user_id": "ann"}}, format="json")
+    answered = APIClient().post("/messenger/ping", {"user": {"user_id": "ann"}}, format="json")
     assert len(answered.json()["messages"]) == 1
 
 
 def test_api_refuses_requests_without_a_token(staff, server):
     """behaviour 2: API tokens."""
     for address in ("/api/users", "/api/events", "/api/conversations", "/api/messages"):
-        assert quick(APIClient()).post(address, {"user_id": "ann"}, format="json").status_code == 401
+        assert APIClient().post(address, {"user_id": "ann"}, format="json").status_code == 401

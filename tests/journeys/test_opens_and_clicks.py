@@ -8,7 +8,6 @@ import pytest
 from django.test import Client
 
 from tests.factories import rule
-from tests.support.pages import quick
 
 BODY = '<p>Hi</p><p><a href="https://acme.example/new">New</a> <a href="https://acme.example/more">More</a></p>'
 PERSON = "Mozilla/5.0 (Macintosh; Intel Mac OS X 14_5) AppleWebKit/605.1.15 Version/17.5 Safari/605.1.15"
@@ -24,7 +23,7 @@ def mailbox(post):
             self.html = post.to(user_id)[0].get_body("html").get_content()
 
         def loads(self, address: str, agent: str):
-            return quick(Client(headers={"user-agent": agent})).get(urlsplit(address).path)
+            return Client(headers={"user-agent": agent}).get(urlsplit(address).path)
 
         def opens(self, agent: str = PERSON) -> None:
             answer = self.loads(re.search(r'<img src="([^"]+/m/o/[^"]+)"', self.html)[1], agent)

@@ -18,6 +18,7 @@ from audiences import change_log, compiler
 from audiences.models import Audience, CustomAttribute, RewrittenRules
 from audiences.models.audience import parse_stored_rules
 from audiences.rules import MAX_RULES
+from delivery import process
 from delivery.eligibility.conditions import reachable_sql
 from delivery.matching import rounds
 from delivery.models import MatchState
@@ -153,9 +154,9 @@ def test_rewriting_is_no_edit_and_can_be_undone() -> None:
         Audience.objects.filter(pk=segment.pk).update(rules=ends)
         cursor.execute("ALTER TABLE audiences_audience ENABLE TRIGGER USER")
     for message, rules in zip(messages, (recent, ends, recent), strict=True):
-        MatchState.record_full_match(
-            message, horizon=change_log.current_horizon(), at=AT, fingerprint=old_fingerprint(message, rules)
-        )
+        horizon, cluster = change_log.current_horizon(), change_log.cluster_id()
+        MatchState.begin_full_match(message, horizon=horizon, cluster=cluster, at=AT)
+        MatchState.record_full_match(message, horizon=horizon, at=AT, fingerprint=old_fingerprint(message, rules))
     # Its zone or a kind was changed since the last round.
     MatchState.objects.filter(message=messages[2]).update(fingerprint="0" * 32)
     kept = sorted(Audience.objects.values_list("pk", "name", "updated_at"))
@@ -172,6 +173,8 @@ def test_rewriting_is_no_edit_and_can_be_undone() -> None:
         assert row.audience.rules == MessageVersion.objects.get(message=row).rules
         assert row.audience.tree
     assert RewrittenRules.objects.count() == 9
+    # An upgrade restarts all processes.
+    process.live_messages.clear()
     done = rounds.run_round(at=AT + timedelta(hours=1))
     assert (done.by_changes, done.in_full) == ([messages[0].pk, messages[1].pk], [messages[2].pk])
 

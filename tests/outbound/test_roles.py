@@ -10,7 +10,7 @@ from django.db import transaction
 from django.urls import URLPattern, reverse
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 
-from audiences.models import Company, Customer, EventName, Import, Integration, Subscription, Workspace
+from audiences.models import Company, Customer, EventName, Import, Integration, Subscription, Suppression, Workspace
 from delivery.conversations import threads
 from delivery.matching import direct
 from delivery.models import Conversation, DeliveryRecord, Pace
@@ -98,6 +98,7 @@ TABLES = {
     "audiences_tag": (V, A, S, S),
     "audiences_customattribute": (V, NOBODY, B, NOBODY),
     "audiences_eventname": (V, NOBODY, B, NOBODY),
+    "audiences_suppression": (V, S, NOBODY, NOBODY),
     "audiences_integration": (B, NOBODY, B, B),
     "audiences_subscription": (B, B, B, B),
     "audiences_workspace": (B, NOBODY, B, NOBODY),
@@ -143,6 +144,7 @@ OWN = {
     "customer_why": (V, V),
     "customer_send_message": (S, S),
     "customer_clear": (NOBODY, S),
+    "suppression_lift": (NOBODY, S),
     "customer_tag": (NOBODY, S),
     "customer_archive": (NOBODY, S),
     "customer_export": (NOBODY, B),
@@ -263,6 +265,9 @@ def things() -> dict[str, object]:
         "audiences_tag": TagFactory().pk,
         "audiences_customattribute": CustomAttributeFactory().pk,
         "audiences_eventname": EventName.objects.create(name="ordered", created_at=at).pk,
+        "audiences_suppression": Suppression.objects.create(
+            address="gone@x.example", reason="opt_out", source="staff", created_at=at
+        ).pk,
         "audiences_integration": token.pk,
         "audiences_subscription": hook.pk,
         "audiences_workspace": Workspace.current().pk,
@@ -283,6 +288,7 @@ PREFIXES |= {
     "conversation": "delivery_conversation",
     "customattribute": "audiences_customattribute",
     "eventname": "audiences_eventname",
+    "suppression": "audiences_suppression",
     "user": "auth_user",
     "integration": "audiences_integration",
     "subscription": "audiences_subscription",

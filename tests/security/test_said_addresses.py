@@ -5,13 +5,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 
 from audiences import intake
 from audiences.intake import Source, csv_import
-from audiences.models import Customer, ImportKind, ImportState, Integration, Tag
+from audiences.models import Customer, ImportKind, ImportState, Integration, Suppression, SuppressionReason, Tag
 from audiences.models.customers import Role
 from delivery import reply_addresses
 from delivery.conversations import threads
@@ -302,16 +303,27 @@ def test_sync_that_verifies_a_taken_address_is_a_conflict(api, lead, path):
 
 
 def test_saving_an_address_does_not_reveal_its_owner():
+    """The answers, those that follow, and the statements that they take are the same for any address."""
     CustomerFactory(user_id=None, email=ANN)
-    answers = []
-    for address in (ANN, "nobody@x.example"):
+    CustomerFactory(user_id="user", email="user@x.example")
+    CustomerFactory(user_id="gone", email="gone@x.example", archived=True)
+    CustomerFactory(lead=True, email="lead@x.example")
+    for reason in SuppressionReason:
+        Suppression.objects.suppress("listed@x.example", reason, source="staff", at=timezone.now())
+
+    def answers(address: str) -> list[object]:
         browser = Browser()
         browser.ping()
         browser.say("conversations", body="Hello")
-        answered = browser.say("email", email=address)
-        answers.append((answered.status_code, answered.json()["type"]))
+        with CaptureQueriesContext(connection) as statements:
+            answered = browser.say("email", email=address)
+        found: list[object] = [answered.status_code, answered.json(), sorted(answered.headers), len(statements)]
+        found += [browser.say("email", email="second@x.example").json(), sorted(browser.ping().json()["user"] or {})]
+        return [str(one).replace(address, "ADDRESS") for one in found]
 
-    assert answers == [(200, "lead")] * 2
+    expected = answers("nobody@x.example")
+    for address in (ANN, "user@x.example", "gone@x.example", "lead@x.example", "listed@x.example"):
+        assert answers(address) == expected, address
 
 
 def test_one_address_is_verified_for_one_customer_only():

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from enum import Enum
 from functools import cache
@@ -63,7 +64,9 @@ def serving(settings: Any, monkeypatch: Any) -> Iterator["Firebase"]:
     server = Firebase()
     settings.FCM_CREDENTIALS, settings.FCM_URL, settings.PUSH_TIMEOUT = server.credentials, server.url, 1
     yield server
-    process.close_resources()
+    # Google's library starts an event loop to close a login, which fails in a thread that runs Playwright's.
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(process.close_resources).result()
     server.close()
 
 

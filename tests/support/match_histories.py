@@ -18,7 +18,19 @@ from django.db import connection, transaction
 from audiences import intake
 from audiences.intake import tags as intake_tags
 from audiences.intake.csv_import.upsert import COLUMNS, upsert_slice
-from audiences.models import Company, CustomAttribute, Customer, Device, EventSummary, Membership, Tag, Workspace
+from audiences.models import (
+    Company,
+    CustomAttribute,
+    Customer,
+    Device,
+    EventSummary,
+    Membership,
+    Suppression,
+    SuppressionReason,
+    SuppressionSource,
+    Tag,
+    Workspace,
+)
 from audiences.models.catalogue import Scope
 from audiences.rules import Kind
 from delivery.customers import erase, merge
@@ -67,7 +79,6 @@ def audiences(one_off: int) -> list[dict[str, Any]]:
             rule("custom_attributes.plan", "is", "pro"),
         ),
         every(rule("custom_attributes.trial_ends_at", "exactly_days_from_now", 1)),
-        every({"match": "none", "rules": [rule("custom_attributes.trial_ends_at", "in_less_than_days", 2)]}),
         some(
             rule("tag", "is", "vip"),
             every(rule("tag", "is_not", "beta"), rule("signed_up_at", "more_than_days_ago", 1)),
@@ -90,6 +101,7 @@ def audiences(one_off: int) -> list[dict[str, Any]]:
         every(rule("last_opened_email_at", "less_than_days_ago", 3), rule("last_clicked_email_at", "is_unknown")),
         every(rule("last_contacted_at", "more_than_days_ago", 1), rule("last_heard_from_at", "is_unknown")),
         every(rule("phone", "is_unknown"), rule("custom_attributes.plan", "is_not", "team")),
+        every({"match": "none", "rules": [rule("custom_attributes.trial_ends_at", "in_less_than_days", 2)]}),
     ]
 
 
@@ -139,8 +151,10 @@ class History:
         for number, rules in enumerate(stored):
             self.go_live(rules, per_company=number in (5, 6), channel="push" if number in (1, 20) else "email")
         self.go_live({"match": "all", "rules": [rule("received_message", "is", in_app.pk)]})
+        happened = [rule("event.ordered", "has_happened"), rule("session_count", "less_than", 3)]
+        self.go_live({"match": "any", "rules": happened}, only_new_matches=True)
 
-    def go_live(self, rules: dict[str, Any], *, per_company: bool = False, channel: str = "email") -> Message:
+    def go_live(self, rules: dict[str, Any], *, per_company: bool = False, **facts: Any) -> Message:
         tags = {name: tag.pk for name, tag in self.tags.items()}
 
         def with_keys(node: dict[str, Any]) -> dict[str, Any]:
@@ -149,9 +163,7 @@ class History:
             return {**node, "value": tags[node["value"]]} if node["attribute"] in ("tag", "company.tag") else node
 
         body = "<p>{{ company.name }}</p>" if per_company else "<p>Hello</p>"
-        return MessageFactory(
-            rules=with_keys(rules), live=True, at=self.now, channel=channel, body=body, sender=self.sender
-        )
+        return MessageFactory(rules=with_keys(rules), live=True, at=self.now, body=body, sender=self.sender, **facts)
 
     # Chosen rows
 
@@ -362,7 +374,14 @@ class History:
 
     def clear_flags(self) -> None:
         if known := self.customer():
-            Customer.objects.filter(pk=known.pk).update(has_hard_bounced=False, marked_email_as_spam=False)
+            Suppression.objects.of_address(known.email).lift(at=self.now)
+
+    def suppress_address(self) -> None:
+        """Add an address to the list, which a customer may have or get later."""
+        known = self.customer()
+        address = (known and known.email) or f"{self.random.randint(0, 400)}@x.example"
+        reason = self.random.choice(list(SuppressionReason))
+        Suppression.objects.suppress(address, reason, source=SuppressionSource.IMPORT, at=self.now)
 
     def complain(self) -> None:
         if known := self.customer():

@@ -1,16 +1,8 @@
-"""The text of pages, and the clients that open them."""
+"""The text of pages."""
 
 import json
 import re
 from html import unescape
-
-HANDLERS: dict[type, object] = {}
-
-
-def quick(client):
-    """Give the client the middleware of an earlier client, because each new middleware scans all static files."""
-    client.handler = HANDLERS.setdefault(type(client), client.handler)
-    return client
 
 
 def as_page(html: str) -> str:

@@ -54,7 +54,10 @@ class World:
 
 def pairs(world: World, rules: dict[str, Any], *, at: datetime) -> set[Pair]:
     """Return the matching pairs (customer, company)."""
-    leads_too = any(rule["attribute"] == "role" for rule in leaves(world, rules))
+    leads_too = any(
+        rule["attribute"] == "role" and (rule["operator"], rule["value"]) in (("is", "lead"), ("is_not", "user"))
+        for rule in leaves(world, rules)
+    )
     return {
         (customer.pk, company.pk if company else None)
         for customer, company in world.pairs()
@@ -68,12 +71,15 @@ def customers(world: World, rules: dict[str, Any], *, at: datetime) -> set[int]:
 
 
 def leaves(world: World, rules: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield every rule of a tree, including those of its segments."""
+    """Yield every rule of a tree, including those of its segments, but not of excluded ones."""
+    if rules.get("match") == "none":
+        return
     for rule in rules.get("rules", []):
         if "rules" in rule:
             yield from leaves(world, rule)
         elif rule["attribute"] in ("segment", "company.segment"):
-            yield from leaves(world, world.segments[rule["value"]])
+            if rule["operator"] == "is":
+                yield from leaves(world, world.segments[rule["value"]])
         else:
             yield rule
 

@@ -9,7 +9,7 @@ from django.urls import reverse
 from audiences.models import Customer
 from messaging.models import Message
 from tests.factories import SenderFactory
-from tests.support.pages import as_page, field_of, quick
+from tests.support.pages import as_page, field_of
 
 
 class Staff:
@@ -18,7 +18,7 @@ class Staff:
     def __init__(self, user, at_once) -> None:
         self.user, self.at_once = user, at_once
         self.sender = SenderFactory(name="Ada", email="ada@acme.example", teammate=user)
-        self.browser = quick(Client())
+        self.browser = Client()
         self.browser.force_login(user)
 
     def opens(self, name: str, /, *args: object, **query: object) -> str:

@@ -6,7 +6,6 @@ from rest_framework.test import APIClient
 
 from audiences.models import Integration
 from tests.support.mailbox import address_of
-from tests.support.pages import quick
 
 COLUMNS = {"email", "name", "created_at", "signed_up_at", "unsubscribed_from_emails", "companies", "timezone"}
 
@@ -16,7 +15,7 @@ class Server:
 
     def __init__(self, at_once) -> None:
         _, token = Integration.issue(name="server")
-        self.http = quick(APIClient())
+        self.http = APIClient()
         self.http.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
         self.at_once = at_once
 

@@ -76,7 +76,9 @@ def nudge(environment) -> Callable[[], object]:
     return nudge
 
 
-def eventually(holds: Callable[[], object], *, within: float, while_running: tuple[Running, ...] = ()) -> None:
+def eventually(
+    holds: Callable[[], object], *, within: float, while_running: tuple[Running, ...] = (), every: float = 0.02
+) -> None:
     """Wait until a condition holds; fail if it does not in time, or if a program ends first."""
     deadline = time.monotonic() + within
     while not holds():
@@ -88,4 +90,4 @@ def eventually(holds: Callable[[], object], *, within: float, while_running: tup
                 return
             raise
         assert time.monotonic() < deadline, "\n".join(one.log.read_text()[-3000:] for one in while_running)
-        time.sleep(0.02)
+        time.sleep(every)

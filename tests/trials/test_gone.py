@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.test import Client
@@ -12,10 +13,12 @@ from audiences.models import Workspace
 from config.supervisor import Running
 from delivery.models import Alarm
 from tests.support.mail_catcher import Catcher
-from tests.trials.conftest import eventually
+from tests.trials import conftest
 
 pytestmark = [pytest.mark.long, pytest.mark.processes, pytest.mark.django_db(transaction=True)]
 
+# These waits take seconds, and some of their conditions are whole requests.
+eventually = partial(conftest.eventually, every=0.2)
 SECONDS = {"beat": ("BEAT_LATE", 8), "sweep": ("SWEEP_LATE", 8)}
 COMMANDS = {
     "beat": ("beat", "--pidfile", "", "--loglevel", "INFO"),

@@ -15,12 +15,25 @@ from rest_framework.request import Request
 
 from audiences.models import Integration
 
-LOADED_FIELDS = ("name", "token_key", "rights", "last_used_at", "user__username", "user__first_name", "user__is_active")
+LOADED_FIELDS = (
+    "name",
+    "token_key",
+    "rights",
+    "last_used_at",
+    "teammate_id",
+    "user__username",
+    "user__first_name",
+    "user__is_active",
+)
 TOKEN = re.compile(r"[\x21-\x7e]{8,255}")
 
 
 class TokenAuthentication(KnoxAuthentication):
-    """Bearer token, or HTTP Basic with the token as user name and an empty password, as official clients send."""
+    """Bearer token, or HTTP Basic as official clients send it.
+
+    The token is the user name of Basic, with an empty password. Older clients send `app_id:api_key`; then the token is
+    the password, and any app_id is accepted, because one server is one workspace.
+    """
 
     def authenticate(self, request: Request) -> tuple[AbstractBaseUser, Integration] | None:
         """Return the integration and its user, and record the use. Return None if there are no credentials."""
@@ -49,13 +62,13 @@ class TokenAuthentication(KnoxAuthentication):
         return "Bearer"
 
 
-def basic_user_name(credentials: str) -> str:
-    """Return the user name of HTTP Basic credentials; "" if they are invalid or have a password."""
+def basic_token(credentials: str) -> str:
+    """Return the token in HTTP Basic credentials; "" if they are invalid."""
     try:
         name, _, password = base64.b64decode(credentials, validate=True).decode("latin-1").partition(":")
     except (binascii.Error, ValueError):
         return ""
-    return "" if password else name
+    return password or name
 
 
-TOKEN_READERS: dict[str, Callable[[str], str]] = {"bearer": str, "basic": basic_user_name}
+TOKEN_READERS: dict[str, Callable[[str], str]] = {"bearer": str, "basic": basic_token}

@@ -28,7 +28,7 @@ from audiences.api.base.ignored_keys import IGNORED_KEYS_HEADER, Keys, find_igno
 from audiences.api.base.openapi import Parameter
 from audiences.api.base.query import check_query
 from audiences.api.base.rights import HasRight
-from audiences.api.base.versions import VERSION_HEADER, check_version, refuse_foreign_keys
+from audiences.api.base.versions import check_version, refuse_foreign_keys
 from audiences.intake import Refused
 from audiences.models import Integration
 
@@ -150,7 +150,7 @@ class Endpoint(APIView):
 
     def check_request(self, request: Request) -> None:
         """Refuse other API versions, undeclared query parameters, and identity keys that the API does not read."""
-        check_version(request.headers.get(VERSION_HEADER, ""))
+        check_version(request)
         method = "get" if request.method == "HEAD" else str(request.method).lower()
         if method in ("options", "trace") or not hasattr(self, method):
             return
@@ -195,13 +195,28 @@ class UnknownAddress(Endpoint):
 
     def check_request(self, request: Request) -> None:
         """Check the version only: clients of other API versions mostly arrive here."""
-        check_version(request.headers.get(VERSION_HEADER, ""))
+        check_version(request)
 
     def http_method_not_allowed(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:
         """Answer 404 to every method."""
-        raise NotFound("There is nothing at this address.")
+        raise NotFound(f"There is nothing at this address. {settings.PUBLIC_URL}/api/docs/ lists the calls.")
 
     options = http_method_not_allowed
+
+
+class ApiRoot(UnknownAddress):
+    """/api/: the addresses of the documentation, also for callers without a token."""
+
+    authentication_classes: list[Any] = []
+    permission_classes: list[Any] = []
+
+    def get(self, request: Request) -> Response:
+        """Return the links."""
+        here = f"{settings.PUBLIC_URL}/api"
+        links = {"docs": f"{here}/docs/", "schema": f"{here}/schema"}
+        return Response(
+            {"type": "api", "version": "1.4", "links": links}, headers={"Link": f'<{links["docs"]}>; rel="help"'}
+        )
 
 
 def body(request: Request) -> dict[str, Any]:

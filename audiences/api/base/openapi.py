@@ -32,13 +32,15 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One method of one address. Its summary in the document is the docstring of the view's method."""
+    """One method of one address. Its summary in the document is the docstring of the view's method.
+
+    The description and the example are in config.api_docs.
+    """
 
     tag: str
     answers: Schema | None = None  # None: an empty body.
     status: int = 200
     sends: Schema | None = None  # None: no request body.
-    more: str = ""
     # Status codes of errors, besides the common ones.
     refuses: tuple[int, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()

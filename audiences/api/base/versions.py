@@ -4,10 +4,15 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from rest_framework.request import Request
+
 from audiences.intake import Refused
 from audiences.intake.attributes.fields import quoted_value
 
 VERSION_HEADER = "Intercom-Version"
+# The generated clients for 2.x name themselves; some send no version. They would take a lead for a contact, and read a
+# list of people as empty.
+CLIENT_HEADERS = ("X-Fern-SDK-Name", "X-Fern-SDK-Version")
 SUPPORTED_VERSION = re.compile(r"1(\.\d{1,3}){0,2}")
 CLIENTS = "python-intercom==3.1.0 and intercom-client@2.11"
 # Keys that identify a person in other API versions, with the hint for the error. A call that ignored one of them could
@@ -24,9 +29,15 @@ FOREIGN_KEYS: dict[str, str] = {
 CALLER_KEYS = frozenset({"custom_attributes", "metadata"})
 
 
-def check_version(asked: str) -> None:
-    """Refuse a version header unless it is empty or 1.x."""
-    version = asked.strip()
+def check_version(request: Request) -> None:
+    """Refuse a version header unless it is empty or 1.x, and clients that are written for 2.x only."""
+    version = request.headers.get(VERSION_HEADER, "").strip()
+    name, number = (request.headers.get(header, "").strip() for header in CLIENT_HEADERS)
+    if name and not version:
+        client = quoted_value(f"{name} {number}".strip())
+        raise Refused(
+            f"This API is version 1.x. The client {client} is for 2.x. Use {CLIENTS}.", field=CLIENT_HEADERS[0]
+        )
     if version and not SUPPORTED_VERSION.fullmatch(version):
         raise Refused(
             f"This API is version 1.x and does not support version {quoted_value(version)}."

@@ -32,18 +32,27 @@ ReadCell = Callable[[str, str], Any]
 NEW_PREFIX = "new."
 MAX_TAGS = 50
 YES_OR_NO = {"yes": "true", "no": "false"}
-# Spreadsheets treat such a cell as a formula unless an apostrophe precedes it.
-FORMULA = re.compile(r"'*[=+\-@\t\r]")
+# Spreadsheets treat such a cell as a formula unless an apostrophe precedes it; also with the full-width signs.
+SIGN = "[=+\\-@\uff1d\uff0b\uff0d\uff20]"
+FORMULA = re.compile(rf"'*(?:[\t\r\n]| *{SIGN})")
+# Where another character than the comma separates cells, a cell may begin in the middle of the text.
+INNER_FORMULA = re.compile(rf"([;\t\r\n] *)('*{SIGN})")
+SAFE_INNER_FORMULA = re.compile(rf"([;\t\r\n] *)'('*{SIGN})")
 
 
 def safe_cell(value: str) -> str:
-    """Return the text, with an apostrophe before it if a spreadsheet would run it as a formula."""
+    """Return the text, with an apostrophe before each part that a spreadsheet would run as a formula.
+
+    Every export writes its texts with this function.
+    """
+    value = INNER_FORMULA.sub(r"\1'\2", value)
     return f"'{value}" if FORMULA.match(value) else value
 
 
 def plain_cell(value: str) -> str:
     """Undo `safe_cell`; any other apostrophe stays."""
-    return value[1:] if value.startswith("'") and FORMULA.match(value, 1) else value
+    value = value[1:] if value.startswith("'") and FORMULA.match(value, 1) else value
+    return SAFE_INNER_FORMULA.sub(r"\1\2", value)
 
 
 def read_id_cell(value: str, field: str) -> int:

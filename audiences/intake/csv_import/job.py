@@ -179,9 +179,13 @@ def store_problems(job: Import, problems: Sequence[Problem]) -> None:
 
 def process_customers(cursor: Any, job: Import, taken: Sequence[Record], at: datetime) -> list[Problem]:
     """Read a slice of customers, and write or check it."""
-    reading = readers(job.targets)
     width = len(job.columns)
     places = {name: place for place, name in enumerate(upsert.COLUMNS)}
+    # An attribute has no column of its own.
+    reading = [
+        (place, name, None if is_attribute else places[name], read)
+        for place, name, is_attribute, read in readers(job.targets)
+    ]
     attributes_at = places["attributes"]
     problems: list[Problem] = []
     rows: list[list[Any]] = []
@@ -199,15 +203,15 @@ def process_customers(cursor: Any, job: Import, taken: Sequence[Record], at: dat
         row[0] = record.line
         attributes: dict[str, Any] = {}
         cells, known = record.cells, len(problems)
-        for place, name, is_attribute, read in reading:
+        for place, name, column, read in reading:
             # An empty cell changes nothing.
             if place >= len(cells) or not (cell := cells[place]) or cell.isspace():
                 continue
             try:
-                if is_attribute:
+                if column is None:
                     attributes[name] = read(cell, name)
                 else:
-                    row[places[name]] = read(cell, name)
+                    row[column] = read(cell, name)
             except Refused as wrong:
                 problems.append((record.line, job.columns[place], str(wrong)))
         if len(problems) > known:
@@ -233,7 +237,7 @@ def apply_slice(cursor: Any, job: Import, rows: Sequence[Sequence[Any]], at: dat
 
 
 def process_unsubscribed(cursor: Any, job: Import, taken: Sequence[Record], at: datetime) -> list[Problem]:
-    """Read a slice of unsubscribed addresses, and write or check it."""
+    """Read a slice of addresses for the suppression list, and write or check it."""
     place = list(job.targets).index("email")
     read = readers(["email"])[0][3]
     problems: list[Problem] = []
@@ -250,7 +254,7 @@ def process_unsubscribed(cursor: Any, job: Import, taken: Sequence[Record], at: 
         else:
             addresses.append(address)
     dry = job.state == ImportState.CHECKING
-    outcome = upsert.unsubscribe_addresses(cursor, addresses, at=at, dry=dry)
+    outcome = upsert.suppress_addresses(cursor, addresses, file=job.file_name, by=job.started_by_id, at=at, dry=dry)
     job.changed += outcome.changed
     job.unchanged += outcome.unchanged
     job.unmatched += outcome.unmatched

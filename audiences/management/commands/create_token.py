@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.contrib.auth import get_user_model
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from audiences.models import Integration
 from audiences.models.workspace import TokenRight
@@ -19,8 +20,17 @@ class Command(BaseCommand):
             "--rights", nargs="+", choices=TokenRight.values, default=TokenRight.values, help="All if not given."
         )
 
+        parser.add_argument(
+            "--teammate", help="Login name of the teammate for whom it acts. If not given, the first Admin."
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         """Create the integration and print its token."""
-        _, token = Integration.issue(name=options["name"], rights=options["rights"])
+        teammate = None
+        if named := options["teammate"]:
+            teammate = get_user_model().objects.filter(username=named, is_staff=True, is_active=True).first()
+            if teammate is None:
+                raise CommandError(f"--teammate: there is no teammate with the login name “{named}”.")
+        _, token = Integration.issue(name=options["name"], rights=options["rights"], teammate=teammate)
         self.stderr.write(f"The token of “{options['name']}”. Store it now: it is not shown again.")
         self.stdout.write(token)

@@ -1,5 +1,7 @@
 /* The scripts of the composer and of the other pages with a message or a rule builder. */
 import { onEditorReady } from "../console/editors.js";
+import { attributePicker } from "../console/attribute_picker.js";
+import { markCounts } from "../console/count_state.js";
 import { nameSearch } from "../console/name_search.js";
 import { notifyChanged } from "../console/page.js";
 import { ruleBuilder } from "../console/rule_builder.js";
@@ -10,10 +12,11 @@ import { preview } from "./preview.js";
 import { variableMenu } from "./variables.js";
 
 const components = {
-  composer, deliveryWindow, directMessage, imageButton, nameSearch, preview, ruleBuilder, variableMenu,
+  attributePicker, composer, deliveryWindow, directMessage, imageButton, nameSearch, preview, ruleBuilder, variableMenu,
 };
 
 uploadImages();
+markCounts();
 onEditorReady((editor) => editor.setAttribute("aria-label", "Text"));
 document.addEventListener("logged-in", notifyChanged);
 document.addEventListener("alpine:init", () => {

@@ -1,4 +1,5 @@
 /* The rule builder (console/rules.html). Its tree is stored as JSON in a hidden field; the server validates it. */
+import { eventName } from "./attribute_picker.js";
 import { fetchJson, nextKey, notifyChanged, parseJson, readJson } from "./page.js";
 
 const withKeys = (node) => {
@@ -13,13 +14,13 @@ const emptyRule = () => ({ attribute: "", operator: "", value: "", key: nextKey(
 
 export const ruleBuilder = () => ({
   offer: {}, kinds: {}, pages: {}, tree: null, error: "", errorPath: "",
-  segmentName: "", segmentMessage: "", segmentFailed: false, request: null,
+  segmentName: "", segmentMessage: "", segmentFailed: false, request: null, meant: {},
 
   init() {
     /* Inside a group, $root is the group. */
     this.pages = { ...this.$root.dataset };
     this.offer = readJson("rule-offer", { groups: [], operators: {}, choices: {}, segments: [] });
-    this.kinds = Object.fromEntries(this.offer.groups.flatMap((group) => group.attributes.map((a) => [a.name, a.kind])));
+    this.kinds = Object.fromEntries(this.offer.groups.flatMap((group) => group.attributes.map((a) => [a.name, a])));
     this.error = readJson("rule-sentence", "");
     this.errorPath = readJson("rule-place", "");
     this.tree = withKeys(parseJson(this.$refs.stored.value, {}));
@@ -69,7 +70,19 @@ export const ruleBuilder = () => ({
     this.rulesChanged();
   },
 
-  kindOf(node) { return this.kinds[node.attribute]; },
+  /* An event that has not arrived yet has the prefix of its attribute, and a name that staff typed. */
+  eventAttributeOf(node) { return this.offer.eventAttributes?.find(({ prefix }) => node.attribute.startsWith(prefix)); },
+  kindOf(node) { return this.kinds[node.attribute]?.kind ?? this.eventAttributeOf(node)?.kind; },
+  labelOf(node) {
+    if (!node.attribute) return "";
+    const event = this.eventAttributeOf(node);
+    const unknown = event ? event.label.replace("{}", node.attribute.slice(event.prefix.length)) : `${node.attribute} (unknown)`;
+    return this.kinds[node.attribute]?.label ?? unknown;
+  },
+  isUnknownEvent(node) {
+    const event = node.attribute && this.eventAttributeOf(node);
+    return Boolean(event) && !this.offer.knownEvents.includes(eventName(node.attribute.slice(event.prefix.length)));
+  },
   operatorsOf(node) { return this.offer.operators[this.kindOf(node)] ?? []; },
   /* The kind of value that the rule's operator takes; empty for an operator without a value. */
   valueKind(node) {
@@ -78,6 +91,7 @@ export const ruleBuilder = () => ({
 
   chooseAttribute(node, attribute) {
     const kindBefore = this.kindOf(node);
+    delete this.meant[node.key];
     node.attribute = attribute;
     if (this.kindOf(node) !== kindBefore) {
       /* A preset has chosen the operator of its event already. */
@@ -102,13 +116,6 @@ export const ruleBuilder = () => ({
     return result.name;
   },
 
-  fillAttributes(select, node) {
-    select.append(document.getElementById("attribute-options").content.cloneNode(true));
-    if (node.attribute && !this.kinds[node.attribute]) {
-      select.append(new Option(`${node.attribute} (unknown)`, node.attribute));
-    }
-    select.value = node.attribute;
-  },
   fillOperators(select, node) {
     select.replaceChildren(...this.operatorsOf(node).map(({ label, name }) => new Option(label, name)));
     select.value = node.operator;
@@ -148,6 +155,20 @@ export const ruleBuilder = () => ({
     const query = new URLSearchParams({ attribute: node.attribute, q: field.value });
     const { values } = await fetchJson(`${this.pages.values}?${query}`, { signal: this.request.signal });
     if (values) list.replaceChildren(...values.map((value) => new Option(value, value)));
+  },
+
+  /* "plan is Pro" matches nobody if all have "pro". */
+  async suggestMeant(node) {
+    delete this.meant[node.key];
+    if (!["is", "is_not"].includes(node.operator) || !node.value || !this.pages.values) return;
+    const query = new URLSearchParams({ attribute: node.attribute, is: node.value });
+    const { meant } = await fetchJson(`${this.pages.values}?${query}`);
+    if (meant) this.meant[node.key] = meant;
+  },
+  takeMeant(node) {
+    node.value = this.meant[node.key];
+    delete this.meant[node.key];
+    this.rulesChanged();
   },
 
   async saveSegment() {

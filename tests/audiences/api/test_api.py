@@ -237,7 +237,9 @@ class TestErrors:
 
     def test_an_unknown_address_is_a_404_with_every_method(self, api):
         for method in ("get", "post", "put", "delete", "options"):
-            for address in ("/api", "/api/", "/api/nonsense", "/api/users/1/nonsense", "/api/users//"):
+            # GET /api/ links to the documentation.
+            root = () if method == "get" else ("/api", "/api/")
+            for address in (*root, "/api/nonsense", "/api/users/1/nonsense", "/api/users//"):
                 answer = getattr(api, method)(address)
 
                 assert answer.status_code == 404

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
+from django.db import IntegrityError, transaction
 
 from audiences.models import Customer, Device
 from delivery import process, tokens
@@ -307,7 +308,7 @@ def test_push_that_one_device_has_stays_sent_if_the_customer_stops_to_match_duri
     assert only().status == Status.SENT
 
 
-def test_stopped_record_with_a_copy_on_one_device_is_withdrawn_and_says_so(firebase, at):
+def test_stopped_push_that_one_device_has_is_sent_and_goes_to_no_further_device(firebase, at):
     customer_with("phone", "tablet")
     firebase.says("tablet", fcm_server.BUSY)
     message = pushed(at)
@@ -317,9 +318,30 @@ def test_stopped_record_with_a_copy_on_one_device_is_withdrawn_and_says_so(fireb
     sweep.sweep(at=at)
     hand_over(at + LATER)
 
-    assert only().status == Status.WITHDRAWN
-    assert only().why.startswith("The message was stopped: 1 of 2 devices have it.")
+    assert (only().status, only().sent_at, only().provider_id) == (Status.SENT, at, "projects/acme/messages/phone")
     assert sorted(firebase.tokens) == ["phone", "tablet"]
+
+
+def test_stopped_push_that_a_device_may_have_is_uncertain(firebase, at):
+    customer_with("phone", "tablet")
+    firebase.says("tablet", fcm_server.BUSY)
+    message = pushed(at)
+    hand_over(at)
+    DeviceCopy.objects.update(taken=False)
+
+    lifecycle.stop(message)
+
+    assert only().status == Status.UNCERTAIN
+
+
+def test_database_withdraws_no_push_that_a_device_has(firebase, at):
+    customer_with("phone", "tablet")
+    firebase.says("tablet", fcm_server.BUSY)
+    pushed(at)
+    hand_over(at)
+
+    with pytest.raises(IntegrityError, match="A push that a device has"), transaction.atomic():
+        DeliveryRecord.objects.all().withdraw(reason=Reason.STOPPED)
 
 
 def test_a_pace_holds_for_pushes_one_by_one(firebase, at):

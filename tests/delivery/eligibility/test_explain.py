@@ -187,10 +187,10 @@ def test_draft_reaches_no_customer_and_one_off_no_later_one():
 def test_a_lead_is_not_matched_unless_a_rule_names_the_role():
     lead = CustomerFactory(lead=True, email="a@b.example")
     everyone = explain(MessageFactory(live=True), lead, at=AT)
-    assert (everyone.cases[0].verdict, everyone.is_user, everyone.asks_role) == (Verdict.NO_MATCH, False, False)
+    assert (everyone.cases[0].verdict, everyone.is_user, everyone.includes_leads) == (Verdict.NO_MATCH, False, False)
 
     asks = explain(MessageFactory(live=True, rules=[rule("role", "is", "lead")]), lead, at=AT)
-    assert (asks.cases[0].verdict, asks.asks_role) == (Verdict.NEXT_CHECK, True)
+    assert (asks.cases[0].verdict, asks.includes_leads) == (Verdict.NEXT_CHECK, True)
 
 
 def test_window_uses_the_clock_of_its_setting():

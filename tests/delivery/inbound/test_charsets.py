@@ -2,6 +2,7 @@
 
 import codecs
 import json
+from base64 import b64encode
 from collections.abc import Iterator
 from encodings.aliases import aliases
 from io import BytesIO
@@ -102,6 +103,49 @@ def test_charsets_of_emails_are_decoded(charset):
         assert InboundEmail.parse(mail).reply_content[0] == WORDS[charset]
     assert InboundEmail.parse(header).header("Subject") == WORDS[charset]
     assert [file.name for file in InboundEmail.parse(name.encode()).attachments] == [WORDS[charset]]
+
+
+# The name that a program gives, the charset in which it really writes, and its words.
+WRITTEN_AS = [
+    ("iso-8859-1", "cp1252", "It’s €5"),
+    ("iso-8859-9", "cp1254", "“Teşekkürler”"),
+    ("gb2312", "gbk", "朱镕基"),
+    ("gbk", "gb18030", "€ 㐀"),
+    ("shift_jis", "cp932", "①㈱髙"),
+    ("big5", "big5hkscs", "着"),
+    ("euc-kr", "cp949", "똠방각하"),
+    ("tis-620", "cp874", "“สวัสดี”"),
+    ("us-ascii", "utf-8", "Grüße"),
+    ("us-ascii", "cp1252", "Grüße"),
+    ("unknown-8bit", "cp1252", "Grüße"),
+]
+
+
+@pytest.mark.parametrize(("name", "charset", "words"), WRITTEN_AS)
+def test_charset_is_the_one_that_programs_write_in_text_headers_and_file_names(name, charset, words):
+    content = words.encode(charset)
+    head = b"Date: now\r\n"
+    text = head + b"Content-Type: text/plain; charset=%b\r\n\r\n%b" % (name.encode(), content)
+    subject = head + b"Subject: =?%b?b?%b?=\r\n\r\n" % (name.encode(), b64encode(content))
+    file = f"Content-Type: image/png; name*={name}''{quote(content)}\r\n\r\n".encode()
+
+    assert InboundEmail.parse(text).reply_content[0] == words
+    assert InboundEmail.parse(subject).header("Subject") == words
+    assert [found.name for found in InboundEmail.parse(head + file).attachments] == [words]
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "cp1252"])
+def test_text_headers_and_file_names_without_a_charset_are_utf_8_or_windows_1252(charset):
+    words = "Grüße".encode(charset)
+    file = b'Content-Type: image/png\r\nContent-Disposition: attachment; filename="%b"\r\n\r\n' % words
+
+    assert InboundEmail.parse(b"Date: now\r\n\r\n" + words).reply_content[0] == "Grüße"
+    assert InboundEmail.parse(b"Subject: %b\r\nDate: now\r\n\r\n" % words).header("Subject") == "Grüße"
+    assert [found.name for found in InboundEmail.parse(b"Date: now\r\n" + file).attachments] == ["Grüße"]
+
+
+def test_text_cut_within_a_character_is_still_utf_8():
+    assert charsets.decode(b"a" + "ü".encode() * 10, "us-ascii", longest=4) == "aüüü"
 
 
 @pytest.mark.parametrize("charset", NOT_OF_EMAIL)

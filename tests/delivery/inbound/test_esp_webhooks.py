@@ -219,6 +219,37 @@ def provider_says(kind: str, *, reason: str | None = None, words: str = "", **ow
     [
         ("Amazon SES", provider_says(EventType.BOUNCED, bounce={"bounceType": "Permanent"}), FeedbackType.NO_MAILBOX),
         ("Amazon SES", provider_says(EventType.BOUNCED, bounce={"bounceType": "Transient"}), FeedbackType.BOUNCED),
+        (
+            "Amazon SES",
+            provider_says(EventType.BOUNCED, words="smtp; 550 5.7.1 spam", bounce={"bounceType": "Permanent"}),
+            FeedbackType.BOUNCED,
+        ),
+        (
+            "Amazon SES",
+            provider_says(EventType.BOUNCED, words="smtp; 550 5.1.1 unknown", bounce={"bounceType": "Permanent"}),
+            FeedbackType.NO_MAILBOX,
+        ),
+        (
+            "Brevo",
+            provider_says(EventType.BOUNCED, reason=RejectReason.INVALID, event="invalid_email"),
+            FeedbackType.NO_MAILBOX,
+        ),
+        ("Mailjet", provider_says(EventType.BOUNCED, hard_bounce=True, error="quota exceeded"), FeedbackType.BOUNCED),
+        ("SparkPost", provider_says(EventType.BOUNCED, bounce_class="10"), FeedbackType.NO_MAILBOX),
+        ("SparkPost", provider_says(EventType.BOUNCED, bounce_class="22"), FeedbackType.BOUNCED),
+        ("SparkPost", provider_says(EventType.BOUNCED, bounce_class="1", words="550 no user"), FeedbackType.NO_MAILBOX),
+        (
+            "Unisender Go",
+            provider_says(EventType.BOUNCED, delivery_info={"delivery_status": "err_user_unknown"}),
+            FeedbackType.NO_MAILBOX,
+        ),
+        (
+            "Unisender Go",
+            provider_says(EventType.BOUNCED, delivery_info={"delivery_status": "err_mailbox_full"}),
+            FeedbackType.BOUNCED,
+        ),
+        ("Mailgun", provider_says(EventType.BOUNCED, words="550 blocked for reputation"), FeedbackType.BOUNCED),
+        ("Postal", provider_says(EventType.REJECTED, reason=RejectReason.INVALID), FeedbackType.REFUSED_NO_MAILBOX),
         ("Brevo", provider_says(EventType.BOUNCED, event="hard_bounce"), FeedbackType.NO_MAILBOX),
         ("Brevo", provider_says(EventType.BOUNCED, event="soft_bounce"), FeedbackType.BOUNCED),
         ("MailerSend", provider_says(EventType.BOUNCED, data={"type": "soft_bounced"}), FeedbackType.BOUNCED),

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from django.db import connection
 
-from audiences.models import Customer
+from audiences.models import Customer, Suppression
 from delivery import rendering, reply_addresses
 from delivery.conversations import threads
 from delivery.customers import erase
@@ -88,6 +88,7 @@ ON_SENT = [
     (FeedbackType.REFUSED_NO_MAILBOX, Status.SENT, BOUNCED, HARD),
     (FeedbackType.COMPLAINED, Status.SENT, COMPLAINED, SPAM),
     (FeedbackType.UNSUBSCRIBED, Status.SENT, {"unsubscribed"}, OUT),
+    (FeedbackType.DOUBTFUL, Status.SENT, NOTHING, NOTHING),
 ]
 
 
@@ -200,7 +201,7 @@ def test_repeated_bounce_does_not_set_a_cleared_flag_again(record, at):
     set_status(record, Status.SENT, at=at)
     bounced = make_feedback(FeedbackType.NO_MAILBOX, at=at)
     feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), bounced)
-    Customer.objects.update(has_hard_bounced=False)
+    Suppression.objects.all().lift(at=at)
 
     feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), bounced)
 
@@ -412,6 +413,16 @@ def test_report_about_a_foreign_email_changes_nothing(record, at, name, marks):
     assert router.receive(parse_email(mail), at=at) is Outcome.FOREIGN
 
     assert state(record) == {"status": Status.SENT, "happened": NOTHING, "flags": NOTHING}
+
+
+def test_notice_that_is_not_understood_is_shown_to_staff_and_flags_nobody(record, at):
+    set_status(record, Status.SENT, at=at)
+    mail = b"From: MAILER-DAEMON@mx.x.example\r\nSubject: Hello\r\nMessage-ID: <1@x>\r\n\r\nYour request was noted.\r\n"
+
+    assert router.receive(to_bounce_address(record, mail), at=at) is Outcome.DOUBTFUL
+
+    assert state(record) == {"status": Status.SENT, "happened": NOTHING, "flags": NOTHING}
+    assert record.why == feedback.DOUBTFUL_NOTICE
 
 
 def test_truncated_report_is_not_a_reply(record, at):

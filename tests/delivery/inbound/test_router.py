@@ -8,7 +8,8 @@ import pytest
 from django.core.files.storage import default_storage
 
 from audiences import intake
-from delivery import reply_addresses
+from audiences.models import Customer, Suppression
+from delivery import rendering, reply_addresses
 from delivery.conversations import threads
 from delivery.customers import erase
 from delivery.inbound import router
@@ -249,6 +250,54 @@ def test_reply_address_reveals_nothing():
     assert len({token[:6] for token in tokens} | {token[-6:] for token in tokens}) == 2 * len(tokens)
 
 
+def unsubscribe_email(address: str, **headers: str) -> bytes:
+    lines = {
+        "From": "ann@x.example",
+        "Message-ID": "<u1@x.example>",
+        "To": address,
+        "Subject": "unsubscribe",
+        **headers,
+    }
+    return "".join(f"{name}: {value}\r\n" for name, value in lines.items()).encode() + b"\r\n"
+
+
+@pytest.mark.parametrize("headers", [{}, {"Auto-Submitted": "auto-generated"}, {"From": "someone@mailbox.example"}])
+def test_email_to_the_unsubscribe_address_works_like_the_link(record, receive, headers):
+    address = reply_addresses.unsubscribe_address(record.pk)
+
+    for _ in range(2):
+        assert receive(unsubscribe_email(address.upper(), **headers)) is Outcome.UNSUBSCRIBED
+
+    record.refresh_from_db()
+    assert record.customer.unsubscribed_from_emails
+    assert record.unsubscribed_at == record.customer.unsubscribed_by_customer_at
+    assert Suppression.objects.get().address == "ann@x.example"
+    assert not Conversation.objects.exists()
+
+
+def test_token_of_a_reply_address_unsubscribes_nobody(record, receive):
+    forged = reply_addresses.reply_address(record).replace("reply+", "unsubscribe+", 1)
+
+    assert receive(unsubscribe_email(forged)) is Outcome.UNADDRESSED
+
+    assert not Customer.objects.filter(unsubscribed_from_emails=True).exists()
+
+
+def test_audience_email_says_how_to_unsubscribe_by_email_and_that_no_person_sent_it(record):
+    record.message.refresh_from_db()
+    copy = rendering.copy_of(record.message.version, channel="email")
+    headers = rendering.envelope(
+        record.message, record.message.sender, copy.render({}, record_id=record.pk), record_id=record.pk, to=("a@x",)
+    ).headers
+
+    address = reply_addresses.unsubscribe_address(record.pk)
+    assert len(address.partition("@")[0]) <= 64
+    assert headers["List-Unsubscribe"] == (
+        f"<{rendering.unsubscribe_url(record.pk)}>, <mailto:{address}?subject=unsubscribe>"
+    )
+    assert (headers["Auto-Submitted"], headers["X-Auto-Response-Suppress"]) == ("auto-generated", "OOF, AutoReply")
+
+
 def test_without_an_inbound_domain_reply_addresses_do_not_exist(record, settings):
     settings.INBOUND_DOMAIN = ""
 
@@ -332,7 +381,6 @@ HEADERS = {
     "автоматический ответ": {"Subject": "=?utf-8?b?0JDQstGC0L7QvNCw0YLQuNGH0LXRgdC60LjQuSDQvtGC0LLQtdGC?="},
     "ooo": {"Subject": "OOO"},
     "ooo with a colon": {"Subject": "OOO: Re: Hi"},
-    "ooo with a dash": {"Subject": "OOO - back on Monday"},
     "on holiday in brackets": {"Subject": "On holiday (Re: Hi)"},
     "i am on annual leave": {"Subject": "I am on annual leave."},
     "自動返信メール": {"Subject": str(Header("自動返信メール", "utf-8"))},
@@ -340,7 +388,8 @@ HEADERS = {
     "自動応答メッセージ": {"Subject": str(Header("自動応答メッセージ", "utf-8"))},
     "自动回复邮件": {"Subject": str(Header("自动回复邮件: Hi", "utf-8"))},
     "автоответчик": {"Subject": str(Header("Автоответчик: Hi", "utf-8"))},
-    "on vacation": {"Subject": "On vacation until Monday"},
+    "with the mark of a company": {"Subject": "[External] Automatic reply: Re: Hi"},
+    "hungarian": {"Subject": str(Header("Automatikus válasz: Hi", "utf-8"))},
     "a read receipt": {"Content-Type": "multipart/report; report-type=disposition-notification; boundary=b"},
     "a mailer daemon": {"From": "MAILER-DAEMON@x.example"},
     "no-reply": {"From": "Acme <no-reply@x.example>"},
@@ -380,6 +429,10 @@ def test_empty_envelope_sender_marks_an_automatic_reply(record, receive, sender)
         {"Precedence": "normal"},
         {"Return-Path": "<ann@x.example>"},
         {"Subject": "Re: Out of office tips"},
+        {"Subject": "OOO - back on Monday"},
+        {"Subject": "On vacation until Monday"},
+        {"From": "bounce-house@x.example"},
+        {"From": "postmaster@x.example"},
         {"Subject": "Your vacation photos"},
         {"Subject": "Ooo nice photos"},
         {"Subject": "Ooo-la-la"},
@@ -435,10 +488,17 @@ def test_hostile_file_name_is_text(record, receive):
     assert "<img" not in ConversationPart.objects.get(part_type=PartType.NOTE).body
 
 
-def test_email_without_text_is_a_reply(record, receive):
-    receive(thanks(record).replace(b"Thanks!", b""))
+@pytest.mark.parametrize(
+    ("subject", "text"),
+    [
+        (None, "(This email has no text.)"),
+        ("Re: Hi, yes please", "(This email has no text. Subject: Re: Hi, yes please)"),
+    ],
+)
+def test_email_without_text_is_a_reply_with_its_subject(record, receive, subject, text):
+    receive(with_headers(thanks(record).replace(b"Thanks!", b""), Subject=subject))
 
-    assert reply_texts() == ["(This email has no text.)"]
+    assert reply_texts() == [text]
 
 
 def test_reply_written_within_the_quote_is_kept(record, receive):

@@ -13,7 +13,7 @@ from audiences.models import Event, EventSummary, Job, JobItem, Workspace
 from delivery import rendering, schedule, tasks
 from delivery.maintenance import retention
 from delivery.matching import direct, ongoing
-from delivery.models import DeliveryRecord, Reason, Status
+from delivery.models import DeliveryRecord, MissedMatch, Reason, Status
 from delivery.reporting import counters
 from delivery.sending import dispatcher
 from messaging import content
@@ -253,3 +253,13 @@ def test_invalid_alarm_address_is_refused(admin_client):
 
     with pytest.raises(Exception, match="“nobody” is not a valid email address"):
         workspace.full_clean()
+
+
+def test_missed_matches_are_deleted_after_90_days(at):
+    message = MessageFactory()
+    for days in (89, 91):
+        MissedMatch.objects.create(message=message, customer_id=days, found_at=at - timedelta(days=days))
+
+    retention.delete_expired(at=at, go_on=lambda: True)
+
+    assert MissedMatch.objects.get().customer_id == 89

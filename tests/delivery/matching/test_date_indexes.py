@@ -49,6 +49,7 @@ def test_each_date_that_crosses_boundaries_gets_one_index_until_no_message_uses_
 
     assert len(index_names()) == 4
     assert set(date_indexes.wanted_indexes(date_indexes.dates_in_use())) == index_names()
+    lifecycle.pause(dated_message)
     date_indexes.update_indexes()
     assert len(index_names()) == 4
     lifecycle.stop(dated_message)

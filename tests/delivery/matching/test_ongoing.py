@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 
+from audiences.models import Suppression
 from delivery.matching import forecast as matching_forecast
 from delivery.matching import launch, lifecycle, ongoing, recheck, sql
 from delivery.models import DeliveryRecord, Reason, Status
@@ -46,8 +47,7 @@ def test_unreachable_customer_is_not_matched_yet_by_an_ongoing_message(at):
     back = CustomerFactory(user_id="back", email="b@x.example", has_hard_bounced=True)
     message = MessageFactory(live=True, at=at)
     assert ongoing.match(message, at=at) == 0
-    back.has_hard_bounced = False
-    back.save()
+    Suppression.objects.of_address(back.email).lift(at=at)
 
     assert ongoing.match(message, at=at) == 1
 

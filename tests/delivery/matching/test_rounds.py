@@ -4,16 +4,20 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.db.utils import DataError
 
+from audiences import change_log
 from audiences.models import Customer, Workspace
+from audiences.rules import RELATIVE_DAY_OPERATORS, Operator
 from delivery.maintenance import sweep
-from delivery.matching import changes, lifecycle, ongoing, recheck, rounds, verification
+from delivery.matching import changes, dependencies, lifecycle, ongoing, recheck, rounds, verification
 from delivery.models import Alarm, AlarmKind, DeliveryRecord, MatchState, MissedMatch, Reason, Status
 from delivery.monitoring import alarms
 from messaging import authoring
 from messaging import lifecycle as message_lifecycle
 from messaging.models import Checking, Message
 from tests.factories import CustomAttributeFactory, CustomerFactory, MessageFactory, rule
+from tests.support.concurrency import elsewhere
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -45,6 +49,11 @@ def rename_without_log(name: str) -> None:
     disable_customer_log()
     Customer.objects.update(name=name)
     enable_customer_log()
+
+
+def move_entries_to_a_past_slot() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE audiences_change SET slot = (date_part('hour', now())::int + 1) % 3")
 
 
 def test_first_round_judges_everyone_and_the_next_only_changes(at, ada, message):
@@ -114,6 +123,12 @@ def test_time_alone_makes_a_candidate_at_the_boundary(at):
     assert (done.by_changes, done.made) == ([message.pk], 1)
 
 
+def test_every_operator_that_compares_with_now_has_boundaries():
+    # Its days are calendar days of the workspace.
+    by_calendar = {Operator.EXACTLY_DAYS_FROM_NOW}
+    assert set(dependencies.BOUNDARY_DAYS) | by_calendar == set(RELATIVE_DAY_OPERATORS)
+
+
 @pytest.mark.parametrize(
     ("operator", "days", "ahead"),
     [
@@ -156,8 +171,10 @@ def test_withdrawn_record_of_a_matching_customer_is_requeued(at, ada):
     assert message.records.get().status == Status.WAITING
 
 
-@pytest.mark.parametrize("what", ["rules", "zone", "kind", "log", "restored", "switched off", "failed"])
-def test_everyone_is_judged_once_after(what, at, settings, ada):
+@pytest.mark.parametrize(
+    "what", ["rules", "zone", "kind", "log", "restored", "another cluster", "switched off", "failed"]
+)
+def test_everyone_is_judged_once_after(what, at, monkeypatch, settings, ada):
     CustomAttributeFactory(name="plan")
     message = MessageFactory(
         live=True, at=at, rules=[rule("name", "is", "Eve"), rule("custom_attributes.plan", "is_unknown")]
@@ -183,6 +200,9 @@ def test_everyone_is_judged_once_after(what, at, settings, ada):
         changes.truncate_log(horizon=None)
     elif what == "restored":
         MatchState.objects.update(horizon=2**60)
+    elif what == "another cluster":
+        # With the same counts of transactions.
+        monkeypatch.setattr(change_log, "cluster_id", lambda: "another")
     elif what == "switched off":
         settings.CHANGE_DRIVEN_MATCHING = False
         MatchState.objects.filter(pk=message.pk).delete()
@@ -242,10 +262,46 @@ def test_change_of_an_open_transaction_is_judged_after_its_commit(at, ada, messa
         other.close()
 
 
+@pytest.mark.parametrize("truncate", [rounds.truncate_read_entries, lambda: changes.truncate_log(horizon=None)])
+def test_change_during_a_full_match_is_judged_although_another_process_truncates_the_log(
+    at, monkeypatch, ada, message, truncate
+):
+    insert = ongoing.insert_new_records
+
+    def change_and_truncate() -> None:
+        Customer.objects.filter(pk=ada.pk).update(name="Eve")
+        move_entries_to_a_past_slot()
+        truncate()
+
+    def insert_meanwhile(*args: object, **how: object) -> int:
+        made = insert(*args, **how)
+        elsewhere(change_and_truncate)
+        return made
+
+    with monkeypatch.context() as first:
+        first.setattr(ongoing, "insert_new_records", insert_meanwhile)
+        assert rounds.run_round(at=at).made == 0
+
+    assert rounds.run_round(at=at + HOUR).made == 1
+
+
+def test_sweep_deletes_the_entries_of_another_cluster_and_no_others(at, ada, message):
+    rounds.run_round(at=at)
+    Customer.objects.filter(pk=ada.pk).update(name="Eve")
+    with connection.cursor() as cursor:
+        cursor.execute("INSERT INTO audiences_change (customer_id, bits, xid) VALUES (%s, 1, %s)", [ada.pk, 2**60])
+
+    sweep.sweep(at=at)
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT max(xid) < %s FROM audiences_change", [2**60])
+        assert cursor.fetchone() == (True,)
+    assert rounds.run_round(at=at + HOUR).made == 1
+
+
 def test_read_slots_of_past_hours_are_truncated_after_a_round(at, ada, message):
     rounds.run_round(at=at)
-    with connection.cursor() as cursor:
-        cursor.execute("UPDATE audiences_change SET slot = (date_part('hour', now())::int + 1) % 3")
+    move_entries_to_a_past_slot()
 
     rounds.run_round(at=at)
 
@@ -369,13 +425,79 @@ def test_earlier_change_is_not_lost_while_later_ones_follow(at, ada, prompt_mess
     age_entries(2)
     rounds.run_prompt_round(at=at)
     Customer.objects.filter(pk=ada.pk).update(name="Eve")
-    age_entries(120)
+    age_entries(65)
     Customer.objects.filter(pk=ada.pk).update(email="eve@x.example")
     age_entries(-60)
 
     assert rounds.run_prompt_round(at=at) == 0
     age_entries(120)
     assert rounds.run_prompt_round(at=at) == 1
+
+
+def test_customer_who_changes_all_the_time_is_matched_ten_seconds_after_the_first_change(at, ada, prompt_message):
+    age_entries(2)
+    rounds.run_prompt_round(at=at)
+    Customer.objects.filter(pk=ada.pk).update(name="Eve")
+    age_entries(72)
+    Customer.objects.filter(pk=ada.pk).update(email="eve@x.example")
+    age_entries(-60)
+
+    assert rounds.run_prompt_round(at=at) == 1
+    assert rounds.prompt_round_is_due() is False
+
+
+def test_large_share_of_changed_customers_leaves_a_prompt_round_to_a_full_match(at, monkeypatch, ada, prompt_message):
+    Customer.objects.filter(pk=ada.pk).update(name="Eve")
+    age_entries(2)
+    monkeypatch.setattr(changes, "SMALL_NUMBER", 0)
+    monkeypatch.setattr(changes, "estimate_customer_count", lambda: 19)
+
+    assert rounds.run_prompt_round(at=at) == 0
+
+    assert rounds.prompt_round_is_due() is None
+    assert not rounds.unmatched_messages(at=at).exists()
+    later = at + 2 * rounds.FULL_MATCH_INTERVAL
+    assert list(rounds.unmatched_messages(at=later)) == [prompt_message]
+    assert ongoing.match(prompt_message, at=later) == 1
+    assert not rounds.unmatched_messages(at=at + HOUR).exists()
+
+
+def test_message_whose_rules_fail_for_a_customer_holds_up_no_other_prompt_message(at, monkeypatch, ada, prompt_message):
+    other = MessageFactory(live=True, at=at, rules=[rule("name", "is", "Eve")], checking=Checking.AT_ONCE)
+    rounds.run_round(at=at)
+    Customer.objects.filter(pk=ada.pk).update(name="Eve")
+    age_entries(2)
+    store_hits = changes.store_hits
+
+    def fail_for_first(followed, *, at):
+        if any(one.live.pk == prompt_message.pk for one in followed):
+            raise DataError("value out of range")
+        return store_hits(followed, at=at)
+
+    monkeypatch.setattr(changes, "store_hits", fail_for_first)
+
+    assert rounds.run_prompt_round(at=at) == 1
+    assert other.records.get().customer == ada
+    prompt_message.refresh_from_db()
+    assert prompt_message.problem == ongoing.MATCHING_FAILED
+
+
+def test_open_transaction_that_keeps_changes_unread_for_hours_raises_an_alarm(at, ada, message):
+    other = connection.copy()
+    try:
+        other.set_autocommit(False)
+        with other.cursor() as cursor:
+            cursor.execute("UPDATE audiences_workspace SET name = 'Idle'")
+        Customer.objects.filter(pk=ada.pk).update(name="Bob")
+        rounds.run_round(at=at)
+        age_entries(3600)
+        assert alarms.check_due_messages(at) == ""
+        age_entries(3 * 3600)
+        assert alarms.check_due_messages(at) == alarms.UNREAD_CHANGES
+    finally:
+        other.close()
+    rounds.run_round(at=at)
+    assert alarms.check_due_messages(at) == ""
 
 
 def test_prompt_round_leaves_boundaries_to_the_hourly_round(at):

@@ -7,6 +7,7 @@ import uuid
 from datetime import timedelta
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.core import mail
 from django.core.mail.backends.locmem import EmailBackend
@@ -116,6 +117,16 @@ def customer_missed(at) -> None:
     MissedMatch.objects.create(message=message, customer_id=42, found_at=at - MINUTE)
 
 
+def short_key(_at) -> None:
+    settings.SECRET_KEY = "abc"
+
+
+@pytest.fixture(autouse=True)
+def fallbacks(settings) -> None:
+    """Keep the old key valid when `short_key` replaces it; both are restored after the test."""
+    settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
+
+
 HAPPENS = {
     AlarmKind.BEAT: (late_beat, "The scheduler (celery beat) has not run since"),
     AlarmKind.SWEEP: (late_sweep, "The minute sweep has not finished since 4 May 2026, 09:56."),
@@ -130,7 +141,11 @@ HAPPENS = {
         "20 visitors were refused on 4 May 2026 and do not see the messenger: 20 with an email address that is not in"
         " lower case",
     ),
-    AlarmKind.MISSED: (customer_missed, "“Welcome” missed customer 42."),
+    AlarmKind.MISSED: (customer_missed, f"“Welcome” missed customer 42. {alarms.MISSED_ADVICE}"),
+    AlarmKind.SECRET_KEY: (
+        short_key,
+        "SECRET_KEY has 3 characters; it needs at least 32. Set a new key, and add the old",
+    ),
 }
 
 

@@ -1,5 +1,6 @@
 """Sending a batch: claimed, committed, sent, settled; with a channel that answers as the test decides."""
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from itertools import pairwise
@@ -18,8 +19,8 @@ from delivery.matching import ongoing as ongoing_matching
 from delivery.models import DeliveryRecord, Pace, Reason, Status
 from delivery.sending import batch as sending_batch
 from delivery.sending import claim, dispatcher, outcome, settle
-from messaging import authoring
-from messaging.models import Channel, Message
+from messaging import authoring, content
+from messaging.models import Channel, Message, MessageVersion
 from tests.factories import (
     CompanyFactory,
     CustomAttributeFactory,
@@ -89,6 +90,23 @@ def test_custom_attributes_of_customer_and_company_are_in_the_copy(at, channel):
         "custom_attributes.plan": "pro",
         "company.custom_attributes.seats": 7,
     }
+
+
+@pytest.mark.parametrize("name", [*content.VARIABLES, "custom_attributes.a.b", "company.custom_attributes.a.b"])
+def test_claim_reads_the_columns_that_a_variable_needs(name, monkeypatch):
+    person = {column: f"{column} of Ann" for column in claim.PEOPLE} | {"attributes": {"a.b": 1}}
+    company = {column: f"{column} of Acme" for column in claim.COMPANIES} | {"attributes": {"a.b": 2}}
+    monkeypatch.setattr(rendering, "known_variables", lambda _version: frozenset({name}))
+
+    people, companies = claim.fact_columns(Message(version=MessageVersion()))
+
+    found = rendering.variable_values(
+        {name},
+        customer={column: person[column] for column in people},
+        company={column: company[column] for column in companies},
+    )
+    assert found == rendering.variable_values({name}, customer=person, company=company) != {}
+    assert len(people) + len(companies) <= 2
 
 
 def test_due_record_is_handed_over_and_settled_as_sent(at, channel):
@@ -412,6 +430,33 @@ def test_window_that_closed_meanwhile_is_waited_for_again(at, channel):
 
     record = message.records.get()
     assert (record.reason, record.due_at) == (Reason.WINDOW, (at + timedelta(days=7)).replace(hour=9))
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("zone", ["workspace", "customer"])
+def test_copies_that_wait_for_a_connection_when_the_window_closes_wait_for_it_to_open(at, channel, settings, zone):
+    settings.EMAIL_CONNECTIONS = 1
+    for n in range(10):
+        CustomerFactory(email=f"{n}@x.example", timezone="UTC")
+    window = [{"weekday": 0, "from": "09:00", "to": "10:30"}]
+    message = matched(at, window=window, window_zone=zone)
+    now, begun, closed = [at], [], []
+
+    def answer(_envelope: Envelope) -> str:
+        begun.append(time.monotonic())
+        if len(begun) == 2:
+            now[0] = at.replace(minute=30)
+            closed.append(time.monotonic())
+        time.sleep(0.15)
+        return ""
+
+    channel.answer = answer
+    dispatcher.dispatch(clock=lambda: now[0], until=at + timedelta(hours=1))
+
+    # A copy begins at most half a second after it was checked.
+    assert begun[-1] < closed[0] + 0.5
+    rest = message.records.exclude(status=Status.SENT)
+    assert set(rest.values_list("status", "reason")) == {(Status.WAITING, Reason.WINDOW)}
 
 
 def test_one_off_that_waited_for_the_window_is_not_rechecked(at, channel):

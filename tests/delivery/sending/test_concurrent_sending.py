@@ -13,7 +13,7 @@ from django.db import connection
 from django.utils import timezone
 
 from audiences.models import Customer
-from delivery import process, shutdown
+from delivery import locks, process, shutdown
 from delivery.matching import direct, lifecycle, ongoing
 from delivery.models import ChannelOutage, ConnectionShare, DeliveryRecord, Pace, Reason, Status
 from delivery.sending import dispatcher
@@ -98,6 +98,19 @@ def test_pause_that_has_returned_lets_nothing_begin_and_waits_for_the_copies_in_
     counts = message.records.counts()
     assert (counts["sent"], counts["waiting"]) == (len(server.accepted), 300 - len(server.accepted))
     assert len(server.accepted) < 300
+
+
+def test_pause_says_how_many_copies_a_slow_server_still_holds(server, settings, monkeypatch):
+    settings.EMAIL_CONNECTIONS, server.delay = 4, 1.2
+    monkeypatch.setattr(locks, "LOCK_TIMEOUT", 1)
+    message = to_people(8)
+    with working():
+        eventually(lambda: server.in_flight >= 4)
+        handed_over = lifecycle.pause(message)
+        in_flight = server.in_flight
+
+    assert handed_over == in_flight == 4
+    assert message.records.counts()["sent"] == 4
 
 
 def test_opt_out_reaches_copies_that_are_claimed_and_not_begun(server, settings):

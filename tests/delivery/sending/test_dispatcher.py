@@ -79,7 +79,7 @@ def test_scheduled_message_that_cannot_be_launched_holds_up_no_other(at, monkeyp
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [(settle, "recover_from_journals"), (launch_job, "run_requested_launches"), (counters, "fold_changes")],
+    [(settle, "recover_from_journals"), (launch_job, "requested_launches"), (counters, "fold_changes")],
 )
 def test_failing_step_of_the_sweep_does_not_stop_later_steps(at, module, name, monkeypatch):
     CustomerFactory(email="a@x.example")

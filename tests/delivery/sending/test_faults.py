@@ -125,7 +125,8 @@ def test_journal_with_characters_the_database_refuses_does_not_block_other_journ
     assert not list(Path(configured.FLIGHTS_DIR).iterdir())
 
 
-def test_one_batch_of_the_dead_that_cannot_be_settled_keeps_no_other_from_it(at, monkeypatch):
+def test_one_batch_of_the_dead_that_cannot_be_settled_keeps_no_other_from_it(at, monkeypatch, settings):
+    settings.IN_FLIGHT = 10
     message = to_people(20, at)
     batches = [dies(message, at=at, begun=1, taken=1) for _ in range(2)]
     settle = sending_settle.settle_abandoned_batch
@@ -224,8 +225,9 @@ def test_batch_whose_lease_is_over_is_not_gone_on_with(at, channel, settings):
 
     def sleeps(number: int) -> None:
         if number == 2:
+            # First, as the dispatcher renews the lease as soon as its clock says so.
+            elsewhere(lambda: sending_settle.expire_leases(at=at + claim.LEASE + timedelta(seconds=1)))
             now[0] = at + claim.LEASE
-            elsewhere(lambda: sending_settle.expire_leases(at=now[0] + timedelta(seconds=1)))
 
     channel.does = sleeps
     dispatcher.dispatch(clock=lambda: now[0], until=at + timedelta(seconds=1))
@@ -440,6 +442,7 @@ def test_process_killed_with_a_batch_in_hand_leaves_one_in_doubt(settings):
     message = to_people(12, at)
     place = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}")
     there = {**os.environ, "DATABASE_URL": place.geturl(), "FLIGHTS_DIR": settings.FLIGHTS_DIR, "SECRET_KEY": "x"}
+    there["IN_FLIGHT"] = "10"
     killed = subprocess.run([sys.executable, "-c", DIES], env=there, check=False)  # noqa: S603
     assert killed.returncode == -signal.SIGKILL
     assert message.records.counts()["sending"] == 10

@@ -6,7 +6,8 @@ import time
 import pytest
 
 from audiences.models import Customer
-from delivery.sending.pool import Concurrency, DatabaseForbidden, Job, Pool
+from delivery.concurrency import Concurrency
+from delivery.sending.pool import DatabaseForbidden, Job, Pool
 
 
 class Line:
@@ -175,3 +176,23 @@ def test_threads_are_added_only_as_answers_come():
             most = max(most, pool.threads)
 
     assert 4 <= most <= 15
+
+
+def test_thread_that_the_system_does_not_start_is_not_counted_and_the_others_do_its_jobs(monkeypatch):
+    start, started = threading.Thread.start, []
+
+    def start_first(thread: threading.Thread) -> None:
+        started.append(thread)
+        if len(started) > 1:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_first)
+    with pool_of(3) as pool:
+        pool.hand_out([Job(lambda _line: "done", subject=number) for number in range(3)])
+        assert pool.threads <= 1
+        found = answers_of(pool, 3)
+
+    assert len(started) > 1
+    assert {job.answer for job in found} == {"done"}
+    assert pool.threads == 0

@@ -8,6 +8,8 @@ from delivery.tracking import bots
 CHROME = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0 Safari/537.36"
 PEOPLE = [
     CHROME,
+    # The real browser whose user agent Gmail's prefetch extends.
+    bots.GMAIL_PREFETCH.removesuffix(" Mozilla/5.0"),
     "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148",
     "Mozilla/5.0 (Linux; Android 12; CUBOT NOTE 30) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0 Mobile",
     "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)",
@@ -30,6 +32,7 @@ MACHINES = [
     "curl/8.5.0",
     "python-requests/2.32.3",
     "Go-http-client/2.0",
+    bots.GMAIL_PREFETCH,
 ]
 
 

@@ -7,10 +7,11 @@ import pytest
 from django.db import connection
 
 from audiences.models import Workspace
-from delivery.matching import lifecycle, recheck
+from delivery.matching import lifecycle, ongoing, recheck
 from delivery.models import Conversation, DeliveryRecord, Status
 from delivery.visits import visit as customer_visit
 from messaging import authoring
+from messaging import lifecycle as message_lifecycle
 from tests.factories import (
     CompanyFactory,
     CustomerFactory,
@@ -290,3 +291,74 @@ def test_failed_check_does_not_count(at, monkeypatch):
             customer_visit.check(customer, at=at)
 
     assert customer_visit.check(customer, at=at) is None
+
+
+# One session is one visit (behaviour 4.16)
+
+
+LAST_SEEN = rule("last_seen_at", "more_than_days_ago", 7)
+TOMORROW = [{"weekday": 1, "from": "09:00", "to": "17:00"}]
+
+
+def later(at, minutes: int):
+    return at + timedelta(minutes=minutes)
+
+
+def test_every_visit_of_a_session_is_judged_with_the_last_seen_from_before_it(at):
+    customer = CustomerFactory(email="a@x.example", last_seen_at=at - timedelta(days=9))
+    company = CompanyFactory(last_seen_at=at - timedelta(days=9))
+    MembershipFactory(customer=customer, company=company)
+    customer_visit.visit(customer, at=at, company=company)
+    email = MessageFactory(rules=[LAST_SEEN], live=True, at=at)
+    in_app = MessageFactory(
+        in_app=True, rules=[rule("company.last_seen_at", "more_than_days_ago", 7)], live=True, at=at
+    )
+
+    company.refresh_from_db()
+    assert len(customer_visit.visit(customer, at=later(at, 25), company=company).shown) == 1
+    company.refresh_from_db()
+    customer_visit.visit(customer, at=later(at, 50), company=company)
+
+    assert email.records.get().judged_last_seen_at == at - timedelta(days=9)
+    assert in_app.records.get().judged_company_last_seen_at == at - timedelta(days=9)
+
+
+def test_visit_of_the_next_session_is_judged_with_the_last_seen_of_the_one_before(at):
+    customer = CustomerFactory(email="a@x.example", last_seen_at=at - timedelta(days=9))
+    customer_visit.visit(customer, at=at)
+    MessageFactory(in_app=True, rules=[LAST_SEEN], live=True, at=at)
+
+    assert customer_visit.visit(customer, at=later(at, 31)).shown == []
+
+
+def test_second_page_view_withdraws_nothing(at):
+    customer = CustomerFactory(email="a@x.example", last_seen_at=at - timedelta(days=9))
+    message = MessageFactory(rules=[LAST_SEEN], window=TOMORROW, live=True, at=at)
+    for minutes in (0, 20, 45):
+        customer_visit.visit(customer, at=later(at, minutes))
+
+    assert recheck.recheck_due(message, at=at.replace(day=5, hour=9)) == 0
+
+
+def test_pause_and_resume_within_the_session_withdraw_nothing(at):
+    customer = CustomerFactory(email="a@x.example", last_seen_at=at - timedelta(days=9))
+    message = MessageFactory(rules=[LAST_SEEN], window=TOMORROW, live=True, at=at)
+    customer_visit.visit(customer, at=at)
+    lifecycle.pause(message)
+    message_lifecycle.resume(message, at=later(at, 10))
+
+    assert recheck.recheck_held(message, at=later(at, 10)) == 0
+    assert recheck.recheck_due(message, at=at.replace(day=5, hour=9)) == 0
+    customer_visit.visit(customer, at=at.replace(day=5, hour=8))
+    message.records.update(reason="window", due_at=at.replace(day=5, hour=9))
+    assert recheck.recheck_due(message, at=at.replace(day=5, hour=9)) == 1
+
+
+def test_record_matched_by_a_round_is_withdrawn_by_a_later_session(at):
+    customer = CustomerFactory(email="a@x.example", last_seen_at=at - timedelta(days=9))
+    message = MessageFactory(rules=[LAST_SEEN], window=TOMORROW, live=True, at=at)
+    ongoing.match(message, at=at)
+    for minutes in (40, 45):
+        customer_visit.visit(customer, at=later(at, minutes))
+
+    assert recheck.recheck_due(message, at=at.replace(day=5, hour=9)) == 1

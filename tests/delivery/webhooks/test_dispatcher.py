@@ -417,6 +417,14 @@ def test_slow_subscribers_use_at_most_half_of_the_threads(settings, subscriber, 
     assert len(hanging.heard) == 5
 
 
+def test_slow_subscriber_is_sent_to_over_the_only_connection(settings, subscriber, subscription, at):
+    settings.WEBHOOK_CONNECTIONS = 1
+    Subscription.objects.update(failing_since=at)
+    intake.identify({"user_id": "u1"}, at=at)
+
+    assert dispatch_at(at) == 1
+
+
 def test_subscription_in_flight_at_another_worker_is_left_alone(subscriber, subscription, at):
     for name in ("u1", "u2"):
         intake.identify({"user_id": name}, at=at)

@@ -99,6 +99,8 @@ def test_new_message_is_by_default_an_ongoing_email_from_the_teammates_sender(ap
         ({"send_type": "twice"}, "send_type"),
         ({"rules": {"match": "all", "rules": [{"attribute": "nothing", "operator": "is", "value": 1}]}}, "rules"),
         ({"rules": "everyone"}, "rules"),
+        ({"rules": {"match": "all", "rules": [rule("last_seen_at", "more_than_days_ago", -3)]}}, "rules"),
+        ({"only_new_matches": "perhaps"}, "only_new_matches"),
         ({"window": [{"weekday": 8, "from": "09:00", "to": "10:00"}]}, "window"),
         ({"window": "always"}, "window"),
         ({"same_inbox_once": "perhaps"}, "same_inbox_once"),
@@ -209,11 +211,12 @@ def test_one_off_is_scheduled_and_made_a_draft_again(api, sender):
 
 
 def test_live_message_is_paused_edited_resumed_and_stopped(api, sender):
-    here = draft(api, sender=str(sender.pk), rules=PRO)
+    here = draft(api, sender=str(sender.pk), rules=PRO, only_new_matches=False)
     call(api, "post", f"{here}/live")
     assert error_of(call(api, "patch", here, rules={})) == (409, "rules")
     assert error_of(call(api, "patch", here, send_type="one_off")) == (409, "send_type")
     assert error_of(call(api, "patch", here, same_inbox_once=False)) == (409, "same_inbox_once")
+    assert error_of(call(api, "patch", here, only_new_matches=True)) == (409, "only_new_matches")
     assert call(api, "patch", here, subject="Hello").json()["version"] == 2
 
     assert call(api, "post", f"{here}/pause").json()["state"] == "paused"

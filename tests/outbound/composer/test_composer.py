@@ -520,6 +520,47 @@ def test_review_says_who_is_left_out_of_a_message_to_new_matches(console):
     assert not Message.objects.latest("pk").only_new_matches
 
 
+def test_meant_value_is_suggested(console):
+    CustomAttributeFactory(name="plan")
+    for plan in ("pro", "pro", "PRO ", "100%"):
+        CustomerFactory(attributes={"plan": plan}, city="Cork")
+
+    def meant(value: str, attribute: str = "custom_attributes.plan") -> str:
+        address = reverse("admin:message_known_values")
+        return console.get(address, {"attribute": attribute, "is": value}).json()["meant"]
+
+    assert [meant(value) for value in ("Pro", " Pro ", "pro", "p_o", "100%", "pr")] == ["pro", "pro", "", "", "", ""]
+    assert [meant("cork", "city"), meant("cork", "session_count"), meant("x", "no_such")] == ["Cork", "", ""]
+
+
+def test_event_that_never_arrived_is_warned_about(console):
+    EventSummaryFactory(name="ordered")
+    rules = [rule("event.ordered", "has_happened"), rule("event_count.Left.Now", "greater_than", 1)]
+
+    said = console.post(
+        FORECAST, {**typed(SenderFactory()), "rules": json.dumps({"match": "all", "rules": rules})}
+    ).content.decode()
+
+    assert "No event has arrived yet under the name “left-now”. Check the spelling." in said
+
+
+def test_ten_matching_people_are_named_below_the_count(console):
+    for n in range(12):
+        MembershipFactory(customer__name=f"Ada {n:02}", company__plan="pro")
+    CustomerFactory(name="Bob")
+    form = typed(SenderFactory())
+    form["rules"] = json.dumps({"match": "all", "rules": [rule("company.plan", "is", "pro")]})
+
+    answer = console.post(FORECAST, form)
+    assert [one.name for one in answer.context["matching"]] == [f"Ada {n:02}" for n in range(11, 1, -1)]
+    assert "10 of them" in answer.content.decode()
+    segment = console.post(reverse("admin:audience_count_people"), {"name": "Pro", "rules": form["rules"]})
+    assert len(segment.context["matching"]) == 10
+
+    form["rules"] = json.dumps({"match": "all", "rules": [rule("name", "is", "Bob")]})
+    assert "They are" in console.post(FORECAST, form).content.decode()
+
+
 def test_presets_add_rules_that_can_be_edited(console):
     labels = [preset["label"] for preset in console.get(ADD).context["offer"]["presets"]]
     assert labels == ["First time someone does X", "Signed up N days ago and has not done X", "Not seen for N days"]

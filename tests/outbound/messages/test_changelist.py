@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime
 from html import unescape
+from uuid import uuid4
 
 import pytest
 from django.utils import timezone
@@ -12,7 +13,7 @@ from delivery.models import DeliveryRecord, Status
 from delivery.reporting import counters
 from delivery.reporting.counters import Counts
 from messaging import lifecycle
-from messaging.models import Channel, Message, State
+from messaging.models import Channel, Checking, Message, State
 from outbound.console.wording import MEASURED, percent
 from tests.factories import AT, CustomerFactory, MessageFactory, SenderFactory, TagFactory
 from tests.support.records import mark_records_sent
@@ -77,6 +78,20 @@ def test_direct_message_shows_its_customer(console):
     page = console.get(f"{LIST}?to=one_person").content.decode()
 
     assert "To Ada &lt;script&gt;" in page
+
+
+def test_row_of_a_message_matched_by_rounds_shows_when_its_filters_are_checked(console):
+    MessageFactory(live=True)
+    MessageFactory(live=True, checking=Checking.AT_ONCE)
+    MessageFactory(in_app=True)
+    MessageFactory(one_off=True)
+
+    page = console.get(LIST).content.decode()
+
+    assert sorted(re.findall(r">(Checked [a-z ]+)<", page)) == [
+        "Checked as soon as something changes",
+        "Checked every hour",
+    ]
 
 
 def test_row_shows_sent_opened_and_waiting_counts(console):
@@ -247,6 +262,16 @@ def test_pauses_and_resumes_many(console, nudged):
     assert "1 message is resumed." in choose(console, "resume_chosen", one).content.decode()
     assert set(Message.objects.filter(state=State.PAUSED)) == {two}
     assert "Paused" in console.get(f"{LIST}{two.pk}/change/").content.decode().split("Log</h2>")[1]
+
+
+def test_pause_says_how_many_copies_are_still_handed_over(console, nudged):
+    message = MessageFactory(title="News", live=True)
+    DeliveryRecord.objects.create(message=message, customer=CustomerFactory(), matched_at=AT, due_at=AT)
+    message.records.mark_sending(claim=uuid4(), until=AT)
+
+    page = unescape(console.post(f"{LIST}{message.pk}/act/pause/", follow=True).content.decode())
+
+    assert "“News” is paused. Nothing more is sent until you resume it. 1 copy was still being handed over." in page
 
 
 def test_duplicates_many(console, boss):

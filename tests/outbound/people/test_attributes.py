@@ -37,6 +37,36 @@ def stored(name: str = "seats") -> list[object]:
     return [customer.attributes.get(name) for customer in Customer.objects.order_by("user_id")]
 
 
+def test_display_name_is_shown_instead_of_the_key(console):
+    plan = CustomAttributeFactory(name="plan_v2")
+    company = CustomAttributeFactory(name="plan_v2", scope="company")
+    page = reverse("admin:audiences_customattribute_change", args=[plan.pk])
+    asked = {"match": "all", "rules": [rule("custom_attributes.plan_v2", "is", "pro")]}
+    message = MessageFactory(rules=asked, live=True)
+    customer = CustomerFactory(attributes={"plan_v2": "pro"})
+
+    console.post(page, {"label": " Plan "})
+    console.post(reverse("admin:audiences_customattribute_change", args=[company.pk]), {"label": "Plan of the firm"})
+
+    plan.refresh_from_db()
+    assert (plan.name, plan.label) == ("plan_v2", "Plan")
+    groups = console.get(reverse("admin:messaging_message_add")).context["offer"]["groups"]
+    labels = {one["name"]: (one["label"], one["key"]) for group in groups for one in group["attributes"]}
+    assert labels["custom_attributes.plan_v2"] == ("Plan", "plan_v2")
+    assert labels["company.custom_attributes.plan_v2"] == ("Plan of the firm", "plan_v2")
+    report = console.get(reverse("admin:messaging_message_change", args=[message.pk])).content.decode()
+    assert "Plan is pro" in report
+    profile = console.get(reverse("admin:audiences_customer_change", args=[customer.pk])).content.decode()
+    assert "Plan" in profile
+    assert "plan_v2" not in profile
+    assert "Display name" in LogEntry.objects.latest("pk").change_message
+
+    refused = console.post(page, {"label": "x" * 101}, follow=True).content.decode()
+    assert "at most 100 characters" in refused
+    console.post(page, {"label": ""})
+    assert "plan_v2" in console.get(reverse("admin:audiences_customer_change", args=[customer.pk])).content.decode()
+
+
 def test_dry_run_counts_kept_and_lost_values_and_changes_nothing(console):
     seats = attribute("text", "5", "7.5", "many", "many", "007")
 

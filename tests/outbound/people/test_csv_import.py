@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 
@@ -456,12 +457,24 @@ def test_list_of_addresses_unsubscribes_customers(load):
     assert Customer.objects.count() == 4
 
 
-@pytest.mark.parametrize("value", ["=1+1", "+353 1", "-x", "@sum", "'=x", "''@", "'t Hart", "Ada", "'"])
-def test_formula_cell_survives_export_and_import(value):
-    written = csv_import.safe_cell(value)
+SIGNS = "=+-@\uff1d\uff0b\uff0d\uff20"
+BEFORE = ("", "'", "''", " ", "\t", "\r", "\n", "\n ", "\t\n", "Ada;", "Ada; ", "Ada;'", "Ada\t", "Ada\n", ";", "; '")
 
-    assert written[0] not in "=+-@\t\r"
-    assert csv_import.plain_cell(written) == value
+
+def test_formula_cell_is_neutralised_and_survives_export_and_import():
+    values = [f"{before}{sign}1+1" for before in BEFORE for sign in SIGNS]
+    for value in [*values, "'t Hart", "Ada", "'", "", "\t", "\nAda", "Ada; Bob", "Ada;'Bob", "a=b", "a-b;c", "x;=y;=z"]:
+        written = csv_import.safe_cell(value)
+
+        for cell in (written, *re.split("[;\t\r\n]", written)[1:]):
+            assert not cell.lstrip(" ").startswith(tuple(SIGNS)), (value, written)
+        assert not written.startswith(("\t", "\r", "\n")), (value, written)
+        assert csv_import.plain_cell(written) == value
+
+
+def test_text_without_a_formula_is_exported_as_it_is():
+    for value in ("'t Hart", "Ada; Bob", "a=b", "ada@acme.example", "4711-12", "Müller & Söhne;Köln"):
+        assert csv_import.safe_cell(value) == value
 
 
 def test_time_zone_is_read_once_per_slice(load):

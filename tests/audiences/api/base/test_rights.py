@@ -13,8 +13,12 @@ from tests.support.api_calls import CALLED
 pytestmark = pytest.mark.django_db
 
 # The calls other than GET, by their right. A new call must be added here, so that somebody decides on its right.
+ACTS = {
+    f"post outbound/7/{act}"
+    for act in ("live", "sample", "rest", "schedule", "unschedule", "cancel", "pause", "resume", "stop")
+}
 RIGHTS: dict[str, set[str]] = {
-    "read": set(),
+    "read": {"post customers/search"},
     "write": {
         *("post bulk/events", "post bulk/users", "post user_delete_requests"),
         *("post companies", "post devices", "delete devices/7", "post events", "post notes"),
@@ -24,7 +28,7 @@ RIGHTS: dict[str, set[str]] = {
         *("post subscriptions", "put subscriptions/7", "post subscriptions/7", "delete subscriptions/7"),
         *("post subscriptions/7/ping", "put conversations/7", "put conversations/7/reply"),
     },
-    "send": {"post messages", "post conversations/7/reply", "patch outbound/7"},
+    "send": {"post messages", "post conversations/7/reply", "post outbound", "patch outbound/7", *ACTS},
 }
 
 

@@ -28,6 +28,14 @@ def test_version_that_is_not_1_x_is_refused(api, version):
     assert refusal(api.get("/api/users", headers={"Intercom-Version": version}))["field"] == "Intercom-Version"
 
 
+def test_generated_client_for_2_x_is_refused_without_a_version_header(api):
+    answer = api.get("/api/users", headers={"X-Fern-SDK-Name": "python-intercom", "X-Fern-SDK-Version": "5.0.1"})
+
+    error = refusal(answer)
+    assert "The client “python-intercom 5.0.1” is for 2.x. Use python-intercom==3.1.0" in error["message"]
+    assert error["field"] == "X-Fern-SDK-Name"
+
+
 @pytest.mark.parametrize(
     "headers", [{}, *({"Intercom-Version": version} for version in ("", "1", "1.0", "1.4", " 1.3 "))]
 )

@@ -633,7 +633,7 @@ def test_every_setting_and_command_is_documented():
 def test_snippet_names_the_script_and_boots():
     snippet = script.snippet(address="https://outbound.example/")
 
-    assert 's.src = "https://outbound.example/messenger/messenger.js"' in snippet
+    assert '<script async src="https://outbound.example/messenger/messenger.js"></script>' in snippet
     assert 'Outbound("boot", {' in snippet
 
 

@@ -1,0 +1,131 @@
+"""Launch of a one-off to 1,000,000 customers, over a bare INSERT ... SELECT; and the visits of customers meanwhile."""
+
+import json
+import os
+import statistics
+import threading
+from collections.abc import Callable, Iterator
+from itertools import cycle
+from time import perf_counter, sleep
+
+from django.db import connection
+from django.utils import timezone
+
+from audiences.identity_verification import user_hash
+from audiences.models import Audience, Workspace
+from benchmarks import population
+from benchmarks.measure import Row, measure_alternately, ratio_row
+from benchmarks.ping import Asked, requests_a_second, served
+from delivery.matching import launch_job
+from delivery.models import DeliveryRecord
+from messaging import authoring
+from messaging.models import Message, Sender, SendType, State
+
+CUSTOMERS, COMPANIES = int(os.environ.get("BENCH_CUSTOMERS", "1000000")), 50_000
+# Seconds of pings without a launch.
+IDLE_SECONDS = 10.0
+COLUMNS = (
+    "message_id, customer_id, company_id, status, reason, due_at, matched_at, judged_last_seen_at,"
+    " judged_company_last_seen_at, detail, attempts, provider_id, variables"
+)
+BARE = f"""
+INSERT INTO bare (id, {COLUMNS})
+SELECT c.id, 1, c.id, NULL, 'waiting', 'queued', %(now)s, %(now)s, c.last_seen_at, NULL, '', 0, '', '{{}}'
+FROM audiences_customer c ORDER BY c.id
+"""
+
+
+def measure(*, times: int = 3) -> list[Row]:
+    """Measure launches over bare inserts, and the visits during launches over those without one."""
+    population.create_population(customers=CUSTOMERS, companies=COMPANIES)
+    sender = Sender.objects.create(name="Bench", email="bench@example.com")
+
+    def ours() -> float:
+        return CUSTOMERS / seconds_of_launch(sender)
+
+    pairs = measure_alternately(ours, lambda: CUSTOMERS / seconds_of_bare_insert(), times=times)
+    note = f"{CUSTOMERS / pairs[-1][0]:.1f} s over {CUSTOMERS / pairs[-1][1]:.1f} s"
+    name = f"launch to {CUSTOMERS:,} / bare INSERT ... SELECT, same keys"
+    rows = [ratio_row(name, [a / b for a, b in pairs], at_least=0.6, note=note)]
+    with served() as port:
+        p95s = [p95s_of_visits(port, sender) for _ in range(times)]
+    note = f"p95 {p95s[-1][0] * 1000:.0f} ms over {p95s[-1][1] * 1000:.0f} ms"
+    name = f"p95 of a visit during a launch to {CUSTOMERS:,} / idle"
+    return [*rows, ratio_row(name, [busy / idle for busy, idle in p95s], at_most=1.5, note=note)]
+
+
+def seconds_of_launch(sender: Sender) -> float:
+    """Launch a one-off to everyone, as a worker does; return how long that took."""
+    population.delete_records()
+    now = timezone.now()
+    message = Message.objects.create(
+        title="Bench", sender=sender, audience=Audience.objects.create(), send_type=SendType.ONE_OFF
+    )
+    authoring.revise(message, subject="Hello", body="<p>Hello</p>", by=None, at=now)
+    launch_job.request_launch(message, at=now)
+    start = perf_counter()
+    assert launch_job.launch(message.pk, at=now)
+    took = perf_counter() - start
+    message.refresh_from_db()
+    assert message.state == State.LIVE, message.problem
+    assert DeliveryRecord.objects.count() == CUSTOMERS
+    return took
+
+
+def seconds_of_bare_insert() -> float:
+    """Insert the same rows into a table with the same indexes, without foreign keys and triggers."""
+    with connection.cursor() as cursor:
+        cursor.execute("DROP TABLE IF EXISTS bare")
+        cursor.execute(
+            "CREATE TABLE bare"
+            " (LIKE delivery_deliveryrecord INCLUDING INDEXES INCLUDING CONSTRAINTS INCLUDING DEFAULTS)"
+        )
+        cursor.execute("CHECKPOINT")
+        start = perf_counter()
+        cursor.execute(BARE, {"now": timezone.now()})
+        took = perf_counter() - start
+        cursor.execute("DROP TABLE bare")
+    return took
+
+
+def p95s_of_visits(port: int, sender: Sender) -> tuple[float, float]:
+    """Return the p95 of pings, in seconds, while a launch runs and without one."""
+    visits = pings()
+    p95(port, visits, until=lambda began: perf_counter() - began >= 1)
+    idle = p95(port, visits, until=lambda began: perf_counter() - began >= IDLE_SECONDS)
+    launch = threading.Thread(target=launch_in_thread, args=(sender,))
+    launch.start()
+    while launch.is_alive() and not launch_has_begun():
+        sleep(0.05)
+    busy = p95(port, visits, until=lambda _began: not launch.is_alive())
+    launch.join()
+    return busy, idle
+
+
+def launch_in_thread(sender: Sender) -> None:
+    try:
+        seconds_of_launch(sender)
+    finally:
+        connection.close()
+
+
+def launch_has_begun() -> bool:
+    return Message.objects.filter(launching_at__isnull=False).exists()
+
+
+def p95(port: int, visits: Iterator[Asked], *, until: Callable[[float], bool]) -> float:
+    took: list[float] = []
+    began = perf_counter()
+    while not until(began):
+        requests_a_second(port, [next(visits) for _ in range(40)], took=took)
+    return statistics.quantiles(took, n=20)[-1]
+
+
+def pings() -> Iterator[Asked]:
+    """Yield pings of customers, each of another one."""
+    secret = Workspace.current().identity_secret
+    for number in cycle(range(1, CUSTOMERS + 1, 7)):
+        who = f"u{number}"
+        user = {"user_id": who, "user_hash": user_hash(secret, who)}
+        body = json.dumps({"app_id": "bench", "user": user}).encode()
+        yield Asked("POST", "/messenger/ping", body, {"Content-Type": "application/json"})

@@ -1,0 +1,1 @@
+"""Texts and examples of the OpenAPI document, by operation: "POST /users"."""

@@ -1,0 +1,1 @@
+"""Reading of environment variables. A wrong value stops the start; the message names the variable."""
