@@ -5,7 +5,7 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -17,8 +17,7 @@ from django.core.cache import cache
 from django.test import override_settings
 
 from audiences import change_log, transactions
-from delivery import locks, process, rendering
-from delivery.eligibility import live_messages
+from delivery import locks, process
 from delivery.sending import (
     batch,
     connections,
@@ -42,6 +41,8 @@ MEMORY: dict[str, Callable[[], Any]] = {
     "lost_emails": list,
     "firebase_apps": dict,
     "live_messages": dict,
+    "live_messages_lock": threading.Lock,
+    "renderings_lock": threading.Lock,
     "renderings": type(process.renderings),
     "versions_with_stored_links": set,
     "stop_signals": list,
@@ -172,9 +173,6 @@ def simulated(scheduler: Scheduler, sessions: Sessions, *, seed: int, folder: Pa
             patches.enter_context(mock.patch.object(module, "time", clock))
         patches.enter_context(mock.patch.object(pool, "threading", threads))
         patches.enter_context(mock.patch.object(journal, "Journal", NotedJournal))
-        # Locks of the threads of one process; of these, only one uses the database.
-        for module in (live_messages, rendering):
-            patches.enter_context(mock.patch.object(module, "CACHE_LOCK", nullcontext()))
         for module in (throttle, connections):
             patches.enter_context(mock.patch.object(module, "database_clock", scheduler.now))
         patches.enter_context(mock.patch.object(change_log, "current_horizon", horizon_of_this_database))

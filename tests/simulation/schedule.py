@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from django.db import connection
-
 from audiences.models import Customer
 from delivery.channels import CHANNELS
 from delivery.models import DeliveryRecord, Status
@@ -17,7 +15,7 @@ from tests.factories import AT
 from tests.simulation import environment
 from tests.simulation.database import Sessions, Watch
 from tests.simulation.scheduler import Actor, NoFaults, Process, Scheduler
-from tests.simulation.world import World
+from tests.simulation.world import World, empty_database
 
 # The transitions of behaviour 3.
 MAY_BECOME = {
@@ -93,6 +91,7 @@ class Schedule:
     def run(self) -> Result:
         """Run it to its end and check everything."""
         draw = Random(self.seed)  # noqa: S311 - reproducible
+        empty_database()
         watch = Watch()
         scheduler = Scheduler(
             random=draw,
@@ -196,7 +195,9 @@ class Schedule:
     def check_audiences(self, world: World, records: dict[int, DeliveryRecord]) -> None:
         """Check that everyone who matches an ongoing email has a record."""
         have = {(record.message_id, record.customer_id) for record in records.values()}
-        for message in Message.objects.filter(state=State.LIVE, send_type="ongoing", channel=Channel.EMAIL, per_company=False):
+        for message in Message.objects.filter(
+            state=State.LIVE, send_type="ongoing", channel=Channel.EMAIL, per_company=False
+        ):
             assert message.audience is not None
             (asked,) = message.audience.rules["rules"]
             for one in Customer.objects.filter(role="user", archived_at=None, unsubscribed_from_emails=False):
@@ -205,22 +206,3 @@ class Schedule:
                 reachable = one.email and not one.has_hard_bounced and not one.marked_email_as_spam
                 if matches and reachable and (message.pk, one.pk) not in have:
                     self.wrong.append(f"customer {one.pk} matches message {message.pk} and has no record")
-
-
-def empty_database() -> None:
-    """Delete all rows, and restart the sequences."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE n.nspname = 'public' AND c.relkind = 'r' AND pg_relation_size(c.oid) > 0"
-            " AND c.relname <> ALL(%s)",
-            [["auth_permission", "django_content_type", "django_migrations"]],
-        )
-        tables = [name for (name,) in cursor.fetchall()]
-        if tables:
-            cursor.execute(f"TRUNCATE {', '.join(tables)} RESTART IDENTITY CASCADE")
-        cursor.execute(
-            "SELECT setval(format('%%I.%%I', schemaname, sequencename)::regclass, 1, false) FROM pg_sequences"
-            " WHERE last_value IS NOT NULL AND sequencename NOT LIKE 'auth_permission%%'"
-            " AND sequencename NOT LIKE 'django_%%'"
-        )

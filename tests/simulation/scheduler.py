@@ -322,7 +322,9 @@ class Scheduler:
         if deadlines:
             self.seconds = max(self.seconds, min(deadlines))
             return
-        raise Stuck("; ".join(f"{a.name} waits for a lock at {a.gate}" for a in self.actors if a.state == State.BLOCKED))
+        raise Stuck(
+            "; ".join(f"{a.name} waits for a lock at {a.gate}" for a in self.actors if a.state == State.BLOCKED)
+        )
 
     def note(self, event: str) -> None:
         """Add an event to the trace."""
