@@ -236,7 +236,11 @@ def cluster_id() -> str:
 def delete_foreign_entries() -> int:
     """Delete the entries of transactions still to come: a dump of another cluster was restored."""
     with connection.cursor() as cursor:
-        cursor.execute(f"DELETE FROM {TABLE} WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+        cursor.execute(
+            f"DELETE FROM {TABLE} WHERE xid >= pg_snapshot_xmax(pg_current_snapshot())::text::bigint"
+            # The entries of this transaction, which the snapshot does not count as begun.
+            " AND xid IS DISTINCT FROM pg_current_xact_id_if_assigned()::text::bigint"
+        )
         return int(cursor.rowcount)
 
 

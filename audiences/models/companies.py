@@ -6,6 +6,7 @@ from typing import Self
 from django.db import models
 
 from audiences import change_log
+from audiences.models.customers import Customer
 from audiences.models.presence import SESSION_IDLE_TIMEOUT, presence_trigger
 
 
@@ -48,10 +49,19 @@ class Company(models.Model):
     def __str__(self) -> str:
         return self.name or self.company_id
 
-    def last_seen_before(self, at: datetime) -> datetime | None:
-        """Return the last-seen value from before the session to which a visit at `at` belongs."""
-        in_session = self.last_seen_at is not None and self.last_seen_at >= at - SESSION_IDLE_TIMEOUT
-        return self.previous_last_seen_at if in_session and self.present_since_at else self.last_seen_at
+    def last_seen_before(self, at: datetime, *, customer: Customer) -> datetime | None:
+        """Return the last-seen value from before the session of a customer, to which a visit at `at` belongs.
+
+        If another member began the company's session earlier, its begin stands for the sightings before the customer's.
+        """
+        since, recently = customer.present_since_at, at - SESSION_IDLE_TIMEOUT
+        if since is None or customer.last_seen_at is None or customer.last_seen_at < recently:
+            return self.last_seen_at
+        if self.present_since_at is None or self.last_seen_at is None:
+            return self.last_seen_at
+        if since <= self.present_since_at:
+            return self.previous_last_seen_at
+        return self.present_since_at if self.last_seen_at >= recently else self.last_seen_at
 
 
 class Membership(models.Model):

@@ -37,11 +37,18 @@ UNREACHABLE_ALONE = {
 }
 
 # A visit sees the last-seen values from before its session (behaviour 4.16).
-BEFORE_SESSION = (
-    f"(CASE WHEN {{row}}.present_since_at IS NOT NULL AND {{row}}.last_seen_at >= {NOW} - {SESSION_IDLE_TIMEOUT_SQL}"
-    " THEN {row}.previous_last_seen_at ELSE {row}.last_seen_at END)"
+IN_SESSION = f"({{row}}.present_since_at IS NOT NULL AND {{row}}.last_seen_at >= {NOW} - {SESSION_IDLE_TIMEOUT_SQL})"
+CUSTOMER_IS_PRESENT, COMPANY_IS_PRESENT = IN_SESSION.format(row="c"), IN_SESSION.format(row="k")
+# The same in Python: `Company.last_seen_before`.
+COMPANY_BEFORE_SESSION = (
+    f"(CASE WHEN NOT {CUSTOMER_IS_PRESENT} THEN k.last_seen_at"
+    " WHEN c.present_since_at <= k.present_since_at THEN k.previous_last_seen_at"
+    f" WHEN {COMPANY_IS_PRESENT} THEN k.present_since_at ELSE k.last_seen_at END)"
 )
-AT_VISIT = View(last_seen=BEFORE_SESSION.format(row="c"), company_last_seen=BEFORE_SESSION.format(row="k"))
+AT_VISIT = View(
+    last_seen=f"(CASE WHEN {CUSTOMER_IS_PRESENT} THEN c.previous_last_seen_at ELSE c.last_seen_at END)",
+    company_last_seen=COMPANY_BEFORE_SESSION,
+)
 # A login that REST reported, judged by a later round.
 AT_LOGIN = View(last_seen="c.previous_last_seen_at")
 

@@ -91,7 +91,11 @@ def unsubscribe(record: DeliveryRecord, *, at: datetime) -> None:
     """Unsubscribe a customer from all email at their own request, which no sync undoes (behaviour 4.11). Idempotent."""
     record = lock_customer_and_reload(record)
     DeliveryRecord.objects.filter(pk=record.pk, unsubscribed_at=None).update(unsubscribed_at=at)
-    for address in addresses_of(record):
+    addresses = addresses_of(record)
+    # Before the addresses are suppressed, as that sets the flags of everyone who has them.
+    subscribed = Customer.objects.filter(unsubscribed_from_emails=False).order_by("pk")
+    left = list(subscribed.filter(Q(pk=record.customer_id) | Q(email__in=addresses)))
+    for address in addresses:
         Suppression.objects.suppress(
             address,
             SuppressionReason.OPT_OUT,
@@ -100,10 +104,10 @@ def unsubscribe(record: DeliveryRecord, *, at: datetime) -> None:
             at=at,
         )
     customers = Customer.objects.filter(pk=record.customer_id)
-    is_new = customers.filter(unsubscribed_from_emails=False).update(unsubscribed_from_emails=True, updated_at=at)
+    customers.filter(unsubscribed_from_emails=False).update(unsubscribed_from_emails=True, updated_at=at)
     customers.filter(unsubscribed_by_customer_at=None).update(unsubscribed_by_customer_at=at)
-    if is_new:
-        announce_customer_change(record.customer, "unsubscribed", at=at)
+    for customer in left:
+        announce_customer_change(customer, "unsubscribed", at=at)
 
 
 @retried

@@ -256,7 +256,7 @@ def match_live_messages(
         "visiting": visiting,
         "openings": Jsonb({str(pk): when.isoformat() for pk, when in opening.items() if when > at}),
         "company": company and company.pk,
-        "company_last_seen": company and company.last_seen_before(at),
+        "company_last_seen": company and company.last_seen_before(at, customer=customer),
         "generation": live.generation,
         "values": Jsonb(rendering.variable_values(live.names, customer=customer, company=None) if visiting else {}),
     }

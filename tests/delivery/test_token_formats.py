@@ -93,11 +93,9 @@ def test_new_link_is_read_for_its_purpose_only(settings, old, numbers, purpose):
 @pytest.mark.parametrize(("old", "kind", "pk", "purpose"), ADDRESSES)
 def test_new_address_is_read_for_its_purpose_only(settings, old, kind, pk, purpose):
     token = reply_addresses.token_of(kind, pk, purpose=purpose)
-    [other] = set(Purpose) - {purpose}
-
     assert (token != old, len(token), token) == (True, 40, token.lower())
     assert reply_addresses.parse_token(token.upper(), purpose=purpose) == (kind, pk)
-    assert reply_addresses.parse_token(token, purpose=other) is None
+    assert [reply_addresses.parse_token(token, purpose=other) for other in set(Purpose) - {purpose}] == [None, None]
     assert reply_addresses.parse_token(old, purpose=purpose) == (kind, pk)
 
     settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new", ["older", "a key"]

@@ -22,6 +22,8 @@ from tests.factories import CustomerFactory, MessageFactory
 
 pytestmark = pytest.mark.django_db
 
+# A public URL whose further parts are not public.
+API_ROOT = "api/"
 # The public URLs: their prefix, and the reason.
 OPEN = {
     "": "leads to the console, which asks who it is",
@@ -34,6 +36,7 @@ OPEN = {
     "m/": "links in mails, each by its token",
     "messenger/": "the messenger: visitors are nobody, users prove who they are",
     "pictures/": "pictures in mails, by names nobody can guess",
+    "api": "leads to the documents of the API",
     "api/docs/": "what the API is, which is no secret",
     "api/schema/": "the same for machines",
     "healthz": "that it runs",
@@ -63,10 +66,9 @@ def plain(pattern: str) -> str:
 
 
 def is_open(path: str) -> bool:
-    return (
-        any(path == begins or (begins.endswith("/") and path.startswith(begins)) for begins in OPEN if begins)
-        or not path
-    )
+    return any(
+        path == begins or (begins.endswith("/") and path.startswith(begins)) for begins in OPEN if begins
+    ) or path in ("", API_ROOT)
 
 
 CLOSED = sorted({path for path in addresses(get_resolver().url_patterns) if not is_open(path)})

@@ -19,7 +19,7 @@ from config.demo.environment import DEPLOYMENT, TUNING, drop_deployment, is_of_d
 
 def variables_read_by_settings() -> set[str]:
     source = Path(settings.__file__).read_text()
-    found = set(re.findall(r"""\benv(?:\.\w+)?\(\s*["']([A-Z0-9_]+)["']""", source))
+    found = set(re.findall(r"""\bread_\w+\(\s*["']([A-Z0-9_]+)["']""", source))
     assert len(found) > 40
     return found
 

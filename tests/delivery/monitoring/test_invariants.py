@@ -88,6 +88,11 @@ VIOLATIONS = {
         "UPDATE messaging_message SET state = 'sent'",
         "has the state sent, but 1 of its records are not finished",
     ),
+    "suppression": (
+        "INSERT INTO audiences_suppression (address, address_hash, reason, source, detail, created_at)"
+        " VALUES ('ann@x.example', 'hash', 'hard_bounce', 'server', '', '2026-05-01')",
+        "has a suppressed address without the flag for its reason, hard_bounce",
+    ),
 }
 
 

@@ -101,16 +101,16 @@ def test_pause_that_has_returned_lets_nothing_begin_and_waits_for_the_copies_in_
 
 
 def test_pause_says_how_many_copies_a_slow_server_still_holds(server, settings, monkeypatch):
-    settings.EMAIL_CONNECTIONS, server.delay = 4, 1.2
+    settings.EMAIL_CONNECTIONS, server.delay = 4, 2.0
     monkeypatch.setattr(locks, "LOCK_TIMEOUT", 1)
     message = to_people(8)
     with working():
-        eventually(lambda: server.in_flight >= 4)
+        eventually(lambda: server.in_flight)
         handed_over = lifecycle.pause(message)
         in_flight = server.in_flight
 
-    assert handed_over == in_flight == 4
-    assert message.records.counts()["sent"] == 4
+    assert handed_over == in_flight > 0
+    assert message.records.counts()["sent"] == len(server.accepted) < 8
 
 
 def test_opt_out_reaches_copies_that_are_claimed_and_not_begun(server, settings):

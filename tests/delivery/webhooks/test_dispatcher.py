@@ -144,16 +144,18 @@ def test_merge_of_a_lead_is_sent(subscriber, subscription, at):
     assert signed_up == [str(user.pk), str(unknown.pk)]
 
 
-def test_unsubscribe_by_link_is_sent_once(subscriber, subscription, at):
-    CustomerFactory(email="ann@x.example")
+def test_unsubscribe_by_link_is_sent_once_for_each_customer_with_the_address(subscriber, subscription, at):
+    customer = CustomerFactory(email="ann@x.example")
     message = MessageFactory(live=True)
     ongoing.match(message, at=at)
+    other = CustomerFactory(email="ann@x.example")
 
     for _ in range(2):
         links.unsubscribe(message.records.select_related("customer").get(), at=at)
     dispatch_at(at)
 
-    assert [entry["topic"] for entry in subscriber.notifications] == ["user.unsubscribed"]
+    sent = [(entry["topic"], entry["data"]["item"]["id"]) for entry in subscriber.notifications]
+    assert sent == [("user.unsubscribed", str(one.pk)) for one in (customer, other)]
 
 
 def test_reply_is_sent_with_its_conversation_and_that_part(subscriber, subscription, at):

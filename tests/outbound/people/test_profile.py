@@ -254,7 +254,7 @@ def test_bounced_customer_receives_in_app_messages(send):
 def test_unknown_flag_cannot_be_cleared(console):
     customer = CustomerFactory(unsubscribed_from_emails=True)
 
-    assert console.post(f"/admin/audiences/customer/{customer.pk}/clear/unsubscribed_from_emails/").status_code == 404
+    assert console.post(f"/admin/audiences/customer/{customer.pk}/clear/archived_at/").status_code == 404
     assert console.get(f"/admin/audiences/customer/{customer.pk}/clear/has_hard_bounced/").status_code == 303
     customer.refresh_from_db()
     assert customer.unsubscribed_from_emails
