@@ -111,6 +111,7 @@ class CallSchema(AutoSchema):
             "parameters": parameters,
             "security": [{name: []} for name in SECURITY],
             "x-required-right": view.right_for(method),
+            **({"x-also-required-right": "read"} if view.needs_read_to_write and method != "GET" else {}),
             "responses": {
                 str(call.status): success_response(call),
                 **{

@@ -14,7 +14,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured
 
 from config.environment import urls, variables
-from config.environment.variables import read_flag, read_number, read_text
+from config.environment.variables import DAY, HOUR, WEEK, read_flag, read_number, read_text
 from config.postgres import embedded
 from config.static_files import digest_of_files
 from config.theme import UNFOLD  # noqa: F401 - a setting
@@ -47,7 +47,7 @@ HAS_OWN_DATABASE = "DATABASE_URL" in os.environ and not embedded.is_embedded(os.
 if DEMO and HAS_OWN_DATABASE:
     raise ImproperlyConfigured("DEMO must not be set if DATABASE_URL names your own server. Run `make demo` instead.")
 SECRET_KEY = read_text("SECRET_KEY")
-if not SECRET_KEY:
+if not SECRET_KEY.strip():
     if HAS_OWN_DATABASE:
         raise ImproperlyConfigured("SECRET_KEY must be set if DATABASE_URL names your own server.")
     SECRET_KEY = local_secret()
@@ -139,15 +139,15 @@ DATABASES["default"]["OPTIONS"] = {
     # Only the statements of a visit ask to be prepared.
     "prepare_threshold": 5,
 }
-if pool_size := read_number("DATABASE_POOL_SIZE", default=0):
+if pool_size := read_number("DATABASE_POOL_SIZE", default=0, most=1000):
     DATABASES["default"]["OPTIONS"]["pool"] = {"min_size": 1, "max_size": pool_size}
 else:
-    DATABASES["default"]["CONN_MAX_AGE"] = read_number("DATABASE_CONN_MAX_AGE", default=600)
+    DATABASES["default"]["CONN_MAX_AGE"] = read_number("DATABASE_CONN_MAX_AGE", default=600, most=WEEK)
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 # Seconds after which a statement of a web process is cancelled and answered with 503. The second one is for exports,
 # uploads and changes of a whole list. 0 is no limit. Workers have no limit.
-WEB_STATEMENT_TIMEOUT = read_number("WEB_STATEMENT_TIMEOUT", default=30)
-WEB_LONG_STATEMENT_TIMEOUT = read_number("WEB_LONG_STATEMENT_TIMEOUT", default=600)
+WEB_STATEMENT_TIMEOUT = read_number("WEB_STATEMENT_TIMEOUT", default=30, most=DAY)
+WEB_LONG_STATEMENT_TIMEOUT = read_number("WEB_LONG_STATEMENT_TIMEOUT", default=600, most=DAY)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # redis://host/1: all processes and machines count requests together. Without it each process counts on its own.
@@ -176,8 +176,8 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 MEDIA_URL = "media/"
 MEDIA_ROOT = read_text("MEDIA_ROOT", default=str(DATA_DIR / "media"))
 # How many attachments of one inbound email are saved, and the maximum size of each.
-MAIL_FILES_MOST = read_number("MAIL_FILES_MOST", default=20)
-MAIL_FILE_LARGEST = read_number("MAIL_FILE_LARGEST_MB", default=25) * 2**20
+MAIL_FILES_MOST = read_number("MAIL_FILES_MOST", default=20, most=1000)
+MAIL_FILE_LARGEST = read_number("MAIL_FILE_LARGEST_MB", default=25, most=1000) * 2**20
 WHITENOISE_USE_FINDERS = True
 
 AUTH_PASSWORD_VALIDATORS = [
@@ -187,7 +187,7 @@ AUTH_PASSWORD_VALIDATORS = [
 # Axes is first: after too many failed logins the password is not checked.
 AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
 # The limit for one user name from one IP address; outbound.workspace.login_limits has the others.
-AXES_FAILURE_LIMIT = read_number("LOGIN_TRIES", default=10, least=1)
+AXES_FAILURE_LIMIT = read_number("LOGIN_TRIES", default=10, least=1, most=1_000_000)
 AXES_HANDLER = "outbound.workspace.login_limits.LoginLimits"
 AXES_COOLOFF_TIME = timedelta(minutes=15)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
@@ -207,7 +207,7 @@ SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_SSL_REDIRECT = read_flag("SECURE_SSL_REDIRECT", default=HTTPS)
 # A load balancer and Prometheus send requests inside the network without TLS.
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^metrics$"]
-SECURE_HSTS_SECONDS = read_number("SECURE_HSTS_SECONDS", default=31_536_000 if HTTPS else 0)
+SECURE_HSTS_SECONDS = read_number("SECURE_HSTS_SECONDS", default=31_536_000 if HTTPS else 0, most=10 * 365 * DAY)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = read_flag("SECURE_HSTS_INCLUDE_SUBDOMAINS", default=HTTPS)
 # The preload list of browsers concerns a whole domain and is hard to undo, so its owner decides.
 SECURE_HSTS_PRELOAD = read_flag("SECURE_HSTS_PRELOAD", default=False)
@@ -241,7 +241,7 @@ CONTENT_SECURITY_POLICY: dict[str, Any] = {
 email = urls.read_email("EMAIL_URL", default="smtp://127.0.0.1:1025")
 vars().update(email)
 EMAIL_BACKEND = email.get("EMAIL_BACKEND") or read_text("EMAIL_BACKEND", default="delivery.channels.smtp.EmailBackend")
-EMAIL_TIMEOUT = read_number("EMAIL_TIMEOUT", default=30, least=1)
+EMAIL_TIMEOUT = read_number("EMAIL_TIMEOUT", default=30, least=1, most=HOUR)
 DEFAULT_FROM_EMAIL = variables.read_sender("DEFAULT_FROM_EMAIL", default="outbound@localhost.localdomain")
 MESSAGE_ID_DOMAIN = variables.read_domain(
     "MESSAGE_ID_DOMAIN", default=DEFAULT_FROM_EMAIL.rpartition("@")[2].rstrip("> "), example="mail.example.com"
@@ -272,7 +272,7 @@ if FCM_CREDENTIALS and find_spec("firebase_admin") is None:
         "python -m pip install --require-hashes -r requirements-push.lock"
     )
 FCM_URL = urls.read_public_url("FCM_URL", default="https://fcm.googleapis.com")
-PUSH_TIMEOUT = read_number("PUSH_TIMEOUT", default=15, least=1)
+PUSH_TIMEOUT = read_number("PUSH_TIMEOUT", default=15, least=1, most=HOUR)
 
 # How many connections all worker processes together keep to the mail server or ESP, and to Firebase.
 EMAIL_CONNECTIONS = read_number("EMAIL_CONNECTIONS", default=20, least=1, most=1000)
@@ -299,7 +299,7 @@ CELERY_TASK_PUBLISH_RETRY = False
 CELERY_BROKER_CONNECTION_TIMEOUT = 2
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 # One is for sending, one for webhooks while subscribers take long to answer, and two for everything else.
-CELERY_WORKER_CONCURRENCY = read_number("WORKER_CONCURRENCY", default=4, least=1)
+CELERY_WORKER_CONCURRENCY = read_number("WORKER_CONCURRENCY", default=4, least=1, most=1000)
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BEAT_SCHEDULER = "django_celery_beat.schedulers:DatabaseScheduler"
@@ -312,13 +312,13 @@ CHANGE_DRIVEN_MATCHING = read_flag("CHANGE_DRIVEN_MATCHING", default=True)
 
 # Seconds without beat, without a sweep, and with due records that are not sent, before an alarm and a 503 of /healthz;
 # seconds between two checks; seconds without the problem before an alarm ends.
-BEAT_LATE = timedelta(seconds=read_number("BEAT_LATE", default=300, least=1))
-SWEEP_LATE = timedelta(seconds=read_number("SWEEP_LATE", default=180, least=1))
-DUE_LATE = timedelta(seconds=read_number("DUE_LATE", default=600, least=1))
-WATCH_EVERY = read_number("WATCH_EVERY", default=60, least=1)
-ALARM_OVER_AFTER = timedelta(seconds=read_number("ALARM_OVER_AFTER", default=300, least=1))
+BEAT_LATE = timedelta(seconds=read_number("BEAT_LATE", default=300, least=1, most=WEEK))
+SWEEP_LATE = timedelta(seconds=read_number("SWEEP_LATE", default=180, least=1, most=WEEK))
+DUE_LATE = timedelta(seconds=read_number("DUE_LATE", default=600, least=1, most=WEEK))
+WATCH_EVERY = read_number("WATCH_EVERY", default=60, least=1, most=HOUR)
+ALARM_OVER_AFTER = timedelta(seconds=read_number("ALARM_OVER_AFTER", default=300, least=1, most=WEEK))
 # Visitors per day with an invalid user_hash that raise an alarm.
-REFUSED_VISITORS_ALARM = read_number("REFUSED_VISITORS_ALARM", default=20)
+REFUSED_VISITORS_ALARM = read_number("REFUSED_VISITORS_ALARM", default=20, most=1_000_000)
 # Whether webhooks may be sent to this machine and to private networks. Leave it off unless you trust all teammates with
 # access to the network of this machine.
 WEBHOOKS_TO_PRIVATE_ADDRESSES = read_flag("WEBHOOKS_TO_PRIVATE_ADDRESSES", default=DEBUG or DEMO)
@@ -348,9 +348,9 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
 }
 # Requests per minute and token, counted in windows of 10 seconds (wire 5.3); 0 is no limit.
-API_RATE_LIMIT = read_number("API_RATE_LIMIT", default=1000)
+API_RATE_LIMIT = read_number("API_RATE_LIMIT", default=1000, most=1_000_000)
 # The same for each visitor of a website with the messenger; ten times as many for one IP address.
-MESSENGER_RATE_LIMIT = read_number("MESSENGER_RATE_LIMIT", default=120)
+MESSENGER_RATE_LIMIT = read_number("MESSENGER_RATE_LIMIT", default=120, most=1_000_000)
 # The workspace lists the websites that may use the messenger (delivery.messenger.origins). Other URLs are same-origin.
 CORS_URLS_REGEX = r"^/messenger/"
 CORS_ALLOW_METHODS = ("GET", "POST")

@@ -170,7 +170,9 @@ def tell_subscribers(**_later: object) -> None:
 @shared_task
 def forward_answers(**_later: object) -> None:
     """Email teammates' answers to customers who have not been back."""
-    answer_emails.send_due_answer_emails(clock=timezone.now, until=timezone.now() + TASK_TIME_LIMIT)
+    if answer_emails.send_due_answer_emails(clock=timezone.now, until=timezone.now() + TASK_TIME_LIMIT):
+        # A campaign may have given its only connection away.
+        enqueue_dispatch()
 
 
 @shared_task

@@ -218,10 +218,8 @@ class Integration(AbstractAuthToken):
         return integration, token
 
     def acting_teammate(self) -> "User | None":
-        """Return the teammate for whom it acts: its own, or the first Admin if that one has left or is not known."""
-        teammates = get_user_model().objects.filter(is_staff=True, is_active=True)
-        own = teammates.filter(pk=self.teammate_id).first() if self.teammate_id else None
-        return own or teammates.order_by("-is_superuser", "pk").first()
+        """Return the teammate for whom it acts; None if they have left or are not known."""
+        return get_user_model().objects.filter(is_staff=True, is_active=True, pk=self.teammate_id).first()
 
     def revoke(self) -> None:
         """Delete the token, and its user unless the user is a teammate."""

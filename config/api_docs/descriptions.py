@@ -31,8 +31,8 @@ DESCRIPTIONS: dict[str, str] = {
     "PUT /contacts/{id}": "Stores the fields that are sent; others keep their values.",
     "DELETE /contacts/{id}": "Archives the lead: they leave every audience at once.",
     "POST /customers/search": "The only operator is `=`. A field is `id`, `role`, or a text, number or boolean that"
-    " rules use, also `custom_attributes.NAME`. Texts match with upper and lower case. For the next page send"
-    " `starting_after` of `pages.next`.",
+    " rules use, also `custom_attributes.NAME`. Texts match with upper and lower case. An email also finds leads who"
+    " only typed it in the messenger. For the next page send `starting_after` of `pages.next`.",
     "POST /companies": "Stores the fields that are sent. `plan` is a name; `monthly_spend` is a whole number, and a"
     " fraction is cut off. Add users to a company by `companies` of `POST /users`.",
     "GET /companies": "With `company_id` or `name` the response is one company; with `company_id` and `type=user` a"

@@ -1,6 +1,7 @@
 """Environment variables that are URLs. Those with a password in them are never shown."""
 
 import os
+import re
 from importlib.util import find_spec
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -19,6 +20,9 @@ SMTP_SCHEMES = ("smtp", "smtps", "smtp+tls", "smtp+ssl")
 LOCAL_EMAIL_SCHEMES = ("consolemail", "filemail", "memorymail", "dummymail")
 CACHE_SCHEMES = ("redis", "rediss", "unix")
 BROKER_SCHEMES = ("redis", "rediss", "sentinel", "amqp", "amqps", "pyamqp", "memory", "files")
+PUBLIC_URL = re.compile(
+    r"https?://(?:[\w-]+(?:\.[\w-]+)*\.?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?(?:/[\w.~/-]*)?", re.IGNORECASE
+)
 
 
 def split_url(given: str) -> SplitResult | None:
@@ -69,7 +73,7 @@ def read_public_url(name: str, *, default: str) -> str:
     """Return a URL with a scheme and a host, without a trailing slash."""
     given = os.environ.get(name, default)
     parts = split_url(given)
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    if parts is None or not PUBLIC_URL.fullmatch(given.strip()):
         raise refusal(name, "a URL with its scheme, such as https://outbound.example.com", given)
     return given.strip().rstrip("/")
 

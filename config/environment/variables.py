@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 from django.core.exceptions import ImproperlyConfigured
 
+# In seconds: upper bounds of numbers.
+HOUR, DAY, WEEK = 3600, 86_400, 7 * 86_400
 FLAGS = {
     **dict.fromkeys(("true", "1", "yes", "on", "y", "t", "ok"), True),
     **dict.fromkeys(("false", "0", "no", "off", "n", "f"), False),
@@ -31,15 +33,14 @@ def read_flag(name: str, *, default: bool) -> bool:
     return flag
 
 
-def read_number(name: str, *, default: int, least: int = 0, most: int | None = None) -> int:
+def read_number(name: str, *, default: int, least: int = 0, most: int) -> int:
     """Return a whole number from `least` to `most`."""
     given = os.environ.get(name)
     if given is None:
         return default
     number = int(given) if re.fullmatch(r"[0-9]{1,18}", given.strip()) else None
-    if number is None or number < least or (most is not None and number > most):
-        allowed = f", {least} or more" if most is None else f" from {least} to {most}"
-        raise refusal(name, f"a whole number{allowed}", given)
+    if number is None or not least <= number <= most:
+        raise refusal(name, f"a whole number from {least} to {most}", given)
     return number
 
 

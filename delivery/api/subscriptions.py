@@ -27,6 +27,7 @@ PREFIX = re.compile(r"^nsub_(?=\d)")
 class Subscriptions(Endpoint):
     """/subscriptions."""
 
+    needs_read_to_write = True
     parameters = {"get": PAGE}
 
     def post(self, request: Request) -> Response:
@@ -52,6 +53,8 @@ class Subscriptions(Endpoint):
 
 class OneSubscription(Endpoint):
     """/subscriptions/{id}."""
+
+    needs_read_to_write = True
 
     def get(self, request: Request, pk: str) -> Response:
         """Return a subscription."""

@@ -31,9 +31,11 @@ HEADERS = {
     "Delivered-To": re.compile(r"autoresponder", re.IGNORECASE),
     "X-Failed-Recipients": re.compile(r".+", re.DOTALL),
 }
-# Marks that a company's server puts before the subject, such as [External].
+# Marks that a company's server puts before the subject, such as [External]. The group of asterisks is atomic: five of
+# them can be split in two ways, so a row of them would take exponential time.
 MARKS = (
-    r"\s*(?:(?:\[[^\]]{1,40}\]|\([^)]{1,40}\)|<[^>]{1,40}>|\{[^}]{1,40}\}|\*{2,3}[^*]{1,40}\*{2,3}|ext(?:ernal)?:)\s*)*"
+    r"\s*(?:(?:\[[^\]]{1,40}\]|\([^)]{1,40}\)|<[^>]{1,40}>|\{[^}]{1,40}\}|(?>\*{2,3}[^*]{1,40}\*{2,3})"
+    r"|ext(?:ernal)?:)\s*)*"
 )
 OUT_OF_OFFICE = (
     r"auto: .{1,60} is out of (?:the )?office",
@@ -86,8 +88,11 @@ END = r"(?:\s*[:：].*|[\s.!…]*|\s*\((?:re|aw|sv|tr|rv|fw|returning)\b.*)"
 AUTOMATIC_SUBJECT = re.compile(rf"{MARKS}(?:{'|'.join((*OUT_OF_OFFICE, *DELIVERY))}){END}", re.IGNORECASE | re.DOTALL)
 OUT_OF_OFFICE_SUBJECT = re.compile(rf"{MARKS}(?:{'|'.join(OUT_OF_OFFICE)}){END}", re.IGNORECASE | re.DOTALL)
 DOUBTFUL_SUBJECT = re.compile(rf"{MARKS}(?P<words>{'|'.join(OUT_OF_OFFICE)})(?!\w)", re.IGNORECASE)
-PROGRAMS = re.compile(r"(?:mailer-daemon|mail-daemon|no[-_.]?reply|do[-_.]?not[-_.]?reply|bounces?\+)", re.IGNORECASE)
-MAYBE_PROGRAMS = re.compile(r"(?:postmaster|bounces?|notifications?|alerts?)[@-]", re.IGNORECASE)
+PROGRAMS = re.compile(r"(?:mailer-daemon|mail-daemon|bounces?\+)", re.IGNORECASE)
+# People write from such addresses too: companies with one mailbox, and systems that forward their answers.
+MAYBE_PROGRAMS = re.compile(
+    r"(?:postmaster|bounces?|notifications?|alerts?)[@-]|no[-_.]?reply|do[-_.]?not[-_.]?reply", re.IGNORECASE
+)
 Headers = Callable[[str], list[str]]
 
 

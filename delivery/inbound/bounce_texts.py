@@ -160,18 +160,34 @@ def is_doubtful(email: InboundEmail) -> bool:
     )
 
 
+def may_be_notice(email: InboundEmail, *, at_bounce_address: bool) -> bool:
+    """Tell whether a server may have sent an email: at other addresses, not if the email has a return path."""
+    return at_bounce_address or not email.return_path
+
+
 def is_text_bounce(email: InboundEmail, *, at_bounce_address: bool) -> bool:
     """Tell whether an email without a report is a bounce: by its sender and by its content."""
     if email.headers("X-Failed-Recipients"):
         return True
-    subject_fails = bool(FAILURE_SUBJECT.search(email.header("Subject")))
+    if not may_be_notice(email, at_bounce_address=at_bounce_address):
+        return False
     if has_server_name(email):
-        return subject_fails or bool(FAILURE_TEXT.search(own_text(email)))
+        return says_failure(email)
     # A vacation reply has a null path too, but the name of a person.
-    is_from_server = not email.has_return_path or at_bounce_address
+    is_from_server = email.return_path == "" or at_bounce_address
     if is_from_server and not auto_replies.is_out_of_office(email.header("Subject")):
-        return subject_fails and bool(FAILURE_TEXT.search(own_text(email)))
+        return bool(FAILURE_SUBJECT.search(email.header("Subject")) and FAILURE_TEXT.search(own_text(email)))
     return False
+
+
+def says_failure(email: InboundEmail) -> bool:
+    """Tell whether the subject or the text says that an email was not delivered."""
+    return bool(FAILURE_SUBJECT.search(email.header("Subject")) or FAILURE_TEXT.search(own_text(email)))
+
+
+def find_doubt(email: InboundEmail) -> str:
+    """Return the reason why a server may have written an email that is kept as a reply; else ""."""
+    return "it reads like a notice of a mail server" if has_server_name(email) and says_failure(email) else ""
 
 
 def read_text_bounces(email: InboundEmail) -> list[TextBounce]:
@@ -185,7 +201,7 @@ def read_text_bounces(email: InboundEmail) -> list[TextBounce]:
         found = dict.fromkeys(addresses_by_flufl(email, text) or addresses_of_copy(email) or [""], "")
     general = general_reason(lines)
     is_delay = says_delay(email)
-    is_certain = bool(FAILURE_TEXT.search(text) or FAILURE_SUBJECT.search(email.header("Subject")))
+    is_certain = says_failure(email)
     return [
         TextBounce(
             address=address,

@@ -62,7 +62,7 @@ def read_notices(email: InboundEmail, *, at: datetime) -> list[Notice] | None:
 def read_feedback(email: InboundEmail, *, at: datetime, at_bounce_address: bool) -> list[Feedback] | None:
     """Return the feedback in a report; None if the email is not a report."""
     parts = list(report_parts(email.mail))
-    if bounce_texts.has_server_name(email):
+    if bounce_texts.has_server_name(email) and bounce_texts.may_be_notice(email, at_bounce_address=at_bounce_address):
         # Some gateways put the report of a server into an email of their own.
         parts += [inner for part in parts for inner in embedded_reports(part)]
     for part in parts:

@@ -135,13 +135,16 @@ class InboundEmail:
         return found if found.tzinfo is not None else None
 
     @cached_property
-    def has_return_path(self) -> bool:
-        """Whether the email may be answered: servers send theirs with an empty path. True if the path is unknown."""
-        # Postfix passes the empty sender as MAILER-DAEMON.
+    def return_path(self) -> str | None:
+        """The address for notices about this email: "" if it must not be answered, None if it is unknown."""
         if self.envelope_sender is not None:
-            return self.envelope_sender.strip("<> ").upper() not in ("", "MAILER-DAEMON")
-        paths = self.headers("Return-Path")
-        return not any(EMPTY_PATH.fullmatch(path) for path in paths[:1])
+            path = self.envelope_sender
+        elif paths := self.headers("Return-Path"):
+            path = paths[0]
+        else:
+            return None
+        # Postfix passes the empty sender as MAILER-DAEMON.
+        return "" if EMPTY_PATH.fullmatch(path.strip()) else path
 
     @cached_property
     def auto_reply_reason(self) -> str:
@@ -151,7 +154,7 @@ class InboundEmail:
             subject=self.header("Subject"),
             sender=self.sender,
             content_type=self.mail.get_content_type(),
-            has_return_path=self.has_return_path,
+            has_return_path=self.return_path != "",
         )
 
     @cached_property

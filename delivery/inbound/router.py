@@ -18,7 +18,7 @@ from audiences.intake.identity_resolution import is_same_address
 from audiences.transactions import retried
 from delivery import locks, reply_addresses
 from delivery.conversations import attachments, threads
-from delivery.inbound import dsn, feedback
+from delivery.inbound import bounce_texts, dsn, feedback
 from delivery.inbound.feedback import FeedbackType
 from delivery.inbound.message import Attachment, InboundEmail
 from delivery.models import Conversation, ConversationPart, DeliveryRecord
@@ -196,7 +196,8 @@ def other_sender_note(email: InboundEmail, conversation: Conversation) -> str:
 
 
 def auto_reply_note(email: InboundEmail) -> str:
-    return f"This may be an automatic reply: {email.auto_reply_doubt}." if email.auto_reply_doubt else ""
+    doubt = email.auto_reply_doubt or bounce_texts.find_doubt(email)
+    return f"This may be an automatic reply: {doubt}." if doubt else ""
 
 
 def sort_attachments(email: InboundEmail) -> Files:

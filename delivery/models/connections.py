@@ -28,7 +28,8 @@ class ConnectionShare(models.Model):
     in_use = models.PositiveSmallIntegerField(default=0)
     # Whether a server answers over one of its connections.
     is_answered = models.BooleanField(default=False)
-    # When it was taken: the first dispatchers keep their connections if there are too few for all.
+    # When it was taken: the first dispatchers keep their connections if there are too few for all. Urgent ones come
+    # before all others (`sending.connections`).
     since = models.DateTimeField()
     until = models.DateTimeField()
 

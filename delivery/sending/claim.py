@@ -250,7 +250,9 @@ def claim_once(message: Message, *, at: datetime, token: uuid.UUID, limit: int, 
     params: dict[str, Any] = {"message": message.pk, "now": at, "running": list(RUNNING), "limit": limit}
     until = at + LEASE
     with transaction.atomic(), prepared() as cursor:
-        asked = claim_sql(message)
+        # Once for the statement and its rows: another thread may render the version meanwhile.
+        columns = fact_columns(message)
+        asked = claim_sql(message, columns)
         cursor.execute(asked, params | {"updated_at": message.updated_at}, prepare=True)
         found = cursor.fetchall()
         if not found:
@@ -260,12 +262,13 @@ def claim_once(message: Message, *, at: datetime, token: uuid.UUID, limit: int, 
             message.refresh_from_db(fields=EDITED)
         if message.version is None or message.version_id != version_id:
             message.version = message.versions.get(pk=version_id)
-        if claim_sql(message) != asked:
-            # The statement depends on what was edited, so it runs again, on the rows that are locked already.
-            asked = claim_sql(message)
-            cursor.execute(asked, params | {"updated_at": message.updated_at}, prepare=True)
+        new_columns = fact_columns(message)
+        if (now_asked := claim_sql(message, new_columns)) != asked:
+            # The statement depends on the edited fields, so it runs again, on the rows that are locked already.
+            columns = new_columns
+            cursor.execute(now_asked, params | {"updated_at": message.updated_at}, prepare=True)
             found = cursor.fetchall()
-        people, companies = fact_columns(message)
+        people, companies = columns
         rows = [
             Row(
                 *(
@@ -324,9 +327,9 @@ def fact_columns(message: Message) -> tuple[list[str], list[str]]:
     )
 
 
-def claim_sql(message: Message) -> str:
+def claim_sql(message: Message, columns: tuple[list[str], list[str]]) -> str:
     """Return SQL that locks the due records of a message and reads the facts that decide about each."""
-    people, companies = fact_columns(message)
+    people, companies = columns
     facts = ", ".join([*(f"c.{name}" for name in people), *(f"k.{name}" for name in companies)])
     held = ""
     if message.send_type == SendType.ONGOING:

@@ -3,12 +3,12 @@
 Each dispatcher at work holds a share in the database and renews it. A share is the fair part of the total, as far as
 the others have given theirs back: a dispatcher that has to shrink first closes connections, and the total is never
 exceeded. The share of a dead process ends with its lease. If the server refuses connections, the total is lowered for
-all, and raised again one by one.
+all, and raised again one by one. Urgent shares (answer emails) are few connections each and come before all others.
 """
 
 import logging
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from django.conf import settings
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 # How many connections a channel has at most.
 CONNECTION_SETTINGS = {Name.EMAIL: "EMAIL_CONNECTIONS", Name.PUSH: "PUSH_CONNECTIONS"}
+# Urgent shares have existed since then, so they come first; and how many connections each of them has at most.
+URGENT_SINCE, URGENT_CONNECTIONS = datetime(1970, 1, 1, tzinfo=UTC), 4
 # For how long a share holds without renewal.
 LEASE = timedelta(seconds=15)
 # After a refusal: how much of the connections in use remains, at most once in a while; and when one more is tried.
@@ -45,11 +47,14 @@ def connection_limit(name: Name) -> int:
     return int(getattr(settings, CONNECTION_SETTINGS[name]))
 
 
-def renew_share(name: Name, *, holder: UUID, in_use: int, is_answered: bool, is_refused: bool) -> Share:
+def renew_share(
+    name: Name, *, holder: UUID, in_use: int, is_answered: bool, is_refused: bool, is_urgent: bool = False
+) -> Share:
     """Renew the share of a dispatcher, or take one.
 
     `in_use`: its open connections, which it keeps until they are closed; `is_answered`: whether the server answers over
-    one of them. If there are more dispatchers than connections, the last ones get none.
+    one of them; `is_urgent`: whether it comes before the others. If there are more dispatchers than connections, the
+    last ones get none.
     """
     with transaction.atomic():
         channel = locked_channel(name)
@@ -64,16 +69,31 @@ def renew_share(name: Name, *, holder: UUID, in_use: int, is_answered: bool, is_
         if channel.accepted is not None and channel.accepted >= connection_limit(name):
             channel.accepted = None
         total = connection_limit(name) if channel.accepted is None else channel.accepted
-        holders = list(dict.fromkeys([*(share.holder for share in shares), holder]))
-        fair = total // len(holders) + (holders.index(holder) < total % len(holders))
+        urgent = [share.holder for share in shares if share.since == URGENT_SINCE]
+        usual = [share.holder for share in shares if share.since != URGENT_SINCE]
+        joined = urgent if is_urgent else usual
+        if holder not in joined:
+            joined.append(holder)
+        fair = fair_part(total, place=joined.index(holder), is_urgent=is_urgent, urgent=len(urgent), usual=len(usual))
         connections = max(0, min(fair, total - sum(other.connections for other in others)))
         facts = {"connections": max(connections, in_use), "in_use": in_use, "is_answered": is_answered}
         if not ConnectionShare.objects.filter(pk=holder).update(until=now + LEASE, **facts):
-            ConnectionShare.objects.create(holder=holder, channel=channel, since=now, until=now + LEASE, **facts)
-            # If it was asked for, it has begun.
-            channel.asked_at = None
+            since = URGENT_SINCE if is_urgent else now
+            ConnectionShare.objects.create(holder=holder, channel=channel, since=since, until=now + LEASE, **facts)
+            if not is_urgent:
+                # If it was asked for, it has begun.
+                channel.asked_at = None
         channel.save()
     return Share(connections, fair, any(other.is_answered for other in others))
+
+
+def fair_part(total: int, *, place: int, is_urgent: bool, urgent: int, usual: int) -> int:
+    """Return the connections of the dispatcher at this place among the urgent ones, or among the usual ones."""
+    most = max(1, min(URGENT_CONNECTIONS, total // (urgent + usual)))
+    if is_urgent:
+        return most if place < total else 0
+    rest = max(0, total - urgent * most)
+    return rest // usual + (place < rest % usual)
 
 
 def lower_total(channel: ChannelConnections, *, in_use: int, now: datetime) -> None:

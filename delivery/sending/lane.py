@@ -36,6 +36,8 @@ class Lane:
 
     name: Name
     pool: Pool[Channel]
+    # Whether its copies go ahead of all campaigns.
+    is_urgent: bool = False
     gate: Gate = field(default_factory=Gate)
     batches: list[OpenBatch] = field(default_factory=list)
     # By `time.monotonic`: when the throttle may give slots again, and when the share is renewed.
@@ -78,7 +80,12 @@ class Lane:
             return self.has_fair_share
         refused, self.pool.is_refused = self.pool.is_refused, False
         share = connections.renew_share(
-            self.name, holder=self.holder, in_use=in_use, is_answered=is_answered, is_refused=refused
+            self.name,
+            holder=self.holder,
+            in_use=in_use,
+            is_answered=is_answered,
+            is_refused=refused,
+            is_urgent=self.is_urgent,
         )
         self.in_use, self.is_answered, self.others_are_answered = in_use, is_answered, share.others_are_answered
         self.pool.set_limit(share.connections)
@@ -145,9 +152,10 @@ class Lane:
         opened.give_up(only)
 
 
-def open_lane(name: Name) -> Lane:
+def open_lane(name: Name, *, is_urgent: bool = False) -> Lane:
     """Return a lane whose threads each have their own connection."""
-    return Lane(name, Pool(name, open_connection=CHANNELS[name], concurrency=Concurrency(0, name=name)))
+    pool = Pool(name, open_connection=CHANNELS[name], concurrency=Concurrency(0, name=name))
+    return Lane(name, pool, is_urgent=is_urgent)
 
 
 def records_outside_window(message: Message, records: Iterable[Claimed], *, at: datetime) -> set[int]:

@@ -42,7 +42,7 @@ class Outbox(Generic[Row]):
             keys = list(free.values_list("pk", flat=True)[:limit])
             facts |= {self.status: SENDING, "claim": token, "leased_until": at + self.lease}
             self.rows.filter(pk__in=keys).update(attempts=F("attempts") + 1, **facts)
-        return list(self.rows.filter(pk__in=keys, claim=token).order_by("pk"))
+            return list(self.rows.filter(pk__in=keys, claim=token).order_by("pk"))
 
     def settle(self, row: Row, *, status: str, **facts: Any) -> bool:
         """Write the outcome and end the claim; return False if the claim is no longer valid, and write nothing."""

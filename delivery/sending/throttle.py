@@ -5,7 +5,6 @@ channel without limits has no row, so its workers never wait for one.
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -16,7 +15,7 @@ from delivery.models import Pace
 
 # In seconds: the work that one reservation covers; how far ahead slots may be reserved; how much lost time is made up.
 SHARE, AHEAD, CATCH_UP = 0.25, 1.0, 0.1
-SLOT_POLL_INTERVAL, MAX_WAIT_PER_CALL = 0.05, 0.5
+MAX_WAIT_PER_CALL = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +31,6 @@ class Slots:
     def due(self, place: int) -> float:
         """Return when a slot is due, by `time.monotonic`."""
         return self.first + place * self.every
-
-    def wait(self, place: int, *, unless: Callable[[], bool]) -> None:
-        """Wait until a slot is due, or until `unless()` is true."""
-        while (left := self.due(place) - time.monotonic()) > 0 and not unless():
-            time.sleep(min(left, SLOT_POLL_INTERVAL))
 
 
 def load_limits() -> dict[str, Pace]:
@@ -58,7 +52,7 @@ def day_of(at: datetime) -> date:
 def acquire(channel: str, *, wanted: int, at: datetime) -> Slots | None:
     """Reserve up to `wanted` slots. Return None if the limit of the day is used up.
 
-    Returns no slots if all workers together are too far ahead; its `wait` then says for how long.
+    Returns no slots if all workers together are too far ahead; its `due` then says until when.
     """
     day = day_of(at)
     with transaction.atomic():

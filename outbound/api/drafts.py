@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -35,10 +35,15 @@ CONTENT_IS_LOCKED = "The content can be edited while the message is live or paus
 
 
 def callers(request: Request) -> tuple[User, User]:
-    """Return the author of changes, who is the teammate for whom the token acts, and the user in the log: the token."""
+    """Return the author of changes and the user in the log, which is the token.
+
+    The author is the teammate for whom the token acts, or the token if that teammate may not write messages.
+    """
     integration = request.auth
     assert isinstance(integration, Integration)  # noqa: S101 - only integrations call the API
-    return integration.acting_teammate() or integration.user, integration.user
+    teammate = integration.acting_teammate()
+    author = teammate if teammate is not None and teammate.has_perm("messaging.add_message") else integration.user
+    return author, integration.user
 
 
 def create_draft(sent: Mapping[str, Any], *, by: User, logged_as: User, at: datetime) -> Message:
@@ -109,13 +114,20 @@ def form_values(sent: Mapping[str, Any], *, channel: str) -> dict[str, Any]:
         given = sent["sender"]
         values["sender"] = read_text(given.get("id") if isinstance(given, dict) else given, "sender")
     if "rules" in sent:
-        values["rules"] = json.dumps(with_message_keys(read_mapping(sent["rules"], "rules")))
+        values["rules"] = json_text(read_mapping(sent["rules"], "rules"), "rules", convert=with_message_keys)
     if "window" in sent:
-        values["window"] = json.dumps([] if sent["window"] is None else sent["window"])
+        values["window"] = json_text([] if sent["window"] is None else sent["window"], "window")
     for key in ("same_inbox_once", "only_new_matches"):
         if key in sent:
             values[key] = bool(read_flag(sent[key], key))
     return values
+
+
+def json_text(value: Any, field: str, *, convert: Callable[[Any], Any] = lambda value: value) -> str:
+    try:
+        return json.dumps(convert(value))
+    except RecursionError:
+        raise Refused(f"{field} is nested too deep.", field=field) from None
 
 
 def with_message_keys(rules: Any) -> Any:

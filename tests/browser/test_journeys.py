@@ -102,7 +102,8 @@ def test_rules_use_the_last_seen_time_from_before_this_login(intercom, opens):
     assert intercom.users.find(user_id="ann").last_request_at.replace(tzinfo=None) > (now - timedelta(days=1)).replace(
         tzinfo=None
     )
-    # They have been seen today by now, so another message of the same kind is not for them.
+    # In their next session, they have been seen today, so another message of the same kind is not for them.
+    Customer.objects.filter(user_id="ann").update(last_seen_at=now - timedelta(hours=1))
     chat("<p>Long time no see</p>", rules=not_seen_for_30_days())
     page = opens(user_id="ann")
     expect(page.locator(SNIPPET)).to_have_count(1)

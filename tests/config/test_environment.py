@@ -71,6 +71,27 @@ def test_wrong_value_stops_the_start_with_its_name_and_the_allowed_values(monkey
             assert given in str(refused.value), name
 
 
+def test_every_number_has_an_upper_bound_and_no_url_has_blanks_or_escapes(monkeypatch):
+    numbers = [name for name, (_, allowed) in WRONG.items() if allowed == NUMBER]
+    wrong = [
+        *((name, "999999999999999999") for name in numbers),
+        *((name, url) for name in ("PUBLIC_URL", "FCM_URL") for url in ("https://a b.com", "https://host/%00")),
+    ]
+    for name, given in wrong:
+        monkeypatch.setenv(name, given)
+        with pytest.raises(ImproperlyConfigured) as refused:
+            exec(compile(SETTINGS.read_text(), SETTINGS, "exec"), {"__file__": str(SETTINGS), "__name__": name})  # noqa: S102
+        monkeypatch.delenv(name)
+        assert str(refused.value).startswith(f"{name} must be"), name
+        assert str(refused.value).endswith(f": {given}"), name
+
+
+def test_blank_secret_key_counts_as_a_missing_one():
+    refused = load_settings("", SECRET_KEY="   ", DATABASE_URL="postgres://u:p@127.0.0.1:1/none")
+
+    assert "SECRET_KEY must be set" in refused.stderr
+
+
 def test_process_ends_with_the_message():
     refused = load_settings("", BEHIND_PROXY="ture")
 

@@ -125,6 +125,8 @@ class Endpoint(APIView):
     parameters: dict[str, tuple[Parameter, ...]] = {}
     # The methods, by their names in lower case, that need another right than "read" (GET) or "write" (all others).
     rights: dict[str, Right] = {}
+    # Whether the right "write" is not enough, because the call makes Outbound send data to a URL of the caller.
+    needs_read_to_write = False
     # The keys of a body that each method reads, given by the routes; without an entry nothing is checked.
     keys_read: Mapping[str, Keys | None] = {}
 

@@ -1,4 +1,4 @@
-"""Rights of API tokens: each call needs one (wire 5.1)."""
+"""Rights of API tokens: each call needs one; a webhook needs "read" too, because it sends data (wire 5.1)."""
 
 from typing import Any
 
@@ -17,7 +17,9 @@ class HasRight(BasePermission):
         integration = request.auth
         if not isinstance(integration, Integration) or not hasattr(view, str(request.method).lower()):
             return True
+        only = f"This token has only {' and '.join(f'“{right}”' for right in integration.rights)}."
         if view.required_right not in integration.rights:
-            rights = " and ".join(f"“{right}”" for right in integration.rights)
-            raise Forbidden(f"This call needs the right “{view.required_right}”. This token has only {rights}.")
+            raise Forbidden(f"This call needs the right “{view.required_right}”. {only}")
+        if view.needs_read_to_write and "read" not in integration.rights:
+            raise Forbidden(f"This call also needs the right “read”, because notifications contain data. {only}")
         return True

@@ -34,10 +34,11 @@ MAX_TAGS = 50
 YES_OR_NO = {"yes": "true", "no": "false"}
 # Spreadsheets treat such a cell as a formula unless an apostrophe precedes it; also with the full-width signs.
 SIGN = "[=+\\-@\uff1d\uff0b\uff0d\uff20]"
-FORMULA = re.compile(rf"'*(?:[\t\r\n]| *{SIGN})")
-# Where another character than the comma separates cells, a cell may begin in the middle of the text.
-INNER_FORMULA = re.compile(rf"([;\t\r\n] *)('*{SIGN})")
-SAFE_INNER_FORMULA = re.compile(rf"([;\t\r\n] *)'('*{SIGN})")
+FORMULA = re.compile(rf"'*(?:[\t\r\n]|\s*{SIGN})")
+# Where another character than the comma separates cells, a cell may begin in the middle of the text, also in quotes.
+BEGIN = r"[;\t\r\n](?:\"|[^\S\t\r\n])*"
+INNER_FORMULA = re.compile(rf"({BEGIN})('*{SIGN})")
+SAFE_INNER_FORMULA = re.compile(rf"({BEGIN})'('*{SIGN})")
 
 
 def safe_cell(value: str) -> str:

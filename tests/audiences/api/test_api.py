@@ -911,7 +911,8 @@ def test_any_post_is_accepted_or_refused_with_a_reason(api, request):
 def test_any_query_is_answered_or_refused_with_a_reason(api, address, query):
     answer = api.get(f"/api/{address}", query)
 
-    assert answer.status_code in (200, 400, 404)
+    # Some addresses take only a POST.
+    assert answer.status_code in (200, 400, 404, 405)
     if answer.status_code >= 400:
         errors(answer)
 

@@ -10,12 +10,15 @@ from django.db import connections
 
 from audiences.models import Customer, Workspace
 from delivery import rendering, tasks
-from delivery.channels import Rejected
+from delivery.channels import CHANNELS, Rejected
+from delivery.channels.email import Email
 from delivery.conversations import answer_emails, threads
 from delivery.matching import ongoing
 from delivery.models import AnswerMail, Conversation, DeliveryRecord, Pace, Status
 from delivery.reply_addresses import reply_address
 from delivery.sending import outcome
+from delivery.sending.connections import URGENT_CONNECTIONS
+from delivery.sending.pool import NoDatabase
 from delivery.visits import visit
 from messaging.models import Channel
 from tests.delivery.channels.conftest import server  # noqa: F401 - a fixture
@@ -262,9 +265,8 @@ def test_mail_server_outage_releases_the_throttle_slot(settings, server, grace, 
     settings.EMAIL_PORT = 1
     for number in range(3):
         add_answer(at, grace, email=f"ann{number}@shop.example")
-    tried = []
-    send = answer_emails.send_envelope
-    monkeypatch.setattr(answer_emails, "send_envelope", lambda channel, mail: tried.append(mail) or send(channel, mail))
+    tried, send = [], Email.send
+    monkeypatch.setattr(Email, "send", lambda channel, mail: tried.append(mail) or send(channel, mail))
 
     for second in range(5):
         forward(at + AFTER + timedelta(seconds=second))
@@ -284,7 +286,7 @@ def test_reason_that_cannot_be_stored_does_not_prevent_settling(grace, at, monke
         def close(self) -> None:
             pass
 
-    monkeypatch.setitem(answer_emails.CHANNELS, Channel.EMAIL, Wrong)
+    monkeypatch.setitem(CHANNELS, Channel.EMAIL, Wrong)
     add_answer(at, grace)
 
     forward(at + AFTER)
@@ -350,7 +352,7 @@ class Slow:
             Slow.now += 1
             Slow.most_at_once = max(Slow.now, Slow.most_at_once)
             Slow.sent.append(envelope.text)
-            Slow.used_database.append(connections["default"].connection is not None)
+            Slow.used_database.append(not isinstance(connections["default"], NoDatabase))
             Slow.changed.notify_all()
             Slow.changed.wait_for(lambda: Slow.most_at_once >= 2, timeout=0.2)
             Slow.now -= 1
@@ -363,7 +365,7 @@ class Slow:
 @pytest.fixture
 def slow(monkeypatch) -> type[Slow]:
     Slow.sent, Slow.used_database, Slow.now, Slow.most_at_once = [], [], 0, 0
-    monkeypatch.setitem(answer_emails.CHANNELS, Channel.EMAIL, Slow)
+    monkeypatch.setitem(CHANNELS, Channel.EMAIL, Slow)
     return Slow
 
 
@@ -373,7 +375,7 @@ def test_several_answers_are_sent_at_the_same_time_without_the_database_in_a_thr
 
     assert forward(at + AFTER) == 5
 
-    assert 2 <= slow.most_at_once <= answer_emails.CONNECTIONS
+    assert 2 <= slow.most_at_once <= URGENT_CONNECTIONS
     assert set(slow.used_database) == {False}
     assert set(AnswerMail.objects.values_list("status", flat=True)) == {Status.SENT}
 

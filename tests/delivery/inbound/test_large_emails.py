@@ -44,7 +44,7 @@ HEADERS = {
     "From": ["<", "a@", '"', "(", "=?utf-8?q?a?= "],
     "References": ["<a@b> ", "<"],
     "Content-Type": ["text/plain; ", "a=b; "],
-    "Subject": ["=?utf-8?q?=41?= ", "=?"],
+    "Subject": ["=?utf-8?q?=41?= ", "=?", "**a***"],
 }
 LONG_HEADER = 2_000_000
 

@@ -392,7 +392,6 @@ HEADERS = {
     "hungarian": {"Subject": str(Header("Automatikus válasz: Hi", "utf-8"))},
     "a read receipt": {"Content-Type": "multipart/report; report-type=disposition-notification; boundary=b"},
     "a mailer daemon": {"From": "MAILER-DAEMON@x.example"},
-    "no-reply": {"From": "Acme <no-reply@x.example>"},
 }
 
 
@@ -433,6 +432,7 @@ def test_empty_envelope_sender_marks_an_automatic_reply(record, receive, sender)
         {"Subject": "On vacation until Monday"},
         {"From": "bounce-house@x.example"},
         {"From": "postmaster@x.example"},
+        {"From": "Acme <no-reply@x.example>"},
         {"Subject": "Your vacation photos"},
         {"Subject": "Ooo nice photos"},
         {"Subject": "Ooo-la-la"},
@@ -444,6 +444,26 @@ def test_empty_envelope_sender_marks_an_automatic_reply(record, receive, sender)
 )
 def test_personal_reply_is_not_mistaken_for_an_automatic_one(record, receive, headers):
     assert receive(with_headers(thanks(record), **headers), envelope_sender="ann@x.example") is Outcome.REPLY
+
+
+def test_person_with_the_name_of_a_server_is_kept_with_a_note(record, receive):
+    senders = ("Parcel Delivery Service <ann@x.example>", "System Administrator <ann@x.example>", "mta@x.example")
+    topics = {"Re: Hi": "What is my quota?", "Re: Delivery failed": "My order never came.", "Re: Hello": "Thanks!"}
+    mails = [(sender, subject, words) for sender in senders for subject, words in topics.items()]
+
+    outcomes = [
+        receive(
+            with_headers(thanks(record).replace(b"Thanks!", words.encode()), From=sender, Subject=subject).replace(
+                b"<1@x.example>", f"<{number}@x.example>".encode()
+            ),
+            envelope_sender="ann@x.example",
+        )
+        for number, (sender, subject, words) in enumerate(mails)
+    ]
+
+    assert outcomes == [Outcome.REPLY] * len(mails)
+    doubts = [note for note in note_texts() if note.startswith("This may be an automatic reply")]
+    assert doubts == ["This may be an automatic reply: it reads like a notice of a mail server."] * 6
 
 
 # Content

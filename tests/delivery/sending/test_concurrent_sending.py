@@ -9,13 +9,15 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import connection
 from django.utils import timezone
 
 from audiences.models import Customer
-from delivery import locks, process, shutdown
+from delivery import locks, process, shutdown, tasks
+from delivery.conversations import answer_emails, threads
 from delivery.matching import direct, lifecycle, ongoing
-from delivery.models import ChannelOutage, ConnectionShare, DeliveryRecord, Pace, Reason, Status
+from delivery.models import AnswerMail, ChannelOutage, ConnectionShare, DeliveryRecord, Pace, Reason, Status
 from delivery.sending import dispatcher
 from messaging.models import Message
 from tests.factories import CustomerFactory, MessageFactory, SenderFactory
@@ -50,12 +52,12 @@ def send_all() -> int:
 
 
 @contextmanager
-def working(count: int = 1) -> Iterator[list[Future[int]]]:
+def working(count: int = 1, *, send: Callable[[], int] = send_all) -> Iterator[list[Future[int]]]:
     """Let so many dispatchers work during the block, and wait for them."""
 
     def work() -> int:
         try:
-            return send_all()
+            return send()
         finally:
             connection.close()
 
@@ -318,3 +320,94 @@ def test_backlog_asks_for_one_more_dispatcher_and_a_few_records_for_none(server,
         )
 
     assert asked == [120]
+
+
+def answer_customers(count: int = 1) -> None:
+    """Answer so many customers, each in a conversation, so that the emails are due now."""
+    asked = timezone.now() - timedelta(hours=1)
+    grace = User.objects.create_user("grace", is_staff=True)
+    for number in range(count):
+        customer = CustomerFactory(email=f"asks{number}@x.example", last_seen_at=asked, unsubscribed_from_emails=True)
+        thread = threads.open_by_customer(customer, body="Where is it?", at=asked)
+        threads.reply_by_teammate(thread, teammate=grace, body="Here", at=asked + timedelta(minutes=1))
+
+
+def send_answers() -> int:
+    return answer_emails.send_due_answer_emails(clock=timezone.now, until=timezone.now() + timedelta(seconds=30))
+
+
+@pytest.mark.parametrize("total", [4, 20])
+def test_answer_email_gets_a_connection_of_a_campaign_that_has_all_of_them(server, settings, total):
+    settings.EMAIL_CONNECTIONS, server.allows = total, 4
+    message = to_people(400)
+    answer_customers()
+    try:
+        with working():
+            eventually(ConnectionShare.objects.filter(in_use=4, is_answered=True).exists)
+            asked = time.monotonic()
+            assert send_answers() == 1
+            before = len(server.accepted)
+            eventually(lambda: len(server.accepted) >= before + 20)
+            shutdown.request_for_all()
+    finally:
+        process.reset()
+
+    (found,) = [email for email in server.accepted if email.recipient == "asks0@x.example"]
+    assert found.began - asked < 3
+    assert message.records.filter(status=Status.WAITING, attempts=0).exists()
+    assert server.most_connections <= 4
+    assert server.refused == 0 or total > 4
+    assert not ChannelOutage.objects.exists()
+    assert not ConnectionShare.objects.exists()
+
+
+def test_answer_email_takes_the_only_connection_of_a_campaign_which_continues_later(server, settings, monkeypatch):
+    settings.EMAIL_CONNECTIONS = server.allows = 1
+    queued: list[object] = []
+    monkeypatch.setattr(tasks, "enqueue_task", queued.append)
+    message = to_people(60)
+    answer_customers()
+    with working():
+        eventually(ConnectionShare.objects.filter(is_answered=True).exists)
+        tasks.forward_answers()
+
+    assert "asks0@x.example" in {email.recipient for email in server.accepted}
+    assert queued == [tasks.hand_over_due]
+    assert message.records.filter(status=Status.WAITING, attempts=0).count() > 5
+    send_all()
+    assert message.records.counts()["sent"] == 60
+    assert (server.most_connections, server.refused) == (1, 0)
+
+
+def test_answer_email_gets_a_slot_of_the_throttle_beside_a_campaign(server):
+    Pace.objects.create(channel="email", per_second=20)
+    message = to_people(300)
+    answer_customers(3)
+    try:
+        with working(2):
+            eventually(lambda: len(server.accepted) >= 5)
+            asked = time.monotonic()
+            assert send_answers() == 3
+            took = time.monotonic() - asked
+            shutdown.request_for_all()
+    finally:
+        process.reset()
+
+    assert took < 6
+    assert message.records.filter(status=Status.WAITING).count() > 100
+
+
+def test_answers_are_settled_although_the_database_connection_is_lost(server):
+    server.delay = 0.3
+    answer_customers(6)
+    with working(send=send_answers) as (sent,):
+        eventually(lambda: server.in_flight >= 2)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+
+    assert sent.result() == 6
+    assert set(AnswerMail.objects.values_list("status", "attempts")) == {(Status.SENT, 1)}
+    assert len(server.emails) == 6

@@ -27,10 +27,11 @@ def now(monkeypatch, at) -> list:
     return moment
 
 
-def renew_share(holder, *, in_use: int = 0, is_answered: bool = False, is_refused: bool = False) -> connections.Share:
-    return connections.renew_share(
-        Channel.EMAIL, holder=holder, in_use=in_use, is_answered=is_answered, is_refused=is_refused
-    )
+def renew_share(
+    holder, *, in_use: int = 0, is_answered: bool = False, is_refused: bool = False, is_urgent: bool = False
+) -> connections.Share:
+    facts = {"is_answered": is_answered, "is_refused": is_refused, "is_urgent": is_urgent}
+    return connections.renew_share(Channel.EMAIL, holder=holder, in_use=in_use, **facts)
 
 
 def renew(holder, *, in_use: int = 0, is_refused: bool = False) -> int:
@@ -111,6 +112,39 @@ def test_more_dispatchers_than_connections_leave_the_later_ones_without(settings
     assert renew_share(third).fair == 0
     assert renew_share(second).fair == 0
     assert renew_share(first, in_use=1).fair == 1
+
+
+@pytest.mark.parametrize(
+    ("total", "urgent", "fair"),
+    [
+        (20, 1, [4, 8, 8]),
+        (10, 1, [3, 4, 3]),
+        (10, 3, [2, 2, 2, 2, 2]),
+        (2, 1, [1, 1, 0]),
+        (1, 1, [1, 0, 0]),
+        (1, 2, [1, 0, 0, 0]),
+        (10, 0, [5, 5]),
+    ],
+)
+def test_urgent_dispatchers_get_a_few_connections_before_all_others(settings, now, total, urgent, fair):
+    settings.EMAIL_CONNECTIONS = total
+    usual, first = [uuid4(), uuid4()], [uuid4() for _ in range(urgent)]
+    for holder in usual:
+        now[0] += timedelta(seconds=1)
+        renew_share(holder)
+    for holder in first:
+        renew_share(holder, is_urgent=True)
+
+    in_order = sorted(first) + usual
+    assert [renew_share(holder, is_urgent=holder in first).fair for holder in in_order] == fair
+
+
+def test_urgent_dispatcher_is_not_the_one_that_was_asked_for():
+    renew(uuid4())
+    assert connections.may_ask_for_another(Channel.EMAIL)
+    renew_share(uuid4(), is_urgent=True)
+
+    assert not connections.may_ask_for_another(Channel.EMAIL)
 
 
 def test_dispatcher_learns_whether_the_server_answers_others():

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Group
 from django.utils import timezone
 from rest_framework.test import APIClient
 
@@ -11,16 +12,34 @@ from audiences.models import Integration, Workspace
 from delivery.matching import launch_job
 from delivery.models import DeliveryRecord
 from messaging.models import Message
+from outbound.roles import Role
 from tests.factories import CustomerFactory, MembershipFactory, MessageFactory, SenderFactory, rule
 
 pytestmark = pytest.mark.django_db
+
+
+def nested_groups(depth: int) -> dict:
+    found: dict = {"match": "all", "rules": []}
+    for _ in range(depth):
+        found = {"match": "all", "rules": [found]}
+    return found
+
+
+def nested_lists(depth: int) -> list:
+    found: list = []
+    for _ in range(depth):
+        found = [found]
+    return found
+
 
 PRO = {"match": "all", "rules": [{"attribute": "name", "operator": "is", "value": "Ann"}]}
 
 
 @pytest.fixture
 def ada(django_user_model):
-    return django_user_model.objects.create(username="ada", first_name="Ada", email="ada@acme.example", is_staff=True)
+    ada = django_user_model.objects.create(username="ada", first_name="Ada", email="ada@acme.example", is_staff=True)
+    ada.groups.add(Group.objects.get(name=Role.AUTHOR))
+    return ada
 
 
 @pytest.fixture
@@ -86,6 +105,25 @@ def test_new_message_is_by_default_an_ongoing_email_from_the_teammates_sender(ap
     assert {row["id"] for row in listed} == {str(own.pk), str(sender.pk)}
 
 
+@pytest.mark.parametrize("change", ["left", "has no role"])
+def test_token_itself_is_the_author_once_its_teammate_may_not_write_messages(
+    api, ada, sender, change, django_user_model
+):
+    admin = django_user_model.objects.create(username="boss", is_staff=True, is_superuser=True)
+    SenderFactory(teammate=admin)
+    SenderFactory(teammate=ada)
+    ada.is_active = change != "left"
+    ada.save()
+    ada.groups.clear()
+
+    here = draft(api)
+
+    made = Message.objects.get()
+    assert made.created_by == Integration.objects.get().user
+    assert call(api, "get", here).json()["sender"]["id"] == str(sender.pk)
+    assert [row["id"] for row in api.get("/api/senders").json()["senders"]] == [str(sender.pk)]
+
+
 @pytest.mark.parametrize(
     ("sent", "field"),
     [
@@ -99,6 +137,12 @@ def test_new_message_is_by_default_an_ongoing_email_from_the_teammates_sender(ap
         ({"send_type": "twice"}, "send_type"),
         ({"rules": {"match": "all", "rules": [{"attribute": "nothing", "operator": "is", "value": 1}]}}, "rules"),
         ({"rules": "everyone"}, "rules"),
+        ({"rules": nested_groups(300)}, "rules"),
+        (
+            {"rules": {"match": "all", "rules": [{"attribute": "name", "operator": "is", "value": nested_lists(300)}]}},
+            "rules",
+        ),
+        ({"window": nested_lists(300)}, "window"),
         ({"rules": {"match": "all", "rules": [rule("last_seen_at", "more_than_days_ago", -3)]}}, "rules"),
         ({"only_new_matches": "perhaps"}, "only_new_matches"),
         ({"window": [{"weekday": 8, "from": "09:00", "to": "10:00"}]}, "window"),

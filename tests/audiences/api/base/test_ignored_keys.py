@@ -1,5 +1,7 @@
 """Ignored keys of a body are named in a response header; and the right that each call needs."""
 
+from functools import reduce
+
 import pytest
 
 from audiences.api.base.ignored_keys import find_ignored_keys, header_value, readable_keys
@@ -10,6 +12,8 @@ from tests.support.api_calls import CALLED
 SCHEMAS = {"Person": body_schema(name=TEXT, custom_attributes=FREE)}
 KEYS = readable_keys(body_schema(to=ref("Person"), items=array_schema(ref("Person"))), schemas=SCHEMAS)
 
+EMOJI = ["%F0%9F%98%80" * 50 + str(number) for number in range(25)]
+
 
 @pytest.mark.parametrize(
     ("sent", "ignored"),
@@ -19,6 +23,12 @@ KEYS = readable_keys(body_schema(to=ref("Person"), items=array_schema(ref("Perso
         ({"items": [{"name": "Ann"}, {"nam": "Bob"}, {"nam": "Cleo"}]}, "items[].nam"),
         ({"items": {"type": "person.list", "items": [{"nam": "Bob"}]}}, "items[].nam"),
         ({"to": "Ann", "items": ["Ann"]}, ""),
+        ({"items": reduce(lambda inner, _: [inner], range(2000), [])}, ""),
+        (
+            {"items": reduce(lambda inner, _: {"type": "person.list", "items": [inner]}, range(2000), {})},
+            "items[].type, items[].items",
+        ),
+        ({"\U0001f600" * 50 + str(number): 1 for number in range(25)}, ", ".join(EMOJI[:3]) + ", and 22 more"),
         ({"naïve\r\nSet-Cookie: x": 1, "\ud800": 2}, "na%C3%AFve%0D%0ASet-Cookie:%20x, %3F"),
         ({f"k{number}": 1 for number in range(25)}, ", ".join(f"k{n}" for n in range(20)) + ", and 5 more"),
     ],

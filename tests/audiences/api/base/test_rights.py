@@ -31,6 +31,11 @@ RIGHTS: dict[str, set[str]] = {
     "send": {"post messages", "post conversations/7/reply", "post outbound", "patch outbound/7", *ACTS},
 }
 
+# Calls that need "read" too.
+ALSO_READ = {
+    f"{method} subscriptions{pk}" for method, pk in (("post", ""), ("put", "/7"), ("post", "/7"), ("delete", "/7"))
+}
+
 
 def call(method: str, path: str, *rights: str):
     _, token = Integration.issue(name="-".join(rights), rights=rights)
@@ -64,7 +69,21 @@ def test_token_without_the_right_is_refused_everywhere_and_one_with_only_that_ri
         [error] = refused.json()["errors"]
         assert (refused.status_code, error["code"]) == (403, "action_forbidden")
         assert error["message"] == f"This call needs the right “{right}”. This token has only {only}."
-        assert call(method, path, right).status_code != 403, path
+        also = ["read"] if f"{method} {path.removeprefix('/api/')}" in ALSO_READ else []
+        assert call(method, path, right, *also).status_code != 403, path
+        Integration.objects.all().delete()
+
+
+def test_webhook_needs_the_right_to_read_besides_the_right_to_write():
+    for named in sorted(ALSO_READ):
+        method, path = named.split()
+
+        refused = call(method, f"/api/{path}", "write", "send")
+        assert (refused.status_code, refused.json()["errors"][0]["message"]) == (
+            403,
+            "This call also needs the right “read”, because notifications contain data. "
+            "This token has only “write” and “send”.",
+        )
         Integration.objects.all().delete()
 
 
