@@ -145,6 +145,8 @@ def changes_to(
     if sent.new_session:
         wanted |= {"session_count": customer.session_count + 1, "session_started_at": at}
     wanted["unsubscribed_from_emails"] = resolve_opt_out(customer, said=sent.unsubscribed, source=source)
+    if sent.unsubscribed:
+        wanted["opt_out_is_of_address"] = False
     wanted["details"] = merge_values(customer.details, sent.details)
     wanted["attributes"] = merge_values(customer.attributes, sent.attributes)
     wanted["archived_at"] = None
@@ -161,7 +163,8 @@ def small_changes_to(
 
 def resolve_opt_out(customer: Customer, *, said: bool | None, source: Source) -> bool:
     """Return whether the customer is opted out: any source may opt out, only REST may undo what REST did."""
-    if said is False and source is Source.REST and customer.unsubscribed_by_customer_at is None:
+    is_own = customer.unsubscribed_by_customer_at is not None or customer.opt_out_is_of_address
+    if said is False and source is Source.REST and not is_own:
         return False
     return said is True or customer.unsubscribed_from_emails
 

@@ -71,6 +71,9 @@ class Customer(models.Model):
     unsubscribed_by_customer_at = models.DateTimeField(null=True, blank=True)
     has_hard_bounced = models.BooleanField(default=False)
     marked_email_as_spam = models.BooleanField(default=False)
+    # True if the flag comes only from a listed address, which the customer got later: a new address clears it.
+    opt_out_is_of_address = models.BooleanField(default=False, db_default=False, editable=False)
+    complaint_is_of_address = models.BooleanField(default=False, db_default=False, editable=False)
 
     timezone = models.TextField("time zone", blank=True, default="")
     country = models.TextField(blank=True, default="")
@@ -122,6 +125,10 @@ class Customer(models.Model):
 
     def __str__(self) -> str:
         return self.name or self.email or self.user_id or f"{self.get_role_display()} {self.pk}"
+
+    @property
+    def confirmed_email(self) -> str | None:
+        return None if self.email_is_said else self.email
 
     @property
     def is_erased(self) -> bool:

@@ -4,6 +4,8 @@ from datetime import datetime, timedelta
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
+from django.db.models import F, Func, Value
+from django.db.models.functions import Cast
 
 from audiences.models.sealed import SealedField
 from audiences.models.workspace import Integration
@@ -16,6 +18,12 @@ class IdempotencyKeyQuerySet(models.QuerySet["IdempotencyKey"]):
     def forget_person(self, customer_id: int) -> int:
         """Delete the answers about a person. The keys stay, so that the requests still have one effect."""
         return self.filter(people__contains=[customer_id]).update(answer=None, people=[])
+
+    def move_person(self, customer_id: int, *, into: int) -> int:
+        """Let the answers about a lead be about the user whom the lead was merged into."""
+        keys = [Cast(Value(pk), models.BigIntegerField()) for pk in (customer_id, into)]
+        moved = Func(F("people"), *keys, function="array_replace")
+        return self.filter(people__contains=[customer_id]).update(people=moved)
 
 
 class IdempotencyKey(models.Model):

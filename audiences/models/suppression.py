@@ -1,9 +1,9 @@
 """Suppression list: addresses that get no email to an audience, whoever has them (behaviour 4.22).
 
 The list decides by address. Triggers copy it to the flags of every customer with the address, also of those who get it
-later, and copy flags that are set on a customer to the list. So rules, lists and reachability read only the customer's
-row, and no code path bypasses the list. A row is lifted, never deleted. Of an erased person only a keyed hash of the
-address stays.
+later. So rules, lists and reachability read only the customer's row, and no code path bypasses the list. Nothing copies
+flags to the list: a customer may state any address as theirs, so code lists only the address that an email went to. A
+row is lifted, never deleted. Of an erased person only a keyed hash of the address stays.
 """
 
 from datetime import datetime
@@ -33,20 +33,15 @@ class SuppressionSource(models.TextChoices):
 
 
 HASH_FUNCTION = "audiences_address_hash"
-# The source of an entry that a trigger copies from a customer's flag.
-SOURCE_OF_FLAG = {
-    SuppressionReason.OPT_OUT: SuppressionSource.CUSTOMER,
-    SuppressionReason.HARD_BOUNCE: SuppressionSource.SERVER,
-    SuppressionReason.COMPLAINT: SuppressionSource.SERVER,
-}
 # For each reason, SQL for whether the flag of a customer is set.
 FLAG_OF_REASON = {
-    SuppressionReason.OPT_OUT: "({row}.unsubscribed_from_emails AND {row}.unsubscribed_by_customer_at IS NOT NULL)",
+    SuppressionReason.OPT_OUT: "{row}.unsubscribed_from_emails",
     SuppressionReason.HARD_BOUNCE: "{row}.has_hard_bounced",
     SuppressionReason.COMPLAINT: "{row}.marked_email_as_spam",
 }
 FLAG_COLUMNS = (
-    *("unsubscribed_from_emails", "unsubscribed_by_customer_at", "has_hard_bounced", "marked_email_as_spam"),
+    *("unsubscribed_from_emails", "unsubscribed_by_customer_at", "opt_out_is_of_address", "has_hard_bounced"),
+    *("marked_email_as_spam", "complaint_is_of_address"),
 )
 
 
@@ -140,7 +135,8 @@ class Suppression(models.Model):
                 func=f"""
                 UPDATE audiences_customer c SET email = c.email, updated_at = s.created_at
                 FROM (SELECT address, reason, created_at FROM new_rows WHERE lifted_at IS NULL) AS s
-                WHERE c.email = s.address AND NOT {flag_is_set_sql("c")};
+                WHERE c.email = s.address AND NOT ({flag_is_set_sql("c")} AND (s.reason <> 'opt_out'
+                    OR c.unsubscribed_by_customer_at IS NOT NULL OR c.opt_out_is_of_address));
                 RETURN NULL;
                 """,
             ),
@@ -160,6 +156,8 @@ class Suppression(models.Model):
                     unsubscribed_from_emails = c.unsubscribed_from_emails AND NEW.reason <> 'opt_out',
                     unsubscribed_by_customer_at =
                         CASE WHEN NEW.reason <> 'opt_out' THEN c.unsubscribed_by_customer_at END,
+                    opt_out_is_of_address = c.opt_out_is_of_address AND NEW.reason <> 'opt_out',
+                    complaint_is_of_address = c.complaint_is_of_address AND NEW.reason <> 'complaint',
                     has_hard_bounced = c.has_hard_bounced AND NEW.reason <> 'hard_bounce',
                     marked_email_as_spam = c.marked_email_as_spam AND NEW.reason <> 'complaint'
                 FROM (VALUES (NEW.reason)) AS s (reason)
@@ -197,23 +195,28 @@ class Suppression(models.Model):
 
 
 def customer_triggers() -> list[pgtrigger.Trigger]:
-    """Return the triggers of customers: the list sets their flags, and their flags are added to the list."""
-    moments = {SuppressionReason.OPT_OUT: "NEW.unsubscribed_by_customer_at"}
-    rows = ", ".join(
-        f"('{reason}', '{SOURCE_OF_FLAG[reason]}', {moments.get(reason, 'NEW.updated_at')}, {flag.format(row='NEW')})"
-        for reason, flag in FLAG_OF_REASON.items()
-    )
+    """Return the trigger by which the list sets the flags of customers.
+
+    An opt-out or a complaint is the customer's own if the customer had the address, confirmed, as it was listed. The
+    flags of a customer who gets a listed address later belong to the address, and so does a dead mailbox: a new address
+    clears them.
+    """
     return [
         pgtrigger.Trigger(
             name="list_sets_flags",
             when=pgtrigger.Before,
             operation=pgtrigger.Insert | pgtrigger.UpdateOf("email", *FLAG_COLUMNS),
             condition=pgtrigger.Condition("NEW.email IS NOT NULL"),
-            declare=[("entry", "record")],
-            # A dead mailbox belongs to the address alone.
+            declare=[("entry", "record"), ("is_later", "boolean")],
             func=f"""
+            is_later := TG_OP = 'INSERT' OR NEW.email IS DISTINCT FROM OLD.email OR NEW.email_is_said;
             IF TG_OP = 'UPDATE' AND NEW.email IS DISTINCT FROM OLD.email THEN
                 NEW.has_hard_bounced := FALSE;
+                NEW.unsubscribed_from_emails := NEW.unsubscribed_from_emails
+                    AND (NOT NEW.opt_out_is_of_address OR NEW.unsubscribed_by_customer_at IS NOT NULL);
+                NEW.marked_email_as_spam := NEW.marked_email_as_spam AND NOT NEW.complaint_is_of_address;
+                NEW.opt_out_is_of_address := FALSE;
+                NEW.complaint_is_of_address := FALSE;
             END IF;
             FOR entry IN SELECT s.reason, s.created_at FROM audiences_suppression s
                 WHERE s.address_hash = {hash_sql("NEW.email")} AND s.lifted_at IS NULL
@@ -221,28 +224,24 @@ def customer_triggers() -> list[pgtrigger.Trigger]:
                 IF entry.reason = 'hard_bounce' THEN
                     NEW.has_hard_bounced := TRUE;
                 ELSIF entry.reason = 'complaint' THEN
-                    NEW.marked_email_as_spam := TRUE;
+                    IF NOT NEW.marked_email_as_spam THEN
+                        NEW.marked_email_as_spam := TRUE;
+                        NEW.complaint_is_of_address := is_later OR OLD.complaint_is_of_address;
+                    END IF;
+                ELSIF is_later OR OLD.opt_out_is_of_address THEN
+                    IF NOT NEW.unsubscribed_from_emails THEN
+                        NEW.unsubscribed_from_emails := TRUE;
+                        NEW.opt_out_is_of_address := TRUE;
+                    END IF;
                 ELSE
                     NEW.unsubscribed_from_emails := TRUE;
                     NEW.unsubscribed_by_customer_at := coalesce(NEW.unsubscribed_by_customer_at, entry.created_at);
                 END IF;
             END LOOP;
+            NEW.opt_out_is_of_address := NEW.opt_out_is_of_address AND NEW.unsubscribed_from_emails
+                AND NEW.unsubscribed_by_customer_at IS NULL;
+            NEW.complaint_is_of_address := NEW.complaint_is_of_address AND NEW.marked_email_as_spam;
             RETURN NEW;
-            """,
-        ),
-        pgtrigger.Trigger(
-            name="flags_extend_list",
-            when=pgtrigger.After,
-            operation=pgtrigger.Insert | pgtrigger.UpdateOf("email", *FLAG_COLUMNS),
-            condition=pgtrigger.Condition(
-                f"NEW.email IS NOT NULL AND ({' OR '.join(flag.format(row='NEW') for flag in FLAG_OF_REASON.values())})"
-            ),
-            func=f"""
-            INSERT INTO audiences_suppression (address, reason, source, detail, created_at)
-                SELECT NEW.email, flag.reason, flag.source, '', flag.at
-                FROM (VALUES {rows}) AS flag (reason, source, at, holds) WHERE flag.holds
-                ON CONFLICT DO NOTHING;
-            RETURN NULL;
             """,
         ),
     ]

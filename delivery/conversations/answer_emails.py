@@ -167,6 +167,7 @@ class AnswerDispatcher:
             log.exception("the email of answer %s cannot be built", mail.part_id)
             OUTBOX.settle(mail, status=Status.FAILED, detail="The email could not be built.")
             return False
+        AnswerMail.objects.filter(pk=mail.pk, claim=mail.claim).update(address=one.envelope.to[0])
         due = 0.0
         if Channel.EMAIL in throttle.load_limits():
             one.places = throttle.acquire(Channel.EMAIL, wanted=1, at=self.clock())
@@ -257,7 +258,7 @@ def settle_answer_email(mail: AnswerMail, answer: Answer, *, to: str, at: dateti
     if isinstance(answer, Rejected):
         OUTBOX.settle(mail, status=Status.FAILED, detail=words)
         if isinstance(answer, NoSuchMailbox):
-            suppression.flag_hard_bounce(mail.part.conversation.customer_id, address=to, at=at)
+            suppression.suppress_dead_mailbox(to, at=at)
     elif isinstance(answer, ChannelDown):
         OUTBOX.put_back(mail, detail=words, due_at=at + outcome.OUTAGE_RETRY_AFTER)
         log.warning("answer emails are not sent, email is unavailable: %s", words)

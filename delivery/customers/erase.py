@@ -40,7 +40,9 @@ def erase(customer: Customer, *, at: datetime) -> None:
     locks.lock_customers_with_rows({customer.pk, *others})
     locked = Customer.objects.get(pk=customer.pk)
     names = identifiers_of(locked)
-    blank_suppressed_address(locked)
+    # The log entries before the addresses that find them.
+    log_entries_of(locked).update(object_repr=ERASED, change_message="")
+    suppressed_entries_of(locked).update(address=None, detail="")
     blank_addresses(locked)
     delete_files_on_commit(locked)
     intake.archive_customer(locked, at=at)
@@ -52,7 +54,7 @@ def erase(customer: Customer, *, at: datetime) -> None:
     conversations.update(body="", attachments=[])
     answers = AnswerMail.objects.filter(part__conversation__customer=locked)
     answers.filter(status=Status.WAITING).update(status=Status.SKIPPED)
-    answers.update(detail="", provider_id="")
+    answers.update(detail="", provider_id="", address="")
     Visitor.objects.filter(customer=locked).delete()
     for rows in (locked.notes, locked.devices, locked.memberships):
         rows.all().delete()
@@ -64,15 +66,19 @@ def erase(customer: Customer, *, at: datetime) -> None:
     JobItem.objects.filter(bulk_items_of(names)).update(data={}, error="")
     csv_import.redact_problems(filter(None, (locked.user_id, locked.email, locked.name, locked.phone)))
     blank_messages_to(locked)
-    log_entries_of(locked).update(object_repr=ERASED, change_message="")
     blank_fields(locked, at=at)
     customer.refresh_from_db()
 
 
-def blank_suppressed_address(customer: Customer) -> None:
-    """Keep only the keyed hash of a suppressed address, unless another customer has the address (behaviour 4.22)."""
-    if customer.email and not Customer.objects.filter(email=customer.email).exclude(pk=customer.pk).exists():
-        Suppression.objects.filter(address=customer.email).update(address=None, detail="")
+def suppressed_entries_of(customer: Customer) -> QuerySet[Suppression]:
+    """Return the entries of the customer's addresses, also of former ones, except those that another customer has."""
+    records = DeliveryRecord.objects.filter(customer=customer, address__isnull=False)
+    answers = AnswerMail.objects.filter(part__conversation__customer=customer)
+    addresses = {customer.email, *records.values_list("address", flat=True), *answers.values_list("address", flat=True)}
+    addresses -= set(
+        Customer.objects.exclude(pk=customer.pk).filter(email__in=addresses - {None}).values_list("email", flat=True)
+    )
+    return Suppression.objects.filter(address__in=addresses - {None, ""})
 
 
 def blank_addresses(customer: Customer) -> None:
@@ -129,7 +135,7 @@ def blank_messages_to(customer: Customer) -> None:
 
 
 def log_entries_of(customer: Customer) -> QuerySet[Any]:
-    """Return the console's log entries about a customer, their direct messages and their conversations."""
+    """Return the console's log entries about a customer, their messages, conversations and suppressed addresses."""
     app_labels = ("audiences", "delivery", "messaging")
     log = apps.get_model("admin", "LogEntry").objects.filter(content_type__app_label__in=app_labels)
     messages = [str(pk) for pk in Message.objects.filter(to_customer=customer).values_list("pk", flat=True)]
@@ -137,7 +143,9 @@ def log_entries_of(customer: Customer) -> QuerySet[Any]:
     on_conversations = Q(content_type__model="conversation", object_id__in=threads)
     on_customer = Q(content_type__model="customer", object_id=str(customer.pk))
     on_messages = Q(content_type__model="message", object_id__in=messages)
-    return log.filter(on_customer | on_messages | on_conversations)
+    entries = [str(pk) for pk in suppressed_entries_of(customer).values_list("pk", flat=True)]
+    on_entries = Q(content_type__model="suppression", object_id__in=entries)
+    return log.filter(on_customer | on_messages | on_conversations | on_entries)
 
 
 def blank_fields(customer: Customer, *, at: datetime) -> None:

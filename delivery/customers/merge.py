@@ -22,6 +22,7 @@ from audiences.models import (
     Device,
     Event,
     EventSummary,
+    IdempotencyKey,
     Membership,
     Note,
     Notification,
@@ -137,6 +138,7 @@ def merge(lead: Customer, *, into: Customer, at: datetime) -> None:
                 for statement in move:
                     cursor.execute(statement, {"lead": lead.pk, "user": into.pk})
         cursor.execute("SET LOCAL outbound.merging = 'off'")
+    IdempotencyKey.objects.move_person(lead.pk, into=into.pk)
     Customer.objects.filter(pk=lead.pk).update(email=None, archived_at=at, updated_at=at)
     merge_profile(into, lead, at=at)
 
@@ -206,11 +208,13 @@ def merge_profile(user: Customer, lead: Customer, *, at: datetime) -> None:
     user.created_at = min(user.created_at, lead.created_at)
     user.session_count += lead.session_count
     user.owner_id = user.owner_id or lead.owner_id
-    user.unsubscribed_from_emails |= lead.unsubscribed_from_emails
+    # A flag that belongs to the lead's address comes with the address.
+    if lead.unsubscribed_from_emails and not lead.opt_out_is_of_address:
+        user.unsubscribed_from_emails, user.opt_out_is_of_address = True, False
     user.unsubscribed_by_customer_at = user.unsubscribed_by_customer_at or lead.unsubscribed_by_customer_at
     if lead.email and user.email == lead.email:
         user.has_hard_bounced |= lead.has_hard_bounced
-        user.marked_email_as_spam |= lead.marked_email_as_spam
+        user.marked_email_as_spam |= lead.marked_email_as_spam and not lead.complaint_is_of_address
     user.details = {**lead.details, **user.details}
     user.attributes = {**lead.attributes, **user.attributes}
     user.updated_at = at

@@ -102,7 +102,6 @@ COPY_LINES = re.compile(
     r"|^(?:return-path|received|dkim-signature|mime-version|x-mailer): ",
     re.I,
 )
-TRANSCRIPT_COPY = re.compile(r"session transcript|transcript of session|error (?:message|log|detail)", re.I)
 ADVICE = re.compile(r"\b(?:may|might|possibly|perhaps|probably|likely|if|whether|please)\b", re.I)
 LINE_END = re.compile(r"<(?:br|/p|/div|/tr|/li|/h\d|/pre|/title|hr)\b[^<>]*>", re.I)
 HIDDEN = re.compile(r"<(?:style|script|!--)[^<]*", re.I)

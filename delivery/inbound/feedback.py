@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from django.db import IntegrityError, transaction
 
-from audiences.models import Customer
+from audiences.models import Customer, Suppression, SuppressionReason, SuppressionSource
 from audiences.transactions import retried
 from delivery import locks, reply_addresses
 from delivery.models import AnswerMail, Conversation, DeliveryRecord, Status
@@ -132,8 +132,19 @@ def handle_complaint(record: DeliveryRecord, feedback: Feedback) -> None:
     handle_accepted(record, feedback)
     if not DeliveryRecord.objects.filter(pk=record.pk, complained_at=None).update(complained_at=feedback.at):
         return
-    Customer.objects.filter(pk=record.customer_id).update(marked_email_as_spam=True, updated_at=feedback.at)
+    record = links.lock_customer_and_reload(record)
+    record_complaint(record.customer, address=record.recipient_address, at=feedback.at)
     handle_unsubscribe(record, feedback)
+
+
+def record_complaint(customer: Customer, *, address: str | None, at: datetime) -> None:
+    """Flag the customer, and suppress the address that the email went to."""
+    if address:
+        suppression.lock_customers_with_address(address)
+        Suppression.objects.suppress(address, SuppressionReason.COMPLAINT, source=SuppressionSource.SERVER, at=at)
+    Customer.objects.filter(pk=customer.pk).update(
+        marked_email_as_spam=True, complaint_is_of_address=False, updated_at=at
+    )
 
 
 def handle_unsubscribe(record: DeliveryRecord, feedback: Feedback) -> None:
@@ -166,7 +177,6 @@ ADDRESS_INVALID = {FeedbackType.NO_MAILBOX, FeedbackType.REFUSED_NO_MAILBOX}
 
 def record_feedback_on_answer(mail: AnswerMail, feedback: Feedback) -> None:
     """Record feedback on a teammate's answer; a complaint does not unsubscribe, as the customer wrote to us first."""
-    customer = mail.part.conversation.customer
     found = AnswerMail.objects.filter(pk=mail.pk)
     if feedback.type in NOT_RECEIVED:
         found.exclude(status__in=(Status.WAITING, Status.FAILED)).update(
@@ -175,6 +185,6 @@ def record_feedback_on_answer(mail: AnswerMail, feedback: Feedback) -> None:
     else:
         found.filter(status=Status.UNCERTAIN).update(status=Status.SENT, sent_at=feedback.at, detail="")
     if feedback.type in ADDRESS_INVALID:
-        suppression.flag_hard_bounce(customer.pk, address=feedback.address, at=feedback.at)
+        suppression.suppress_bounced_recipient(mail, address=feedback.address, at=feedback.at)
     elif feedback.type is FeedbackType.COMPLAINED:
-        Customer.objects.filter(pk=customer.pk).update(marked_email_as_spam=True, updated_at=feedback.at)
+        record_complaint(mail.part.conversation.customer, address=mail.recipient_address, at=feedback.at)

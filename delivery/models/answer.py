@@ -31,6 +31,8 @@ class AnswerMail(models.Model):
     # Why it was not sent, or not yet; staff read this.
     detail = models.TextField(blank=True, default="")
     provider_id = models.CharField(max_length=255, blank=True, default="")
+    # The address that it was last sent to; the customer may change theirs.
+    address = models.TextField(blank=True, default="", db_default="")
 
     objects = AnswerMailQuerySet.as_manager()
 
@@ -42,3 +44,8 @@ class AnswerMail(models.Model):
 
     def __str__(self) -> str:
         return f"Email of {self.part}"
+
+    @property
+    def recipient_address(self) -> str | None:
+        """The address that it went to; if that was not stored, the customer's, unless it is not confirmed."""
+        return self.address or self.part.conversation.customer.confirmed_email

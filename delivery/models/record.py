@@ -300,6 +300,11 @@ class DeliveryRecord(models.Model):
         return f"{self.message} to {self.customer}"
 
     @property
+    def recipient_address(self) -> str | None:
+        """The address that the email went to; if that was not stored, the customer's, unless it is not confirmed."""
+        return self.address or self.customer.confirmed_email
+
+    @property
     def why(self) -> str:
         """The reason as text, with the provider's own words if there are any."""
         if self.status == Status.WAITING and self.message.state == "paused":

@@ -10,7 +10,7 @@ from audiences.models import Customer, Suppression, SuppressionReason, Suppressi
 from audiences.models.suppression import flag_is_set_sql
 from audiences.transactions import retried
 from delivery import locks
-from delivery.models import DeliveryRecord
+from delivery.models import AnswerMail, DeliveryRecord
 
 
 @retried
@@ -26,24 +26,22 @@ def record_hard_bounce(record: DeliveryRecord, *, address: str, at: datetime) ->
     locks.lock_customers_of(rows)
     if not rows.filter(is_news).update(bounced_at=at):
         return False
-    record = rows.get()
-    if record.address and (not address or is_same_address(record.address, address)):
-        suppress_dead_mailbox(record.address, at=at)
-    elif not record.address:
-        flag_hard_bounce(record.customer_id, address=address, at=at)
+    suppress_bounced_recipient(rows.select_related("customer").get(), address=address, at=at)
     return True
 
 
-def flag_hard_bounce(customer_id: int, *, address: str, at: datetime) -> None:
-    """Suppress the address of a customer, as long as it is this one; "" if the report does not name the address.
+def suppress_bounced_recipient(email: DeliveryRecord | AnswerMail, *, address: str, at: datetime) -> None:
+    """Suppress the address that an email went to, if the report is about it; "" if the report does not name it.
 
-    A report must not suppress an address to which the email did not go.
+    A report must not suppress an address to which the email did not go. If that was not stored, only a report that
+    names the customer's confirmed address counts.
     """
-    current = Customer.objects.values_list("email", flat=True).get(pk=customer_id)
-    if current and (not address or is_same_address(current, address)):
-        suppress_dead_mailbox(current, at=at)
+    recipient = email.recipient_address
+    if recipient and (is_same_address(recipient, address) if address else email.address):
+        suppress_dead_mailbox(recipient, at=at)
 
 
+@retried
 def suppress_dead_mailbox(address: str, *, at: datetime) -> None:
     lock_customers_with_address(address)
     Suppression.objects.suppress(address, SuppressionReason.HARD_BOUNCE, source=SuppressionSource.SERVER, at=at)

@@ -76,26 +76,24 @@ def update_engagement_times(record: DeliveryRecord, *, at: datetime, clicked: bo
 def lock_customer_and_reload(record: DeliveryRecord) -> DeliveryRecord:
     """Lock the record's customer, and return the current record: a merge may have moved it to another customer."""
     rows = DeliveryRecord.objects.select_related("customer", "message").filter(pk=record.pk)
-    addresses = {address for row in rows for address in addresses_of(row)}
+    addresses = {address for row in rows if (address := row.recipient_address)}
     locks.lock_customers_of(rows, and_addresses=addresses)
     return rows.get()
 
 
-def addresses_of(record: DeliveryRecord) -> list[str]:
-    """Return the address of a copy and that of its customer, as far as they are known and differ."""
-    return list(dict.fromkeys(filter(None, (record.address, record.customer.email))))
-
-
 @retried
 def unsubscribe(record: DeliveryRecord, *, at: datetime) -> None:
-    """Unsubscribe a customer from all email at their own request, which no sync undoes (behaviour 4.11). Idempotent."""
+    """Unsubscribe a customer from all email at their own request, which no sync undoes (behaviour 4.11). Idempotent.
+
+    Of all addresses only that of the copy is listed: another address of the customer may be another person's.
+    """
     record = lock_customer_and_reload(record)
     DeliveryRecord.objects.filter(pk=record.pk, unsubscribed_at=None).update(unsubscribed_at=at)
-    addresses = addresses_of(record)
-    # Before the addresses are suppressed, as that sets the flags of everyone who has them.
+    address = record.recipient_address
+    # Before the address is suppressed, as that sets the flags of everyone who has it.
     subscribed = Customer.objects.filter(unsubscribed_from_emails=False).order_by("pk")
-    left = list(subscribed.filter(Q(pk=record.customer_id) | Q(email__in=addresses)))
-    for address in addresses:
+    left = list(subscribed.filter(Q(pk=record.customer_id) | Q(email=address or "")))
+    if address:
         Suppression.objects.suppress(
             address,
             SuppressionReason.OPT_OUT,
@@ -114,7 +112,7 @@ def unsubscribe(record: DeliveryRecord, *, at: datetime) -> None:
 def subscribe_again(record: DeliveryRecord, *, at: datetime) -> None:
     """Subscribe a customer again at their own request; the report still counts the unsubscribe."""
     record = lock_customer_and_reload(record)
-    for address in addresses_of(record):
+    if address := record.recipient_address:
         Suppression.objects.of_address(address).filter(reason=SuppressionReason.OPT_OUT).lift(at=at)
     customers = Customer.objects.filter(pk=record.customer_id, unsubscribed_from_emails=True)
     customers.update(unsubscribed_from_emails=False, unsubscribed_by_customer_at=None, updated_at=at)

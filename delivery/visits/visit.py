@@ -199,8 +199,8 @@ def lock_customer(customer: Customer, *, lock_timeout: str) -> tuple[LiveMessage
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT ours.*, pg_advisory_xact_lock_shared(%(lock)s), set_config('lock_timeout', %(timeout)s, true)"
-            " FROM (SELECT c.last_seen_at, c.session_started_at, c.session_count, c.first_seen_at, w.generation,"
-            " w.cap_messages, w.cap_days"
+            " FROM (SELECT c.last_seen_at, c.present_since_at, c.session_started_at, c.session_count, c.first_seen_at,"
+            " w.generation, w.cap_messages, w.cap_days"
             " FROM audiences_customer c CROSS JOIN audiences_workspace w"
             " WHERE c.id = %(customer)s FOR NO KEY UPDATE OF c) AS ours",
             {"customer": customer.pk, "lock": Lock.VISITS, "timeout": lock_timeout},
@@ -209,8 +209,9 @@ def lock_customer(customer: Customer, *, lock_timeout: str) -> tuple[LiveMessage
     if row is None:
         Workspace.current()
         return lock_customer(customer, lock_timeout=lock_timeout)
-    last_seen_at, started_at, sessions, first_seen_at, generation, most, days, *_ = row
-    customer.last_seen_at, customer.session_started_at = last_seen_at, started_at
+    last_seen_at, present_since_at, started_at, sessions, first_seen_at, generation, most, days, *_ = row
+    customer.last_seen_at, customer.present_since_at = last_seen_at, present_since_at
+    customer.session_started_at = started_at
     customer.session_count, customer.first_seen_at = sessions, first_seen_at
     live = live_messages.live_messages(generation=generation, database=connection.settings_dict["NAME"])
     return live, Limit.from_settings(most, days)

@@ -19,7 +19,6 @@ from outbound.composer import preview, review
 from outbound.people import why
 
 COMPANY_PARAMETER = Parameter("company_id", "Your ID of a company of the user, for texts with company variables.")
-PERSON_NAMES = [parameter.name for parameter in PERSON_PARAMETERS]
 
 
 class Preview(Endpoint):

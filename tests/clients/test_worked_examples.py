@@ -12,6 +12,7 @@ import pytest
 from audiences.models import Customer, Event, Integration, Workspace
 from delivery.models import ConversationPart
 from messaging.models import Message
+from outbound import roles
 from tests.factories import SenderFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -35,6 +36,8 @@ def test_examples_of_a_language_run_as_one_program_and_do_what_they_say(
     settings.API_RATE_LIMIT = 0
     Workspace.current()
     ada = django_user_model.objects.create(username="ada", email="ada@acme.example", is_staff=True)
+    roles.install()
+    roles.give_role(ada, roles.Role.AUTHOR)
     SenderFactory(teammate=ada)
     token = Integration.issue(name="The shop", teammate=ada)[1]
     blocks = re.findall(rf"```{language}\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)

@@ -16,11 +16,14 @@ from audiences.models import Customer, ImportKind, ImportState, Integration, Sup
 from audiences.models.customers import Role
 from delivery import reply_addresses
 from delivery.conversations import threads
-from delivery.inbound import router
-from delivery.models import Conversation
+from delivery.inbound import feedback, router
+from delivery.inbound.feedback import Feedback, FeedbackType
+from delivery.models import AnswerMail, Conversation, DeliveryRecord, Status
 from delivery.monitoring import invariants
+from delivery.reply_addresses import Referent, ReferentKind
+from delivery.tracking import links
 from tests.delivery.api.messenger.test_ping import Browser
-from tests.factories import CustomerFactory
+from tests.factories import AT, CustomerFactory, MessageFactory
 from tests.support.inbound_emails import parse_email
 
 pytestmark = pytest.mark.django_db
@@ -368,6 +371,91 @@ class TestAPageThatSaysAnAddressBesideAUserId:
 
         mallory.refresh_from_db()
         assert not mallory.email_is_said
+
+
+MAL = "mal@x.example"
+
+
+def opt_out(mallory: Customer, **facts: object) -> DeliveryRecord:
+    """Unsubscribe Mallory by the link in a copy of hers."""
+    record = DeliveryRecord.objects.create(
+        message=MessageFactory(live=True), customer=mallory, matched_at=AT, due_at=AT, **facts
+    )
+    links.unsubscribe(record, at=AT)
+    return record
+
+
+def feed_back(mallory: Customer, kind: FeedbackType, **facts: object) -> None:
+    """Let Mallory state Ann's address, and report on a copy of hers after that."""
+    record = DeliveryRecord.objects.create(
+        message=MessageFactory(live=True), customer=mallory, matched_at=AT, due_at=AT, **facts
+    )
+    Browser().ping(user_id="mallory", email=ANN)
+    feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), Feedback(type=kind, at=AT))
+
+
+def feed_back_on_answer(mallory: Customer, kind: FeedbackType, ada: User) -> None:
+    thread = threads.open_by_customer(mallory, body="Hello", at=AT)
+    part = threads.reply_by_teammate(thread, teammate=ada, body="Hi", at=AT)
+    AnswerMail.objects.update(status=Status.SENT, address=MAL)
+    Browser().ping(user_id="mallory", email=ANN)
+    for address in ("", ANN):
+        report = Feedback(type=kind, at=AT, address=address)
+        feedback.record_feedback(Referent(ReferentKind.ANSWER, part.pk), report)
+
+
+def state_two_addresses(mallory: Customer) -> None:
+    Suppression.objects.suppress("listed@x.example", SuppressionReason.OPT_OUT, source="import", at=AT)
+    for address in ("listed@x.example", ANN):
+        Browser().ping(user_id="mallory", email=address)
+
+
+# What Mallory, a proved user, does so that Ann gets no more email.
+ATTACKS = {
+    "she opts out, and then states Ann's address": lambda mallory, ada: (
+        opt_out(mallory, address=MAL),
+        Browser().ping(user_id="mallory", email=ANN),
+    ),
+    "she states Ann's address, and then opts out by a copy of unknown address": lambda mallory, ada: (
+        Browser().ping(user_id="mallory", email=ANN),
+        opt_out(Customer.objects.get(pk=mallory.pk)),
+    ),
+    "she states a listed address, and then Ann's": lambda mallory, ada: state_two_addresses(mallory),
+    "she complains": lambda mallory, ada: feed_back(mallory, FeedbackType.COMPLAINED, address=MAL),
+    "she complains about a copy of unknown address": lambda mallory, ada: feed_back(mallory, FeedbackType.COMPLAINED),
+    "her copy of unknown address bounces": lambda mallory, ada: feed_back(mallory, FeedbackType.NO_MAILBOX),
+    "she complains about an answer": lambda mallory, ada: feed_back_on_answer(mallory, FeedbackType.COMPLAINED, ada),
+    "an answer to her bounces": lambda mallory, ada: feed_back_on_answer(mallory, FeedbackType.NO_MAILBOX, ada),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_no_customer_suppresses_the_address_of_another(ada, attack):
+    CustomerFactory(user_id="ann", email=ANN)
+    mallory = CustomerFactory(user_id="mallory", email=MAL)
+
+    ATTACKS[attack](mallory, ada)
+
+    mallory.refresh_from_db()
+    assert (mallory.email, mallory.email_is_said) == (ANN, True)
+    ann = Customer.objects.get(user_id="ann")
+    assert (ann.unsubscribed_from_emails, ann.marked_email_as_spam, ann.has_hard_bounced) == (False, False, False)
+    assert not Suppression.objects.of_address(ANN).exists()
+
+
+@pytest.mark.parametrize("address", [MAL, None])
+def test_no_customer_lifts_the_opt_out_of_another(address):
+    ann = CustomerFactory(user_id="ann", email=ANN)
+    mallory = CustomerFactory(user_id="mallory", email=MAL)
+    opt_out(ann, address=ANN)
+    record = opt_out(mallory, address=address)
+    Browser().ping(user_id="mallory", email=ANN)
+
+    links.subscribe_again(record, at=timezone.now())
+
+    ann.refresh_from_db()
+    assert ann.unsubscribed_from_emails
+    assert Suppression.objects.active().of_address(ANN).exists()
 
 
 def test_email_from_the_address_leaves_the_thread_with_the_lead(settings, ada, stranger, lead):

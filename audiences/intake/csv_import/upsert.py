@@ -56,9 +56,11 @@ NEW_VALUES: dict[str, str] = {
     "role": "CASE WHEN i.user_id IS NOT NULL OR i.by_email THEN 'user' ELSE c.role END",
     "first_seen_at": "coalesce(c.first_seen_at, i.last_seen_at)",
     "unsubscribed_from_emails": (
-        "CASE WHEN NOT i.unsubscribed_from_emails AND c.unsubscribed_by_customer_at IS NULL THEN FALSE"
+        "CASE WHEN NOT i.unsubscribed_from_emails AND c.unsubscribed_by_customer_at IS NULL"
+        " AND NOT c.opt_out_is_of_address THEN FALSE"
         " ELSE c.unsubscribed_from_emails OR coalesce(i.unsubscribed_from_emails, FALSE) END"
     ),
+    "opt_out_is_of_address": "c.opt_out_is_of_address AND i.unsubscribed_from_emails IS NOT TRUE",
     "attributes": "c.attributes || coalesce(i.attributes, '{}')",
     "archived_at": "NULL",
 }

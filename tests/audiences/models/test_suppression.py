@@ -10,8 +10,10 @@ from audiences.intake.csv_import.upsert import COLUMNS, suppress_addresses, upse
 from audiences.models import Customer, Suppression, SuppressionReason, SuppressionSource
 from audiences.models.suppression import FLAG_OF_REASON
 from delivery.customers import erase, merge
+from delivery.inbound.feedback import Feedback, FeedbackType, record_feedback
 from delivery.matching import ongoing
 from delivery.models import DeliveryRecord, Reason, Status
+from delivery.reply_addresses import Referent, ReferentKind
 from delivery.sending import dispatcher, suppression
 from delivery.tracking import links
 from tests.factories import AT, CustomerFactory, MessageFactory
@@ -77,17 +79,85 @@ def test_entry_holds_for_customers_who_get_the_address_later(path, reason):
     assert is_flagged("new", reason)
 
 
-@pytest.mark.parametrize("reason", SuppressionReason)
-def test_flag_of_one_customer_holds_for_every_customer_with_the_address(reason):
-    CustomerFactory(user_id="other", email=ADDRESS)
-    moment = {"unsubscribed_by_customer_at": AT} if reason is SuppressionReason.OPT_OUT else {}
-
-    Customer.objects.filter(pk=CustomerFactory(user_id="ada", email=ADDRESS).pk).update(
-        **{FLAGS[reason]: True}, **moment
+def make_record(customer: Customer, **facts: object) -> DeliveryRecord:
+    return DeliveryRecord.objects.create(
+        message=MessageFactory(live=True), customer=customer, matched_at=AT, due_at=AT, **facts
     )
 
+
+FEEDBACK = {
+    SuppressionReason.OPT_OUT: FeedbackType.UNSUBSCRIBED,
+    SuppressionReason.HARD_BOUNCE: FeedbackType.NO_MAILBOX,
+    SuppressionReason.COMPLAINT: FeedbackType.COMPLAINED,
+}
+
+
+@pytest.mark.parametrize("reason", SuppressionReason)
+def test_feedback_on_one_copy_holds_for_every_customer_with_its_address(reason):
+    CustomerFactory(user_id="other", email=ADDRESS)
+    record = make_record(CustomerFactory(user_id="ada", email=ADDRESS), address=ADDRESS)
+
+    record_feedback(Referent(ReferentKind.RECORD, record.pk), Feedback(type=FEEDBACK[reason], at=LATER))
+
+    assert is_flagged("ada", reason)
     assert is_flagged("other", reason)
-    assert Suppression.objects.active().get().reason == reason
+    assert reason in Suppression.objects.active().of_address(ADDRESS).values_list("reason", flat=True)
+
+
+def test_feedback_lists_only_the_address_that_the_copy_went_to():
+    """The customer has another address by now."""
+    ada = CustomerFactory(user_id="ada", email=ADDRESS)
+    record = make_record(ada, address=ADDRESS)
+    Customer.objects.update(email="new@x.example")
+
+    for kind in (FeedbackType.NO_MAILBOX, FeedbackType.COMPLAINED):
+        record_feedback(Referent(ReferentKind.RECORD, record.pk), Feedback(type=kind, at=LATER))
+
+    assert set(Suppression.objects.values_list("address", "reason")) == {(ADDRESS, reason) for reason in FLAGS}
+    assert [is_flagged("ada", reason) for reason in FLAGS] == [True, False, True]
+    links.subscribe_again(record, at=LATER)
+    assert not is_flagged("ada")
+
+
+@pytest.mark.parametrize("change", ["REST", "import"])
+def test_flags_of_a_listed_address_go_when_the_address_is_corrected(change):
+    """A typo: the listed address was never Ada's."""
+    CustomerFactory(user_id="second", email="right@x.example")
+    give = {
+        "REST": lambda address: intake.identify({"user_id": "ada", "email": address}, at=LATER),
+        "import": lambda address: import_row(user_id="ada", email=address),
+    }[change]
+    for reason in SuppressionReason:
+        suppress(reason)
+    give("right@x.example")
+    give(ADDRESS)
+    import_row(user_id="ada", unsubscribed_from_emails=False)
+    answered = intake.identify({"user_id": "ada", "unsubscribed_from_emails": False}, at=LATER)
+    assert answered.unsubscribed_from_emails
+    assert all(is_flagged("ada", reason) for reason in SuppressionReason)
+
+    give("right@x.example")
+
+    assert not any(is_flagged("ada", reason) for reason in SuppressionReason)
+    assert not is_flagged("second")
+    assert set(Suppression.objects.values_list("address", flat=True)) == {ADDRESS}
+
+
+@pytest.mark.parametrize("own", ["REST before", "REST meanwhile", "import", "unsubscribe link"])
+def test_opt_out_of_a_person_stays_when_their_listed_address_changes(own):
+    suppress()
+    ada = intake.identify({"user_id": "ada", "unsubscribed_from_emails": own == "REST before"}, at=AT)
+    intake.identify({"user_id": "ada", "email": ADDRESS}, at=AT)
+    if own == "REST meanwhile":
+        intake.identify({"user_id": "ada", "unsubscribed_from_emails": True}, at=AT)
+    elif own == "import":
+        import_row(user_id="ada", unsubscribed_from_emails=True)
+    elif own == "unsubscribe link":
+        links.unsubscribe(make_record(ada, address="old@x.example"), at=AT)
+
+    intake.identify({"user_id": "ada", "email": "right@x.example"}, at=LATER)
+
+    assert is_flagged("ada")
 
 
 @pytest.mark.parametrize("reason", SuppressionReason)
@@ -142,7 +212,7 @@ def test_opt_out_that_rest_reports_is_rests_own_and_stays_off_the_list():
 def test_unsubscribe_link_lists_the_address_and_subscribing_again_lifts_it():
     ada = CustomerFactory(email=ADDRESS)
     CustomerFactory(user_id="second", email=ADDRESS)
-    record = DeliveryRecord.objects.create(message=MessageFactory(live=True), customer=ada, matched_at=AT, due_at=AT)
+    record = make_record(ada)
 
     links.unsubscribe(record, at=LATER)
     entry = Suppression.objects.get()
@@ -156,12 +226,13 @@ def test_unsubscribe_link_lists_the_address_and_subscribing_again_lifts_it():
 
 
 def test_hard_bounce_report_about_another_address_suppresses_nobody():
-    ada = CustomerFactory(email=ADDRESS)
+    record = make_record(CustomerFactory(email=ADDRESS))
 
-    suppression.flag_hard_bounce(ada.pk, address="stranger@x.example", at=LATER)
+    for address in ("stranger@x.example", ""):
+        suppression.suppress_bounced_recipient(record, address=address, at=LATER)
     assert not Suppression.objects.exists()
 
-    suppression.flag_hard_bounce(ada.pk, address="ADA@x.example", at=LATER)
+    suppression.suppress_bounced_recipient(record, address="ADA@x.example", at=LATER)
     assert Suppression.objects.get().address == ADDRESS
 
 

@@ -148,8 +148,14 @@ def tables_in(address: str) -> int:
 
 def worker_of(clone: Path) -> psutil.Process | None:
     """Return the demo's worker, without its pool."""
-    found = [one for one in processes_of(clone) if "worker" in one.cmdline()]
-    return next((one for one in found if one.ppid() not in {each.pid for each in found}), None)
+    parents = {}
+    for process in processes_of(clone):
+        # A child of the killed worker may end meanwhile.
+        with contextlib.suppress(psutil.Error):
+            if "worker" in process.cmdline():
+                parents[process] = process.ppid()
+    pids = {process.pid for process in parents}
+    return next((process for process, parent in parents.items() if parent not in pids), None)
 
 
 @pytest.mark.long

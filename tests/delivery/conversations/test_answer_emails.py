@@ -84,7 +84,7 @@ def test_answer_is_emailed_once_after_a_few_minutes(post, grace, at):
     html = mail.get_body(("html",)).get_content()
     assert "<p>It is <b>here</b> &amp; now.</p>" in html
     assert "Where is my &lt;invoice&gt;?" in html
-    assert (part.mail.status, part.mail.sent_at) == (Status.SENT, at + AFTER)
+    assert (part.mail.status, part.mail.sent_at, part.mail.address) == (Status.SENT, at + AFTER, "ann@shop.example")
 
 
 def test_delay_is_a_workspace_setting(post, grace, at):

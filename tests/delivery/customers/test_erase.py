@@ -3,13 +3,15 @@
 from datetime import timedelta
 
 import pytest
+from django.contrib.admin.models import LogEntry
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 
+from audiences.models import Customer, Suppression
 from delivery.conversations import attachments as conversation_attachments
 from delivery.conversations import threads
 from delivery.customers import erase
-from delivery.models import Alarm, AlarmKind, DeliveryRecord, Reason, Status
+from delivery.models import Alarm, AlarmKind, AnswerMail, DeliveryRecord, Reason, Status
 from delivery.sending import dispatcher
 from tests.factories import CustomerFactory, MessageFactory
 
@@ -68,3 +70,36 @@ def test_alarm_about_a_direct_message_is_blanked(at):
     theirs.refresh_from_db()
     others.refresh_from_db()
     assert (theirs.description, others.description) == ("Erased", "“Message to all” is due since 4 May.")
+
+
+def test_suppressed_addresses_and_their_log_entries_name_nobody(at, admin_client, django_user_model):
+    """Also a former address, to which emails went; not the address that another customer has."""
+    ann = CustomerFactory(name="Ann", email="old@x.example")
+    add = "/admin/audiences/suppression/add/"
+    shared, teammate = CustomerFactory(email="shared@x.example").email, django_user_model.objects.create(username="t")
+    for address in ("old@x.example", "answered@x.example", "new@x.example", shared):
+        facts = {"address": address, "reason": "opt_out", "detail": f"phoned from {address}"}
+        assert admin_client.post(add, facts).status_code == 302
+    message = MessageFactory(live=True)
+    for address in ("old@x.example", shared):
+        DeliveryRecord.objects.create(
+            message=message if address == shared else MessageFactory(live=True),
+            customer=ann,
+            matched_at=at,
+            due_at=at,
+            address=address,
+        )
+    threads.reply_by_teammate(threads.open_by_customer(ann, body="Hi", at=at), teammate=teammate, body="Hello", at=at)
+    AnswerMail.objects.update(address="answered@x.example")
+    Customer.objects.filter(pk=ann.pk).update(email="new@x.example")
+
+    erase.erase(ann, at=at)
+
+    assert set(Suppression.objects.active().values_list("address", "detail")) == {
+        (None, ""),
+        (shared, f"phoned from {shared}"),
+    }
+    logged = {(entry.object_repr, entry.change_message) for entry in LogEntry.objects.all()}
+    assert {text for entry in logged for text in entry if "@" in text and shared not in text} == set()
+    assert any(shared in text for entry in logged for text in entry)
+    assert AnswerMail.objects.get().address == ""

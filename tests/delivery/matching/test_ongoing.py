@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 
-from audiences.models import Suppression
+from audiences.models import Suppression, SuppressionReason, SuppressionSource
 from delivery.matching import forecast as matching_forecast
 from delivery.matching import launch, lifecycle, ongoing, recheck, sql
 from delivery.models import DeliveryRecord, Reason, Status
@@ -44,7 +44,8 @@ def test_next_round_adds_new_matches_and_no_customer_twice(at):
 def test_unreachable_customer_is_not_matched_yet_by_an_ongoing_message(at):
     CustomerFactory(email=None)
     CustomerFactory(email="a@x.example", unsubscribed_from_emails=True)
-    back = CustomerFactory(user_id="back", email="b@x.example", has_hard_bounced=True)
+    back = CustomerFactory(user_id="back", email="b@x.example")
+    Suppression.objects.suppress(back.email, SuppressionReason.HARD_BOUNCE, source=SuppressionSource.SERVER, at=at)
     message = MessageFactory(live=True, at=at)
     assert ongoing.match(message, at=at) == 0
     Suppression.objects.of_address(back.email).lift(at=at)

@@ -146,7 +146,7 @@ def test_a_limit_below_nothing_stops_the_start():
     there = {**os.environ, "WEB_STATEMENT_TIMEOUT": "-1"}
     ran = python("import config.settings", there)
 
-    assert "WEB_STATEMENT_TIMEOUT must be a whole number, 0 or more: -1" in ran.stderr
+    assert "WEB_STATEMENT_TIMEOUT must be a whole number from 0 to 86400: -1" in ran.stderr
 
 
 @pytest.mark.processes

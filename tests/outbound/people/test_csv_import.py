@@ -25,6 +25,9 @@ from audiences.models import (
     ImportNewcomer,
     ImportState,
     Membership,
+    Suppression,
+    SuppressionReason,
+    SuppressionSource,
     Tag,
 )
 from audiences.models.customers import Role
@@ -438,8 +441,9 @@ def test_cancelled_import_keeps_changes_and_deletes_the_file(upload):
 def test_list_of_addresses_unsubscribes_customers(load):
     CustomerFactory(user_id="1", email="ada@acme.example")
     CustomerFactory(user_id="2", email="ada@acme.example")
-    CustomerFactory(
-        user_id="3", email="bob@acme.example", unsubscribed_from_emails=True, unsubscribed_by_customer_at=AT
+    CustomerFactory(user_id="3", email="bob@acme.example")
+    Suppression.objects.suppress(
+        "bob@acme.example", SuppressionReason.OPT_OUT, source=SuppressionSource.CUSTOMER, at=AT
     )
     CustomerFactory(user_id="4", email="eve@acme.example")
 

@@ -5,12 +5,12 @@ from datetime import timedelta
 import pytest
 from rest_framework.test import APIClient
 
-from audiences.models import IdempotencyKey, Integration, Note
-from delivery.customers import erase
+from audiences.models import Customer, IdempotencyKey, Integration, Note
+from delivery.customers import erase, merge
 from delivery.maintenance import retention
 from delivery.models import Conversation, ConversationPart
 from messaging.models import Message
-from tests.factories import CustomerFactory
+from tests.factories import AT, CustomerFactory
 from tests.support.concurrency import at_once
 
 pytestmark = pytest.mark.django_db
@@ -141,3 +141,16 @@ def test_concurrent_requests_with_one_key_send_once(api, ada):
     assert run.wrong == []
     assert (len(run.returned), len(set(run.returned)), run.returned[0][0]) == (6, 1, 200)
     assert Message.objects.count() == 1
+
+
+def test_erasure_deletes_answers_about_the_lead_who_became_the_person(api):
+    known = CustomerFactory(user_id="ann")
+    sent = {"email": "ann@x.example", "name": "Ann"}
+    lead = post(api, "contacts", sent, key="lead").json()
+    merge.merge(Customer.objects.get(pk=lead["id"]), into=known, at=AT)
+    assert IdempotencyKey.objects.get().people == [known.pk]
+
+    erase.erase(known, at=AT)
+
+    assert IdempotencyKey.objects.get().answer is None
+    assert "ann@x.example" not in post(api, "contacts", sent, key="lead").content.decode()
