@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -13,11 +14,13 @@ from typing import Any
 from unittest import mock
 
 import psycopg
+from django.conf import settings
 from django.core.cache import cache
 from django.test import override_settings
 
 from audiences import change_log, transactions
 from delivery import locks, process
+from delivery.matching import rounds
 from delivery.sending import (
     batch,
     connections,
@@ -30,11 +33,19 @@ from delivery.sending import (
     throttle,
 )
 from tests.delivery.matching.conftest import horizon_of_this_database
-from tests.simulation.database import Sessions
+from tests.simulation.database import Sessions, gated_cursor
 from tests.simulation.scheduler import Process, Scheduler, current_actor
 
 # Modules that sleep or ask for the monotonic time.
 TIMED = (transactions, locks, batch, dispatcher, lane, outgoing_copy, pool, settle, throttle)
+# Intervals at which the engine looks again, in seconds; longer than in production, so that fewer steps are idle.
+INTERVALS = (
+    (locks, "LOCK_POLL_INTERVAL", 0.5),
+    (dispatcher, "CONTENTION_PAUSE", 0.5),
+    (dispatcher, "WAIT_INTERVAL", 0.3),
+    (lane, "RENEW_INTERVAL", 5.0),
+    (lane, "HURRIED_RENEW_INTERVAL", 0.5),
+)
 # Attributes of `delivery.process` that each process has for itself.
 MEMORY: dict[str, Callable[[], Any]] = {
     "free_journals": list,
@@ -53,6 +64,7 @@ def swap_memory(last: Process | None, following: Process) -> None:
     """Take the memory of the process that ran last out of the engine, and put in that of the one that runs next."""
     if last is following:
         return
+    settings.FLIGHTS_DIR = str(Path(settings.FLIGHTS_DIR).parent / following.machine)
     if last is not None:
         last.memory.update({name: getattr(process, name) for name in MEMORY})
     for name, new in MEMORY.items():
@@ -117,7 +129,10 @@ def simulated_threads(scheduler: Scheduler) -> SimpleNamespace:
     """Return what stands in for the module `threading`."""
     thread = type("Thread", (SimulatedThread,), {"scheduler": scheduler})
     return SimpleNamespace(
-        Thread=thread, Lock=threading.Lock, Condition=lambda _lock=None: SimulatedCondition(scheduler)
+        Thread=thread,
+        Lock=threading.Lock,
+        Condition=lambda _lock=None: SimulatedCondition(scheduler),
+        get_ident=threading.get_ident,
     )
 
 
@@ -153,16 +168,6 @@ class NotedJournal(journal.Journal):
         super().close()
 
 
-def gated(cursor: Any, sessions: Sessions) -> Any:
-    """Return a cursor of the driver whose statements are gates, for code that bypasses Django's cursors."""
-
-    def execute(self: Any, query: Any, params: Any = None, **options: Any) -> Any:
-        text = query.decode() if isinstance(query, bytes) else str(query)
-        return sessions.at_gate(text, lambda: cursor.execute(self, query, params, **options))
-
-    return type(f"Gated{cursor.__name__}", (cursor,), {"execute": execute})
-
-
 @contextmanager
 def simulated(scheduler: Scheduler, sessions: Sessions, *, seed: int, folder: Path) -> Iterator[None]:
     """Run the engine in simulated processes during the block."""
@@ -171,6 +176,11 @@ def simulated(scheduler: Scheduler, sessions: Sessions, *, seed: int, folder: Pa
     with ExitStack() as patches:
         for module in TIMED:
             patches.enter_context(mock.patch.object(module, "time", clock))
+        # Each takes a scheduling point, and nobody's time is saved.
+        for module, name, seconds in INTERVALS:
+            patches.enter_context(mock.patch.object(module, name, seconds))
+        # The database's clock is that of the machine.
+        patches.enter_context(mock.patch.object(rounds, "QUIET", timedelta(0)))
         patches.enter_context(mock.patch.object(pool, "threading", threads))
         patches.enter_context(mock.patch.object(journal, "Journal", NotedJournal))
         for module in (throttle, connections):
@@ -178,9 +188,9 @@ def simulated(scheduler: Scheduler, sessions: Sessions, *, seed: int, folder: Pa
         patches.enter_context(mock.patch.object(change_log, "current_horizon", horizon_of_this_database))
         patches.enter_context(mock.patch.object(os, "urandom", randomly))
         patches.enter_context(mock.patch.object(random, "_urandom", randomly))
-        patches.enter_context(mock.patch.object(psycopg, "Cursor", gated(psycopg.Cursor, sessions)))
-        patches.enter_context(mock.patch.object(psycopg, "RawCursor", gated(psycopg.RawCursor, sessions)))
-        patches.enter_context(override_settings(FLIGHTS_DIR=str(folder)))
+        patches.enter_context(mock.patch.object(psycopg, "Cursor", gated_cursor(psycopg.Cursor, sessions)))
+        patches.enter_context(mock.patch.object(psycopg, "RawCursor", gated_cursor(psycopg.RawCursor, sessions)))
+        patches.enter_context(override_settings(FLIGHTS_DIR=str(folder / "A")))
         cache.clear()
         process.reset()
         random.seed(seed)

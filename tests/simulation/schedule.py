@@ -8,60 +8,52 @@ from random import Random
 
 from audiences.models import Customer
 from delivery.channels import CHANNELS
-from delivery.models import DeliveryRecord, Status
+from delivery.models import IN_AN_INBOX, DeliveryRecord, Status
 from delivery.monitoring import invariants
 from messaging.models import Channel, Message, State
 from tests.factories import AT
 from tests.simulation import environment
-from tests.simulation.database import Sessions, Watch
-from tests.simulation.scheduler import Actor, NoFaults, Process, Scheduler
-from tests.simulation.world import World, empty_database
+from tests.simulation.actors import Actors
+from tests.simulation.database import Sessions, Watch, empty_database
+from tests.simulation.scheduler import NoFaults, Process, Scheduler
+from tests.simulation.world import BEGINNING, ONGOING, World
 
-# The transitions of behaviour 3.
-MAY_BECOME = {
-    None: {"waiting", "skipped", "sent", "sending", "withdrawn"},
-    "waiting": {"sending", "skipped", "withdrawn", "sent"},
-    "sending": {"sent", "failed", "uncertain", "waiting"},
-    "uncertain": {"sent", "failed", "waiting"},
-    "withdrawn": {"waiting"},
-    "sent": set(),
-    "failed": set(),
-    "skipped": set(),
-}
 # A waiting record may have these reasons when everything has settled.
 MAY_WAIT = {"visit", "paused", "cap", "window"}
+# Customers keep these records when they are merged into another one.
+MAY_STAY = {"skipped", "failed", "withdrawn"}
 
 
 @dataclass(eq=False)
 class SeededFaults:
-    """Kills up to three processes, drops connections and delays actors, at random moments."""
+    """Kills and stops processes, drops connections and delays actors, at random moments."""
 
     random: Random
-    freezes: int = 3
-    drops: int = 2
     counts: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self.rate = self.random.choice((0.0, 0.003, 0.01, 0.03))
-        self.freezes = self.random.randint(0, self.freezes)
-        self.drops = self.random.randint(0, self.drops)
+        draw = self.random
+        self.rate = draw.choice((0.0, 0.003, 0.01, 0.03))
+        self.left = {"killed": draw.randint(0, 3), "dropped": draw.randint(0, 2), "stopped": draw.randint(0, 2)}
+        self.left["slow"] = 20
+
+    def may_happen(self, name: str, rate: float) -> bool:
+        if self.counts[name] >= self.left[name] or self.random.random() >= rate:
+            return False
+        self.counts[name] += 1
+        return True
 
     def may_freeze(self, _process: Process) -> bool:
-        if self.counts["killed"] >= self.freezes or self.random.random() >= self.rate:
-            return False
-        self.counts["killed"] += 1
-        return True
+        return self.may_happen("killed", self.rate)
 
-    def may_drop(self, _actor: Actor) -> bool:
-        if self.counts["dropped"] >= self.drops or self.random.random() >= self.rate / 2:
-            return False
-        self.counts["dropped"] += 1
-        return True
+    def may_drop(self, _actor: object) -> bool:
+        return self.may_happen("dropped", self.rate / 2)
 
-    def may_delay(self, _actor: Actor) -> bool:
-        is_slow = self.random.random() < self.rate
-        self.counts["slow"] += is_slow
-        return is_slow
+    def may_delay(self, _actor: object) -> bool:
+        return self.may_happen("slow", self.rate)
+
+    def may_stop(self, _process: Process) -> bool:
+        return self.may_happen("stopped", self.rate / 2)
 
 
 @dataclass
@@ -70,11 +62,11 @@ class Result:
 
     seed: int
     actors: int
+    # Scheduling points before and after the faults ended.
     steps: int
+    all_steps: int
     digest: str
-    faults: Counter[str]
     reached: Counter[str]
-    statuses: Counter[str]
     wrong: list[str]
     trace: list[str]
 
@@ -84,9 +76,6 @@ class Schedule:
     """A schedule in an empty database."""
 
     seed: int
-    has_faults: bool = True
-    statuses: dict[int, str] = field(default_factory=dict)
-    wrong: list[str] = field(default_factory=list)
 
     def run(self) -> Result:
         """Run it to its end and check everything."""
@@ -98,111 +87,160 @@ class Schedule:
             start=AT,
             locks=watch,
             swap=environment.swap_memory,
-            on_step=self.check_statuses,
             on_freeze=environment.release_journals,
         )
-        self.watch, self.scheduler = watch, scheduler
         sessions = Sessions(scheduler)
         faults = SeededFaults(draw)
         with (
             tempfile.TemporaryDirectory() as folder,
             environment.simulated(scheduler, sessions, seed=self.seed, folder=Path(folder)),
         ):
-            world = World(scheduler, sessions, draw)
+            world = World(scheduler, watch, draw)
+            scheduler.on_step = world.check_statuses
             before = dict(CHANNELS)
             CHANNELS[Channel.EMAIL], CHANNELS[Channel.PUSH] = world.servers.open_email, world.servers.open_push
+            actors = Actors(world, scheduler, sessions)
+            count = steps = 0
             try:
-                world.actors()
+                actors.add_all()
                 count = len(scheduler.actors)
-                if self.has_faults:
-                    scheduler.faults = faults
+                scheduler.faults = faults
                 scheduler.run()
-                steps, digest = scheduler.steps, scheduler.digest()
+                steps = scheduler.steps
                 # Now nothing goes wrong any more, and everything has to settle.
                 scheduler.faults = NoFaults()
                 scheduler.seconds += 1_000
-                world.add("repair", world.repair, is_mortal=False)
+                actors.add("repair", actors.repair, is_mortal=False)
                 scheduler.run()
             except AssertionError as stuck:
-                self.wrong.append(f"stuck: {stuck}")
-                steps, digest, count = scheduler.steps, scheduler.digest(), len(scheduler.actors)
+                world.fail(f"stuck: {stuck}")
             finally:
                 scheduler.end()
                 CHANNELS.update(before)
-        self.note_reached(world, scheduler)
-        self.wrong += world.wrong
-        self.wrong += [f"{a.name}: {a.error!r}" for a in scheduler.actors if a.error is not None]
-        if not self.wrong:
-            self.check_end(world)
+        world.wrong += [f"{a.name}: {a.error!r}" for a in scheduler.actors if a.error is not None]
+        if not world.wrong:
+            Checks(world, faults).run()
+        self.note_reached(world, faults)
         watch.close()
-        statuses = Counter(DeliveryRecord.objects.values_list("status", flat=True))
         return Result(
-            self.seed, count, steps, digest, faults.counts, world.reached, statuses, self.wrong, scheduler.trace
+            self.seed,
+            count,
+            steps or scheduler.steps,
+            scheduler.steps,
+            scheduler.digest(),
+            +world.reached,
+            world.wrong,
+            scheduler.trace,
         )
 
-    def check_statuses(self, _actor: Actor) -> None:
-        """Check that every committed change of a status is allowed."""
-        rows = self.watch.session.execute("SELECT id, status FROM delivery_deliveryrecord").fetchall()
-        for pk, status in rows:
-            before = self.statuses.get(pk)
-            if before != status and status not in MAY_BECOME[before]:
-                self.wrong.append(f"record {pk} went from {before} to {status}")
-        self.statuses = dict(rows)
-
-    def note_reached(self, world: World, scheduler: Scheduler) -> None:
+    def note_reached(self, world: World, faults: SeededFaults) -> None:
         """Count the interesting states that were reached."""
-        trace = scheduler.trace
-        reached = world.reached
+        reached, trace = world.reached, world.scheduler.trace
+        for name, times in faults.counts.items():
+            reached[name] += times
         frozen_in_flight = [copy for copy in world.servers.in_flight if copy.process.is_frozen]
         reached["killed between hand-over and settlement"] += bool(frozen_in_flight)
-        reached["waited for a lock"] += any("waits for a lock" in event for event in trace)
-        reached["merge during claim"] += bool(world.merged)
+        reached["waited for a lock"] += any(event.endswith("waits for a lock") for event in trace)
+        reached["a wait for a lock timed out"] += any(event.endswith("no longer") for event in trace)
+        for status, reason in DeliveryRecord.objects.values_list("status", "reason"):
+            reached[f"{status}: {reason}" if reason else status] += 1
 
-    def check_end(self, world: World) -> None:
-        """Check what must be true once everything has settled."""
+
+@dataclass
+class Checks:
+    """What must be true once everything has settled."""
+
+    world: World
+    faults: SeededFaults
+
+    def run(self) -> None:
+        world = self.world
         records = {record.pk: record for record in DeliveryRecord.objects.select_related("message", "customer")}
-        wrong, accepted = self.wrong, world.servers.accepted
-        wrong += [f"record {pk} was sent {times} times" for pk, times in accepted.items() if times > 1]
-        wrong += [
-            f"record {pk} was pushed to {token} {times} times"
-            for (pk, token), times in world.servers.accepted_devices.items()
-            if times > 1
-        ]
+        self.check_records(records)
+        self.check_addresses(records)
+        self.check_audiences(records)
+        self.check_people(records)
+        self.check_cap(records)
+        world.wrong += list(invariants.find_violations(at=world.scheduler.now()))
+
+    def check_records(self, records: dict[int, DeliveryRecord]) -> None:
+        """Check that each copy has the outcome that its server knows."""
+        world = self.world
+        accepted = world.servers.accepted
+        begun = {copy.record for copy in world.servers.begun}
+        # Only a killed process, on the machine of the sweep, has left something.
+        journals_tell_all = not (self.faults.counts["stopped"] or self.faults.counts["dropped"])
+        journals_tell_all &= all(actor.process.machine == "A" for actor in world.scheduler.actors)
         for pk, record in records.items():
             if record.message.channel == Channel.EMAIL:
                 has_left = accepted[pk] > 0
-                if has_left and record.status not in (Status.SENT, Status.UNCERTAIN):
-                    wrong.append(f"record {pk} was accepted and is {record.status} ({record.reason})")
-                if record.status == Status.SENT and not has_left and not world.reached["resolved"]:
-                    wrong.append(f"record {pk} is sent and no server has it")
+                if has_left and record.status not in (Status.SENT, Status.UNCERTAIN) and not world.repeated[pk]:
+                    world.fail(f"record {pk} was accepted and is {record.status} ({record.reason})")
+                if record.status == Status.SENT and not has_left and pk not in world.resolved:
+                    world.fail(f"record {pk} is sent and no server has it")
             if record.status == Status.SENDING:
-                wrong.append(f"record {pk} is still being sent")
-            if record.status == Status.WAITING and record.reason not in MAY_WAIT and record.message.state == State.LIVE:
-                wrong.append(f"record {pk} still waits ({record.reason}, due {record.due_at})")
-        self.check_addresses(world, records)
-        self.check_audiences(world, records)
-        wrong += list(invariants.find_violations(at=world.scheduler.now()))
+                world.fail(f"record {pk} is still being sent")
+            if record.status == Status.UNCERTAIN and pk not in begun and journals_tell_all:
+                world.fail(f"record {pk} is uncertain although no worker began it")
+            if record.status == Status.WAITING:
+                if record.message.state == State.STOPPED:
+                    world.fail(f"record {pk} of a stopped message still waits")
+                if record.reason not in MAY_WAIT and record.message.state == State.LIVE:
+                    world.fail(f"record {pk} still waits ({record.reason}, due {record.due_at})")
 
-    def check_addresses(self, world: World, records: dict[int, DeliveryRecord]) -> None:
-        """Check that no address got a message twice."""
+    def check_addresses(self, records: dict[int, DeliveryRecord]) -> None:
+        """Check that no address got a message twice, and that no pair of customer and company has two records."""
         got = Counter(
             (record.message_id, record.address, record.company_id)
             for pk, record in records.items()
-            if world.servers.accepted[pk] and record.address
+            if self.world.servers.accepted[pk] and record.address
         )
-        self.wrong += [f"message {key[0]} went to {key[1]} {times} times" for key, times in got.items() if times > 1]
+        self.world.wrong += [f"message {key[0]} went to {key[1]} {n} times" for key, n in got.items() if n > 1]
+        pairs = Counter((record.message_id, record.customer_id, record.company_id) for record in records.values())
+        self.world.wrong += [f"message {key[0]} has {n} records of {key[1]}" for key, n in pairs.items() if n > 1]
 
-    def check_audiences(self, world: World, records: dict[int, DeliveryRecord]) -> None:
-        """Check that everyone who matches an ongoing email has a record."""
+    def check_audiences(self, records: dict[int, DeliveryRecord]) -> None:
+        """Check that everyone who matches has a record, and that a one-off has no others."""
+        world = self.world
         have = {(record.message_id, record.customer_id) for record in records.values()}
-        for message in Message.objects.filter(
-            state=State.LIVE, send_type="ongoing", channel=Channel.EMAIL, per_company=False
-        ):
-            assert message.audience is not None
-            (asked,) = message.audience.rules["rules"]
-            for one in Customer.objects.filter(role="user", archived_at=None, unsubscribed_from_emails=False):
-                value = one.name if asked["attribute"] == "name" else one.attributes.get("plan")
-                matches = value == asked["value"]
-                reachable = one.email and not one.has_hard_bounced and not one.marked_email_as_spam
-                if matches and reachable and (message.pk, one.pk) not in have:
-                    self.wrong.append(f"customer {one.pk} matches message {message.pk} and has no record")
+        people = list(Customer.objects.filter(role="user", archived_at=None))
+        for message in Message.objects.filter(channel=Channel.EMAIL, per_company=False).exclude(went_live_at=None):
+            attribute, value = world.rules.get(message.pk, ("", ""))
+            is_ongoing = message.title in ONGOING
+            if is_ongoing and message.state != State.LIVE:
+                continue
+            if not is_ongoing and message.sample_size is not None and message.rest_sent_at is None:
+                continue
+            for one in people:
+                known = {"plan": one.attributes.get("plan"), "name": one.name, "": ""}[attribute]
+                has = (message.pk, one.pk) in have
+                reachable = one.email and not one.unsubscribed_from_emails and not one.has_hard_bounced
+                if is_ongoing and known == value and reachable and not has:
+                    world.fail(f"customer {one.pk} matches {message.title} and has no record")
+                # Facts that never changed held at the launch, too.
+                was_constant = one.pk in world.customers and world.changed.get(one.pk, BEGINNING) <= BEGINNING
+                if not is_ongoing and was_constant and has != (known == value):
+                    world.fail(f"customer {one.pk} and the one-off {message.title}: has a record: {has}")
+
+    def check_people(self, records: dict[int, DeliveryRecord]) -> None:
+        """Check merged and erased customers."""
+        world = self.world
+        for pk, record in records.items():
+            # A merge may move records to an erased customer.
+            if record.address and record.customer_id in world.erased and record.customer_id not in world.merged:
+                world.fail(f"record {pk} of an erased customer has the address {record.address}")
+            if world.merged and record.customer_id == world.lead and record.status not in MAY_STAY:
+                world.fail(f"record {pk} of a merged lead is {record.status}")
+        for one in Customer.objects.filter(pk__in=world.erased.keys() - world.merged):
+            if one.email or one.name or one.user_id:
+                world.fail(f"customer {one.pk} is erased and still has {one.email}, {one.name}")
+
+    def check_cap(self, records: dict[int, DeliveryRecord]) -> None:
+        """Check that no customer got more messages than the cap allows."""
+        world = self.world
+        if world.cap is None:
+            return
+        had = Counter(record.customer_id for record in records.values() if record.status in IN_AN_INBOX)
+        for customer, times in had.items():
+            if times > world.cap and customer not in world.merged:
+                world.fail(f"customer {customer} got {times} messages and the cap is {world.cap}")

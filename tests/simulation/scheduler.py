@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum, auto
@@ -21,9 +22,12 @@ from typing import Any, Protocol
 STUCK_AFTER = 5.0
 # In seconds of the machine. A statement that takes longer is asked about: does it wait for a lock?
 STATEMENT_TAKES = 0.002
-# In seconds of the simulated clock: how long a step takes, and how long a slow actor takes for one.
+# A schedule with more steps than this fails: an actor goes round in circles.
+MAX_STEPS = 4_000
+# In seconds of the simulated clock: how long a step takes, a slow actor takes for one, and a process is stopped.
 STEP_SECONDS = (0.001, 0.03)
-SLOW_SECONDS = (0.2, 2.0, 20.0, 90.0, 400.0)
+SLOW_SECONDS = (0.1, 0.4, 2.0)
+STOPPED_SECONDS = (2.0, 20.0, 400.0)
 
 
 class State(Enum):
@@ -45,16 +49,38 @@ class Stuck(AssertionError):
     """No actor can go on, although some have not ended."""
 
 
+class Baton:
+    """Handed from one thread to another; much faster than `threading.Semaphore`."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.lock.acquire()
+
+    def release(self) -> None:
+        # A thread that was frozen has not taken the last one.
+        with suppress(RuntimeError):
+            self.lock.release()
+
+    def acquire(self, *, timeout: float = -1) -> bool:
+        return self.lock.acquire(timeout=timeout)
+
+    def is_there(self) -> bool:
+        return self.lock.acquire(blocking=False)
+
+
 @dataclass(eq=False)
 class Process:
-    """A simulated process: its actors, its memory, and whether it may be killed."""
+    """A simulated process: its machine, its memory, and whether it may be killed."""
 
     name: str
     is_mortal: bool = True
+    machine: str = "A"
     memory: dict[str, Any] = field(default_factory=dict)
     journals: list[Any] = field(default_factory=list)
     is_frozen: bool = False
     has_lost_connection: bool = False
+    # Until when it is stopped, as by SIGSTOP.
+    stopped_until: float = 0.0
 
     def __str__(self) -> str:
         return self.name
@@ -76,12 +102,16 @@ class Actor:
     is_blocked: bool = False
     connections: list[Any] = field(default_factory=list)
     gate: str = "begin"
+    # How long its transaction waits for a lock at most, and until when the current wait lasts; whether it was too long.
+    lock_timeout: float | None = None
+    lock_deadline: float = 0.0
+    is_timed_out: bool = False
     # While it waits: until when, and for what.
     deadline: float | None = None
     holds: Callable[[], bool] = lambda: False
     error: BaseException | None = None
-    go: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-    parked: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    go: Baton = field(default_factory=lambda: Baton())
+    parked: Baton = field(default_factory=lambda: Baton())
     thread: threading.Thread | None = None
 
 
@@ -93,6 +123,9 @@ class LockWatch(Protocol):
 
     def terminate(self, actor: Actor) -> None:
         """End the database sessions of an actor."""
+
+    def cancel(self, actor: Actor) -> None:
+        """Cancel the statement of an actor, which waits for a lock."""
 
 
 class Faults(Protocol):
@@ -107,6 +140,9 @@ class Faults(Protocol):
     def may_delay(self, actor: Actor) -> bool:
         """Return whether an actor is slow now."""
 
+    def may_stop(self, process: Process) -> bool:
+        """Return whether a process is stopped for a while now."""
+
 
 class NoFaults:
     """Nothing goes wrong."""
@@ -118,6 +154,9 @@ class NoFaults:
         return False
 
     def may_delay(self, _actor: Actor) -> bool:
+        return False
+
+    def may_stop(self, _process: Process) -> bool:
         return False
 
 
@@ -145,11 +184,14 @@ class Scheduler:
     locks: LockWatch
     swap: Callable[[Process | None, Process], None]
     faults: Faults = field(default_factory=NoFaults)
-    # Called after each step with the actor that ran.
-    on_step: Callable[[Actor], None] = lambda _actor: None
+    # Called after each step with the actor that ran, and the gate at which it began.
+    on_step: Callable[[Actor, str], None] = lambda _actor, _gate: None
     on_freeze: Callable[[Process], None] = lambda _process: None
     seconds: float = 0.0
     actors: list[Actor] = field(default_factory=list)
+    # Those that have not ended.
+    living: list[Actor] = field(default_factory=list)
+    max_steps: int = MAX_STEPS
     last: Process | None = None
     steps: int = 0
     trace: list[str] = field(default_factory=list)
@@ -192,6 +234,7 @@ class Scheduler:
 
         actor.thread = threading.Thread(target=run, name=name, daemon=True)
         self.actors.append(actor)
+        self.living.append(actor)
         actor.thread.start()
         return actor
 
@@ -227,27 +270,53 @@ class Scheduler:
     def run(self) -> None:
         """Run until every actor has ended or is frozen. Raise Stuck if some cannot go on."""
         while True:
-            able = [actor for actor in self.actors if self.is_able(actor)]
+            if self.time_out_locks():
+                continue
+            able = [actor for actor in self.living if self.is_able(actor)]
             if not able:
-                if any(actor.state == State.BLOCKED for actor in self.actors):
-                    self.wait_for_blocked()
-                    continue
-                deadlines = [a.deadline for a in self.actors if a.state == State.WAITING and a.deadline is not None]
-                if deadlines:
-                    self.seconds = max(self.seconds, min(deadlines))
-                    continue
-                waiting = [a for a in self.actors if a.state == State.WAITING]
-                if waiting:
-                    raise Stuck("; ".join(f"{a.name} waits at {a.gate}" for a in waiting))
-                return
+                if not self.skip_time():
+                    return
+                continue
             actor = self.random.choice(able)
             if self.interfere(actor):
                 continue
             self.seconds += self.random.uniform(*STEP_SECONDS)
             self.step(actor)
+            if self.steps > self.max_steps:
+                raise Stuck(f"more than {self.max_steps} steps")
+
+    def skip_time(self) -> bool:
+        """Move the clock to the next moment at which an actor can go on. Return False if all have ended."""
+        left = [a for a in self.living if a.state not in (State.DONE, State.FROZEN)]
+        if not left:
+            return False
+        moments = [a.deadline for a in left if a.state == State.WAITING and a.deadline is not None]
+        moments += [a.lock_deadline for a in left if a.state == State.BLOCKED and a.lock_timeout is not None]
+        moments += [a.process.stopped_until for a in left]
+        later = [moment for moment in moments if moment > self.seconds]
+        if not later:
+            raise Stuck("; ".join(f"{a.name} waits at {a.gate}" for a in left))
+        self.seconds = min(later)
+        return True
+
+    def time_out_locks(self) -> bool:
+        """Cancel the statements whose time to wait for a lock is over. Return whether there were any."""
+        late = [
+            a
+            for a in self.living
+            if a.state == State.BLOCKED and a.lock_timeout is not None and self.seconds >= a.lock_deadline
+        ]
+        for actor in late:
+            self.note(f"{actor.name} waits for a lock no longer")
+            actor.is_timed_out = True
+            self.locks.cancel(actor)
+            self.collect_blocked()
+        return bool(late)
 
     def is_able(self, actor: Actor) -> bool:
         """Return whether an actor can take a step."""
+        if self.seconds < actor.process.stopped_until:
+            return False
         if actor.state == State.READY:
             return True
         if actor.state != State.WAITING:
@@ -264,6 +333,11 @@ class Scheduler:
             self.note(f"{actor.name} loses its connection")
             process.has_lost_connection = True
             self.locks.terminate(actor)
+        if process.is_mortal and self.faults.may_stop(process):
+            seconds = self.random.choice(STOPPED_SECONDS)
+            self.note(f"{process} is stopped for {seconds:g} s")
+            process.stopped_until = self.seconds + seconds
+            return True
         if actor.state == State.READY and self.faults.may_delay(actor):
             seconds = self.random.choice(SLOW_SECONDS)
             self.note(f"{actor.name} is slow for {seconds:g} s")
@@ -287,12 +361,17 @@ class Scheduler:
         self.swap(self.last, actor.process)
         self.last = actor.process
         self.steps += 1
-        self.note(f"{actor.name}: {actor.gate}")
+        gate = actor.gate
+        self.note(f"{actor.name}: {gate}")
         actor.state = State.RUNNING
         actor.go.release()
         self.wait_for_gate(actor)
         self.collect_blocked()
-        self.on_step(actor)
+        self.on_step(actor, gate)
+        if actor.state == State.DONE:
+            self.living.remove(actor)
+        if actor.error is not None:
+            raise Stuck(f"{actor.name} ended with {actor.error!r}")
 
     def wait_for_gate(self, actor: Actor) -> None:
         """Wait until an actor stops, or waits for a lock."""
@@ -302,29 +381,37 @@ class Scheduler:
                 self.note(f"{actor.name} waits for a lock")
                 # Its thread stops as soon as the statement returns.
                 actor.is_blocked, actor.state = True, State.BLOCKED
+                actor.lock_deadline = self.seconds + (actor.lock_timeout or 0.0)
                 return
             if time.monotonic() - began > STUCK_AFTER:
                 raise Stuck(f"{actor.name} does not come back from {actor.gate}:\n{stack_of(actor)}")
         actor.state = actor.next_state
 
     def collect_blocked(self) -> None:
-        """Collect the actors whose lock was released: they stopped behind their statement."""
-        for actor in self.actors:
-            if actor.state == State.BLOCKED and not self.locks.waits_for_lock(actor):
-                if not actor.parked.acquire(timeout=STUCK_AFTER):
-                    raise Stuck(f"{actor.name} does not come back from {actor.gate}")
-                actor.state = actor.next_state
-                self.note(f"{actor.name} goes on")
+        """Collect the actors whose lock was released: they stopped behind their statement.
 
-    def wait_for_blocked(self) -> None:
-        """Only blocked actors are left: the database resolves deadlocks, and other waiting actors' times come."""
-        deadlines = [a.deadline for a in self.actors if a.state == State.WAITING and a.deadline is not None]
-        if deadlines:
-            self.seconds = max(self.seconds, min(deadlines))
-            return
-        raise Stuck(
-            "; ".join(f"{a.name} waits for a lock at {a.gate}" for a in self.actors if a.state == State.BLOCKED)
-        )
+        One of them may let the next one go on, so this ends when all that are left wait.
+        """
+        found: list[Actor] = []
+        while again := [a for a in self.living if a.state == State.BLOCKED and self.is_released(a)]:
+            found += again
+        for actor in sorted(found, key=lambda actor: actor.name):
+            self.note(f"{actor.name} goes on")
+
+    def is_released(self, actor: Actor) -> bool:
+        """Return whether the statement of an actor that waited for a lock has returned, and stop the actor."""
+        began = time.monotonic()
+        while not actor.parked.is_there():
+            if self.locks.waits_for_lock(actor):
+                return False
+            if actor.parked.acquire(timeout=STATEMENT_TAKES):
+                break
+            if time.monotonic() - began > STUCK_AFTER:
+                raise Stuck(f"{actor.name} does not come back from {actor.gate}:\n{stack_of(actor)}")
+        actor.state = actor.next_state
+        if actor.error is not None:
+            raise Stuck(f"{actor.name} ended with {actor.error!r}")
+        return True
 
     def note(self, event: str) -> None:
         """Add an event to the trace."""
