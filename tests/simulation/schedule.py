@@ -115,6 +115,9 @@ class Schedule:
             except AssertionError as stuck:
                 world.fail(f"stuck: {stuck}")
             finally:
+                # Before the threads of killed processes end.
+                is_killed = any(copy.process.is_frozen for copy in world.servers.in_flight)
+                world.reached["killed between hand-over and settlement"] += is_killed
                 scheduler.end()
                 CHANNELS.update(before)
         world.wrong += [f"{a.name}: {a.error!r}" for a in scheduler.actors if a.error is not None]
@@ -138,8 +141,6 @@ class Schedule:
         reached, trace = world.reached, world.scheduler.trace
         for name, times in faults.counts.items():
             reached[name] += times
-        frozen_in_flight = [copy for copy in world.servers.in_flight if copy.process.is_frozen]
-        reached["killed between hand-over and settlement"] += bool(frozen_in_flight)
         reached["waited for a lock"] += any(event.endswith("waits for a lock") for event in trace)
         reached["a wait for a lock timed out"] += any(event.endswith("no longer") for event in trace)
         for status, reason in DeliveryRecord.objects.values_list("status", "reason"):
