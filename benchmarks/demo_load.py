@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import psutil
@@ -130,10 +131,9 @@ def names_in(told: object) -> Iterator[str]:
 class Demo:
     """A demo in a copy of the code."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, *, customers: int | None = None, **environment: str) -> None:
         self.folder, self.port = folder, free_port()
-        for name in CODE:
-            (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, folder / name)
+        copy_code(folder, customers=customers)
         self.data = folder / ".data"
         self.broker = self.data / "broker"
         self.server = Server(name="main", port=5432, home=self.data, settings=COMMON)
@@ -202,12 +202,27 @@ class Demo:
             shutil.rmtree(outside, ignore_errors=True)
 
 
+def copy_code(folder: Path, *, customers: int | None = None) -> None:
+    """Copy the code of a demo, with its compiled modules; give it another number of customers."""
+    for name in CODE:
+        if not (ROOT / name).is_dir():
+            shutil.copy2(ROOT / name, folder / name)
+            continue
+        shutil.copytree(ROOT / name, folder / name)
+        compiled = [Path(cache_from_source(str(base / name / "x.py"))).parent for base in (ROOT, folder)]
+        if sys.pycache_prefix and compiled[0].is_dir():
+            shutil.copytree(*compiled)
+    if customers:
+        company = folder / "config" / "demo" / "company.py"
+        company.write_text(company.read_text().replace("CUSTOMERS = 5_000", f"CUSTOMERS = {customers}"))
+
+
 @contextmanager
-def demo(**environment: str) -> Iterator[Demo]:
+def demo(*, customers: int | None = None, **environment: str) -> Iterator[Demo]:
     """Run a demo during the block."""
     folder = Path(tempfile.mkdtemp(prefix="outbound-demo-"))
     try:
-        running = Demo(folder, **environment)
+        running = Demo(folder, customers=customers, **environment)
         try:
             yield running
         finally:

@@ -20,6 +20,7 @@ from django.db.utils import InterfaceError, OperationalError
 
 from audiences.locks import Lock
 from audiences.models import Customer
+from audiences.models.suppression import has_address
 from delivery.models import Conversation, DeliveryRecord
 from messaging.models import RUNNING, Message
 
@@ -142,7 +143,7 @@ def lock_customers_of(
     while True:
         mark = transaction.savepoint()
         customers = set(rows.values_list("customer_id", flat=True))
-        Customer.objects.filter(Q(pk__in=customers) | Q(email__in=and_addresses)).lock()
+        Customer.objects.filter(Q(pk__in=customers) | has_address(and_addresses)).lock()
         if customers.issuperset(rows.values_list("customer_id", flat=True)):
             transaction.savepoint_commit(mark)
             return

@@ -25,6 +25,8 @@ from outbound.console.wording import counted
 
 # Refusals of one click that are shown in full.
 MAX_ERRORS_SHOWN = 5
+# Messages whose copies in hand are shown one by one.
+MAX_COUNTS_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,9 +135,22 @@ def pause(message: Message, *, at: datetime, **_asked: Any) -> str:
     """Pause a message. Nothing is sent after this returns."""
     handed_over = lifecycle.pause(message)
     done = f"“{message}” is paused. Nothing more is sent until you resume it."
-    if not handed_over:
-        return done
-    return f"{done} {counted(handed_over, 'copy was', 'copies were')} still being handed over."
+    return f"{done} {in_hand_text(handed_over)}" if handed_over else done
+
+
+def in_hand_text(copies: int) -> str:
+    return f"{counted(copies, 'copy was', 'copies were')} still being handed over."
+
+
+def pause_each(request: HttpRequest, chosen: Iterable[Message], *, at: datetime) -> None:
+    """Pause each chosen message, and say how many of their copies were still being handed over at the end."""
+    paused = carry_out_each(request, chosen, ACTS["pause"], done="paused", at=at)
+    copies = lifecycle.copies_in_hand(paused)
+    in_hand = [message for message in paused if message.pk in copies]
+    for message in in_hand[:MAX_COUNTS_SHOWN]:
+        messages.info(request, f"“{message}”: {in_hand_text(copies[message.pk])}")
+    if len(in_hand) > 1:
+        messages.info(request, f"In total, {in_hand_text(sum(copies.values()))}")
 
 
 def resume(message: Message, *, at: datetime, **_asked: Any) -> str:
@@ -184,23 +199,30 @@ ACTS: dict[str, Act] = {
 DUPLICATE = Act(do=duplicate, logged="Duplicated", permission="messaging.add_message")
 
 
-def carry_out_each(request: HttpRequest, chosen: Iterable[Message], act: Act, *, done: str, at: datetime) -> None:
-    """Perform an act on each chosen message separately and report how many succeeded and why others failed."""
+def carry_out_each(
+    request: HttpRequest, chosen: Iterable[Message], act: Act, *, done: str, at: datetime
+) -> list[Message]:
+    """Perform an act on each chosen message separately and report how many succeeded and why others failed.
+
+    Return the messages for which it succeeded.
+    """
     check_permission(request, act)
-    by, did, refused = teammate(request), 0, []
+    by, refused = teammate(request), []
+    did: list[Message] = []
     for message in chosen:
         try:
             do_and_log(by, message, act, at=at, by=by)
         except ValidationError as error:
             refused.append(f"“{message}”: {' '.join(error.messages)}")
         else:
-            did += 1
+            did.append(message)
     if did:
-        messages.success(request, f"{counted(did, 'message is', 'messages are')} {done}.")
+        messages.success(request, f"{counted(len(did), 'message is', 'messages are')} {done}.")
     for sentence in refused[:MAX_ERRORS_SHOWN]:
         messages.error(request, sentence)
     if len(refused) > MAX_ERRORS_SHOWN:
         messages.error(request, f"{len(refused) - MAX_ERRORS_SHOWN:,} more could not be changed.")
+    return did
 
 
 def carry_out(request: HttpRequest, message: Message, act: Act, *, at: datetime, **asked: Any) -> bool:

@@ -18,6 +18,9 @@ from audiences.models.customers import CustomerQuerySet
 
 MAX_EMAIL_LENGTH = 254
 MAX_LABEL_LENGTH = 63
+# The dots of an internationalised domain (RFC 3490, section 3.1).
+DOTS = str.maketrans("\u3002\uff0e\uff61", "...")
+SURROGATE = re.compile("[\ud800-\udfff]")
 ID = re.compile(r"[1-9]\d{0,17}")
 
 
@@ -82,9 +85,12 @@ def is_same_address(one: str, other: str) -> bool:
 
 
 def comparable_address(address: str) -> str:
-    """Return an address in lower case, with the labels of its domain in Unicode."""
+    """Return an address in lower case, with the labels of its domain in Unicode.
+
+    The SQL function `audiences_comparable_address` does the same to stored addresses.
+    """
     local, at, domain = unicodedata.normalize("NFC", lower_case(address.strip())).rpartition("@")
-    labels = domain.replace("\u3002", ".").rstrip(".").split(".")
+    labels = domain.translate(DOTS).rstrip(".").split(".")
     return f"{local}{at}{'.'.join(map(unicode_label, labels))}"
 
 
@@ -93,9 +99,10 @@ def unicode_label(label: str) -> str:
     if not label.startswith("xn--") or len(label) > MAX_LABEL_LENGTH:
         return label
     try:
-        return unicodedata.normalize("NFC", label.removeprefix("xn--").encode("ascii").decode("punycode"))
+        decoded = label.removeprefix("xn--").encode("ascii").decode("punycode")
     except UnicodeError:
         return label
+    return label if SURROGATE.search(decoded) else unicodedata.normalize("NFC", decoded)
 
 
 def find_customer(facts: Mapping[str, Any]) -> Customer:

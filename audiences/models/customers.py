@@ -31,6 +31,10 @@ class CustomerQuerySet(models.QuerySet["Customer"]):
         """Lock the rows until the transaction ends, in primary-key order as everywhere; return their keys."""
         return list(self.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
 
+    def with_address(self, *addresses: str) -> Self:
+        """Return the customers who have one of these addresses, in any spelling."""
+        return self.filter(suppression.has_address(addresses))
+
     def archive(self, *, at: datetime) -> int:
         """Archive the customers, which removes them from every audience. Their records stay."""
         return self.filter(archived_at=None).update(archived_at=at, updated_at=at)
@@ -117,6 +121,11 @@ class Customer(models.Model):
         ]
         indexes = [
             models.Index(name="customer_email", fields=("email",)),
+            models.Index(
+                models.Func(models.F("email"), function=suppression.COMPARABLE_FUNCTION),
+                name="customer_international_email",
+                condition=models.Q(email__regex=suppression.INTERNATIONAL),
+            ),
             models.Index(
                 models.F("last_seen_at").desc(nulls_last=True), models.F("id").desc(), name="customer_seen_last"
             ),

@@ -6,13 +6,15 @@ flags to the list: a customer may state any address as theirs, so code lists onl
 row is lifted, never deleted. Of an erased person only a keyed hash of the address stays.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Self
 
 import pgtrigger
 from django.conf import settings
 from django.db import models
-from django.db.models import Func, Q, Value
+from django.db.models import F, Func, Q, Value
+from django.db.models.lookups import In
 
 
 class SuppressionReason(models.TextChoices):
@@ -33,6 +35,10 @@ class SuppressionSource(models.TextChoices):
 
 
 HASH_FUNCTION = "audiences_address_hash"
+# Two spellings of one address have the same value, such as a domain in Unicode and in its ASCII form. The function
+# changes only addresses that match this pattern, if they are in lower case.
+COMPARABLE_FUNCTION = "audiences_comparable_address"
+INTERNATIONAL = "[^ -~]|xn--"
 # For each reason, SQL for whether the flag of a customer is set.
 FLAG_OF_REASON = {
     SuppressionReason.OPT_OUT: "{row}.unsubscribed_from_emails",
@@ -50,6 +56,30 @@ def hash_sql(address: str) -> str:
     return f"{HASH_FUNCTION}({address})"
 
 
+def comparable_sql(address: str) -> str:
+    """Return SQL for the comparable form of an address. Only international addresses call the function."""
+    is_plain = f"octet_length({address}) = length({address}) AND position('xn--' IN {address}) = 0"
+    return f"(CASE WHEN {is_plain} THEN lower(btrim({address})) ELSE {COMPARABLE_FUNCTION}({address}) END)"
+
+
+def same_address_sql(column: str, address: str) -> str:
+    """Return SQL for whether a customer's column has an address, in any spelling. Both parts of it use an index."""
+    comparable = f"{COMPARABLE_FUNCTION}({address})"
+    is_international = f"{column} ~ '{INTERNATIONAL}'"
+    return f"({column} = {comparable} OR ({is_international} AND {COMPARABLE_FUNCTION}({column}) = {comparable}))"
+
+
+def has_address(addresses: Iterable[str]) -> Q:
+    """Return the condition for customers who have one of these addresses, in any spelling."""
+    text = models.TextField()
+    forms = [Func(Value(address), function=COMPARABLE_FUNCTION, output_field=text) for address in addresses]
+    is_international = Func(
+        F("email"), template=f"%(expressions)s ~ '{INTERNATIONAL}'", output_field=models.BooleanField()
+    )
+    comparable = Func(F("email"), function=COMPARABLE_FUNCTION, output_field=text)
+    return Q(email__in=forms) | Q(is_international) & Q(In(comparable, forms))
+
+
 def flag_is_set_sql(row: str) -> str:
     """Return SQL for whether the flag for the reason of the entry `s` is set on a customer."""
     cases = " ".join(f"WHEN '{reason}' THEN {sql.format(row=row)}" for reason, sql in FLAG_OF_REASON.items())
@@ -64,9 +94,10 @@ class SuppressionQuerySet(models.QuerySet["Suppression"]):
     def active(self) -> Self:
         return self.filter(lifted_at=None)
 
-    def of_address(self, address: str | None) -> Self:
-        """Return the entries of an address, also those of which only the hash is left."""
-        return self.filter(address_hash=Func(Value(address), function=HASH_FUNCTION, output_field=models.BinaryField()))
+    def of_address(self, *addresses: str | None) -> Self:
+        """Return the entries of an address in any spelling, also those of which only the hash is left."""
+        hashes = [Func(Value(one), function=HASH_FUNCTION, output_field=models.BinaryField()) for one in addresses]
+        return self.filter(address_hash__in=hashes)
 
     def suppress(
         self, address: str, reason: SuppressionReason, *, source: SuppressionSource, at: datetime, detail: str = ""
@@ -135,7 +166,8 @@ class Suppression(models.Model):
                 func=f"""
                 UPDATE audiences_customer c SET email = c.email, updated_at = s.created_at
                 FROM (SELECT address, reason, created_at FROM new_rows WHERE lifted_at IS NULL) AS s
-                WHERE c.email = s.address AND NOT ({flag_is_set_sql("c")} AND (s.reason <> 'opt_out'
+                WHERE {same_address_sql("c.email", "s.address")}
+                    AND NOT ({flag_is_set_sql("c")} AND (s.reason <> 'opt_out'
                     OR c.unsubscribed_by_customer_at IS NOT NULL OR c.opt_out_is_of_address));
                 RETURN NULL;
                 """,
@@ -161,7 +193,7 @@ class Suppression(models.Model):
                     has_hard_bounced = c.has_hard_bounced AND NEW.reason <> 'hard_bounce',
                     marked_email_as_spam = c.marked_email_as_spam AND NEW.reason <> 'complaint'
                 FROM (VALUES (NEW.reason)) AS s (reason)
-                WHERE c.email = found AND {flag_is_set_sql("c")};
+                WHERE {same_address_sql("c.email", "found")} AND {flag_is_set_sql("c")};
                 RETURN NULL;
                 """,
             ),

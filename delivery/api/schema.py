@@ -95,6 +95,7 @@ SCHEMAS: dict[str, Schema] = {
         id=TEXT,
         part_type=one_of(*PartType.values),
         body=MAYBE_TEXT,
+        body_that_may_be_quoted=MAYBE_TEXT,
         created_at=MOMENT,
         updated_at=MOMENT,
         notified_at=MOMENT,

@@ -134,6 +134,7 @@ def part(entry: ConversationPart, *, of: Conversation, plain: bool) -> Json:
         "id": str(entry.pk),
         "part_type": entry.part_type,
         "body": body_of(entry.body, plain=plain) or None,
+        "body_that_may_be_quoted": body_of(entry.folded_body, plain=plain) or None,
         "created_at": unix(entry.created_at),
         "updated_at": unix(entry.created_at),
         "notified_at": unix(entry.created_at),

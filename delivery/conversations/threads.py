@@ -81,13 +81,15 @@ def reply_by_customer(
     *,
     body: str,
     at: datetime,
+    may_be_quoted: str = "",
     attachments: Attachments = (),
     mail_id: str | None = None,
     ticket: UUID | None = None,
 ) -> ConversationPart:
     """Add a customer's plain text; a closed or snoozed conversation opens again and waits for an answer.
 
-    `mail_id` is the Message-ID of a reply by email; there is one reply per email.
+    `mail_id` is the Message-ID of a reply by email; there is one reply per email. `may_be_quoted` is the end of its
+    text that pages fold.
     """
     found = lock_conversation(conversation)
     if (existing := part_with_ticket(ticket)) is not None:
@@ -106,13 +108,15 @@ def reply_by_customer(
         unseen=True,
         updated_at=at,
     )
+    shown, folded = paragraphs_html(body), paragraphs_html(may_be_quoted)
     return add_part(
         found,
         PartType.COMMENT,
         at=at,
         topic=Topic.CONVERSATION_USER_REPLIED,
         by_customer=True,
-        body=paragraphs_html(body),
+        body=shown + folded,
+        fold_position=len(shown) if folded else None,
         attachments=list(attachments),
         mail_id=mail_id,
         ticket=ticket,

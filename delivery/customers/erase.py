@@ -1,6 +1,7 @@
 """Erasure of a customer: personal data is blanked, the bare rows remain, and counts stay correct (behaviour 3)."""
 
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from django.apps import apps
@@ -9,6 +10,7 @@ from django.db.models import Q, QuerySet
 
 from audiences import intake
 from audiences.intake import csv_import
+from audiences.intake.identity_resolution import comparable_address
 from audiences.models import Customer, IdempotencyKey, JobItem, Notification, Suppression
 from audiences.transactions import retried
 from delivery import locks
@@ -74,11 +76,12 @@ def suppressed_entries_of(customer: Customer) -> QuerySet[Suppression]:
     """Return the entries of the customer's addresses, also of former ones, except those that another customer has."""
     records = DeliveryRecord.objects.filter(customer=customer, address__isnull=False)
     answers = AnswerMail.objects.filter(part__conversation__customer=customer)
-    addresses = {customer.email, *records.values_list("address", flat=True), *answers.values_list("address", flat=True)}
-    addresses -= set(
-        Customer.objects.exclude(pk=customer.pk).filter(email__in=addresses - {None}).values_list("email", flat=True)
-    )
-    return Suppression.objects.filter(address__in=addresses - {None, ""})
+    former = (rows.values_list("address", flat=True) for rows in (records, answers))
+    addresses = set(filter(None, (customer.email, *chain.from_iterable(former))))
+    others = Customer.objects.exclude(pk=customer.pk).with_address(*addresses).values_list("email", flat=True)
+    shared = {comparable_address(str(email)) for email in others}
+    own = [address for address in addresses if comparable_address(address) not in shared]
+    return Suppression.objects.exclude(address=None).of_address(*own)
 
 
 def blank_addresses(customer: Customer) -> None:

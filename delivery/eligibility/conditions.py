@@ -12,7 +12,7 @@ from django.db import connection
 from audiences.compiler import CURRENT_VIEW, NOW, Condition, View, compile_tree
 from audiences.models import Customer, SuppressionReason, Workspace
 from audiences.models.presence import SESSION_IDLE_TIMEOUT_SQL
-from audiences.models.suppression import ACTIVE_ENTRY
+from audiences.models.suppression import ACTIVE_ENTRY, comparable_sql
 from audiences.rules import RuleError
 from delivery.models import Reason
 from messaging import delivery_window
@@ -119,7 +119,7 @@ def has_left_sql(record: str = "r") -> str:
 IS_ON_A_DEVICE = "EXISTS (SELECT FROM delivery_devicecopy d WHERE d.record_id = r.id)"
 
 # Two addresses with the same value are one inbox.
-INBOX = "lower(btrim(c.email))"
+INBOX = comparable_sql("c.email")
 NO_INBOX = "NULL::text"
 
 

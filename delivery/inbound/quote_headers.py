@@ -7,6 +7,7 @@ cannot be the writer's own sentence: nobody's words may be lost by a guess.
 # ruff: noqa: RUF001 - some alphabets have similar letters
 
 import re
+from itertools import takewhile
 
 # Emails are untrusted: longer lines are not headers.
 MAX_LINE_LENGTH = 400
@@ -86,6 +87,8 @@ DRAWN_LINE = re.compile(
     r"|reply message|原始邮件|原始郵件|邮件原件|元のメッセージ|원본 ?메[시세]지)\s*[-_=*]{2,}\W*$",
     re.IGNORECASE,
 )
+# A drawn line with words that no list knows, such as those of another language.
+UNKNOWN_DRAWN_LINE = re.compile(r"^\s*[-_=*]{5,}\s{0,3}[^\W\d_][^\n]{2,60}?\s{0,3}[-_=*]{5,}\s*$")
 
 
 def find_quote_header(lines: list[str]) -> tuple[int, int] | None:
@@ -104,6 +107,33 @@ def find_quote_header(lines: list[str]) -> tuple[int, int] | None:
             if begin is not None:
                 return begin, number + 1
     return None
+
+
+def find_doubtful_header(lines: list[str]) -> int | None:
+    """Return the number of the first line that may be a quote header in an unknown form; None if there is none.
+
+    Nothing is removed below it, as it may be the writer's own sentence.
+    """
+    for number, line in enumerate(lines):
+        if not line.strip() or len(line) > MAX_LINE_LENGTH:
+            continue
+        is_attribution_like = bool(ENDS_IN_COLON.search(line)) and names_author(line)
+        if is_attribution_like or UNKNOWN_DRAWN_LINE.match(line) or begins_short_block(lines, number):
+            return number
+    return None
+
+
+def begins_short_block(lines: list[str], number: int) -> bool:
+    """Tell whether two or more labels of a header begin here, too few to be sure, with a subject or an address."""
+    kinds = list(takewhile(bool, map(label_kind, lines[number : number + MAX_BLOCK_LINES])))
+    has_address = any("@" in line for line in lines[number : number + len(kinds)])
+    return "from" in kinds and len(set(kinds)) >= 2 and ("subject" in kinds or has_address)
+
+
+def label_kind(line: str) -> str | None:
+    """Return the kind of the label with which a line begins; None if it begins with no known label."""
+    label = LABEL_LINE.match(line) if len(line) <= MAX_LINE_LENGTH * 10 else None
+    return LABELS.get(label[1].casefold()) if label else None
 
 
 def attribution_begin(lines: list[str], number: int, *, is_above_quote: bool) -> int | None:
@@ -147,8 +177,7 @@ def block_end(lines: list[str], number: int) -> int | None:
     kinds: list[str] = []
     end = number
     for line in lines[number : number + MAX_BLOCK_LINES]:
-        label = LABEL_LINE.match(line) if len(line) <= MAX_LINE_LENGTH * 10 else None
-        kind = LABELS.get(label[1].casefold()) if label else None
+        kind = label_kind(line)
         if kind is None:
             # A long list of recipients goes on on the next line.
             if kinds and kinds[-1] == "to" and line.startswith((" ", "\t")) and "@" in line:

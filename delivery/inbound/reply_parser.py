@@ -160,6 +160,17 @@ def parse_text_reply(source: str) -> str:
     return "\n\n".join(filter(None, found)) or text
 
 
+def split_doubtful_quote(reply: str) -> tuple[str, str]:
+    """Split the text of a reply into the writer's own words and an end that may be a quote; "" if none may be."""
+    lines = reply[:MAX_SEARCHED_LENGTH].split("\n")
+    begin = quote_headers.find_doubtful_header(lines)
+    own = "" if begin is None else "\n".join(lines[:begin]).strip()
+    # A header at the end has no quote below it, and without own words nothing would be left to show.
+    if begin is None or not own or not any(line.strip() for line in lines[begin + 1 :]):
+        return reply, ""
+    return own, ("\n".join(lines[begin:]) + reply[MAX_SEARCHED_LENGTH:]).strip()
+
+
 def texts_between_quotes(text: str) -> list[str]:
     """Return the texts between quotes that each begin with a header."""
     texts: list[str] = []

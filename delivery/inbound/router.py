@@ -18,7 +18,7 @@ from audiences.intake.identity_resolution import is_same_address
 from audiences.transactions import retried
 from delivery import locks, reply_addresses
 from delivery.conversations import attachments, threads
-from delivery.inbound import bounce_texts, dsn, feedback
+from delivery.inbound import bounce_texts, dsn, feedback, reply_parser
 from delivery.inbound.feedback import FeedbackType
 from delivery.inbound.message import Attachment, InboundEmail
 from delivery.models import Conversation, ConversationPart, DeliveryRecord
@@ -156,9 +156,11 @@ def add_reply(conversation: Conversation, email: InboundEmail, *, at: datetime) 
     """Add an email to its conversation, with notes for the team on anything that the reply does not show."""
     customer, files = conversation.customer, sort_attachments(email)
     text = email.reply_content[0] or subject_as_text(email, has_files=bool(files.accepted))
+    own, doubtful = reply_parser.split_doubtful_quote(text[:MAX_REPLY_LENGTH])
     threads.reply_by_customer(
         conversation,
-        body=text[:MAX_REPLY_LENGTH],
+        body=own,
+        may_be_quoted=doubtful,
         at=at,
         attachments=[store_attachment(file, kind) for file, kind in files.accepted],
         mail_id=email.message_id,

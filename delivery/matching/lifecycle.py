@@ -1,7 +1,9 @@
 """Pause, stop and finish a message together with its delivery records."""
 
+from collections.abc import Collection
+
 from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Count, Exists, OuterRef
 
 from audiences.transactions import retried
 from delivery import locks
@@ -21,7 +23,13 @@ def pause(message: Message) -> int:
     locks.block_batches_and_rounds(message)
     message_lifecycle.pause(message)
     transaction.on_commit(locks.wait_for_visits)
-    return message.records.filter(status=Status.SENDING).count()
+    return sum(copies_in_hand([message]).values())
+
+
+def copies_in_hand(messages: Collection[Message]) -> dict[int, int]:
+    """Return how many copies of each message are being handed over; messages without such copies are left out."""
+    rows = DeliveryRecord.objects.filter(message__in=messages, status=Status.SENDING)
+    return dict(rows.values_list("message").annotate(number=Count("pk")))
 
 
 @retried

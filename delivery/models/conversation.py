@@ -115,6 +115,8 @@ class ConversationPart(models.Model):
     conversation = models.ForeignKey(Conversation, on_delete=models.PROTECT, related_name="parts")
     part_type = models.CharField(max_length=16, choices=PartType, default=PartType.COMMENT)
     body = models.TextField(blank=True, default="")
+    # Where the end of the body begins that may be a quote, so pages fold it; null if no text is doubtful.
+    fold_position = models.PositiveIntegerField(null=True, blank=True)
     # Attachments: {"name", "url", "content_type", "filesize", "width", "height"} each; unknown values are null.
     attachments = models.JSONField(default=list, blank=True)
     teammate = models.ForeignKey(
@@ -145,3 +147,13 @@ class ConversationPart(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_part_type_display()} in {self.conversation}"
+
+    @property
+    def shown_body(self) -> str:
+        """The body without the text that may be a quote."""
+        return self.body if self.fold_position is None else self.body[: self.fold_position]
+
+    @property
+    def folded_body(self) -> str:
+        """The end of the body that may be a quote; "" if no text is doubtful."""
+        return "" if self.fold_position is None else self.body[self.fold_position :]

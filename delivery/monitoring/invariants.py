@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db import connection
 
-from audiences.models.suppression import flag_is_set_sql
+from audiences.models.suppression import flag_is_set_sql, same_address_sql
 from delivery.models import UNDONE
 from delivery.reporting import counters
 from delivery.sending import throttle
@@ -121,7 +121,8 @@ INVARIANTS: dict[str, Invariant] = {
     ),
     "suppression": Invariant(
         sql=(
-            "SELECT c.id, s.reason FROM audiences_suppression s JOIN audiences_customer c ON c.email = s.address"
+            "SELECT c.id, s.reason FROM audiences_suppression s JOIN audiences_customer c"
+            f" ON {same_address_sql('c.email', 's.address')}"
             f" WHERE s.lifted_at IS NULL AND NOT {flag_is_set_sql('c')}"
             " AND s.created_at < %(now)s::timestamptz - %(sweep)s"
         ),

@@ -7,7 +7,7 @@ from django.db.models import Q
 
 from audiences.intake.identity_resolution import is_same_address
 from audiences.models import Customer, Suppression, SuppressionReason, SuppressionSource
-from audiences.models.suppression import flag_is_set_sql
+from audiences.models.suppression import flag_is_set_sql, same_address_sql
 from audiences.transactions import retried
 from delivery import locks
 from delivery.models import AnswerMail, DeliveryRecord
@@ -49,7 +49,7 @@ def suppress_dead_mailbox(address: str, *, at: datetime) -> None:
 
 def lock_customers_with_address(address: str) -> None:
     """Lock the customers whom an entry for this address changes, in the order in which others lock them."""
-    Customer.objects.filter(email=address).lock()
+    Customer.objects.with_address(address).lock()
 
 
 def repair_flags(*, at: datetime) -> int:
@@ -62,5 +62,6 @@ def repair_flags(*, at: datetime) -> int:
 # The update only starts the trigger that sets the flags.
 REPAIR_FLAGS = f"""
 UPDATE audiences_customer c SET email = c.email FROM audiences_suppression s
-WHERE s.created_at >= %(since)s AND s.lifted_at IS NULL AND c.email = s.address AND NOT {flag_is_set_sql("c")}
+WHERE s.created_at >= %(since)s AND s.lifted_at IS NULL AND {same_address_sql("c.email", "s.address")}
+    AND NOT {flag_is_set_sql("c")}
 """

@@ -11,6 +11,7 @@ from django.db.models import F, Q, Value
 from django.db.models.functions import Coalesce, Greatest
 
 from audiences.models import Customer, Suppression, SuppressionReason, SuppressionSource
+from audiences.models.suppression import has_address
 from audiences.transactions import retried
 from audiences.webhook_outbox import announce_customer_change
 from delivery import locks, tokens
@@ -92,7 +93,7 @@ def unsubscribe(record: DeliveryRecord, *, at: datetime) -> None:
     address = record.recipient_address
     # Before the address is suppressed, as that sets the flags of everyone who has it.
     subscribed = Customer.objects.filter(unsubscribed_from_emails=False).order_by("pk")
-    left = list(subscribed.filter(Q(pk=record.customer_id) | Q(email=address or "")))
+    left = list(subscribed.filter(Q(pk=record.customer_id) | has_address(filter(None, [address]))))
     if address:
         Suppression.objects.suppress(
             address,

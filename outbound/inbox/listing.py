@@ -182,7 +182,7 @@ def as_rows(found: Iterable[Conversation], *, at: datetime) -> list[dict[str, An
 
 def as_row(row: Conversation, last: ConversationPart | None, *, at: datetime) -> dict[str, Any]:
     """Return the template context of a conversation, with the beginning of its latest comment."""
-    body, files = (last.body, last.attachments) if last else (row.body, row.attachments)
+    body, files = (last.shown_body, last.attachments) if last else (row.body, row.attachments)
     words = " ".join(html_to_text(body).split())
     by_us = last is not None and not last.by_customer
     return {

@@ -120,7 +120,8 @@ def as_part(part: ConversationPart, conversation: Conversation) -> dict[str, Any
         "who": who,
         "did": did(who, part) if did else "",
         "at": part.created_at,
-        "body": safe_html(part.body),
+        "body": safe_html(part.shown_body),
+        "folded": safe_html(part.folded_body),
         "files": attachment_rows(part.attachments),
         "mailed": EMAIL_STATUS_TEXTS[mail.status](mail) if mail else "",
     }

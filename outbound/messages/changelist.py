@@ -90,7 +90,7 @@ class OutboundList(ConsoleAdmin):
 
     @action(description="Pause", permissions=["set_live"])
     def pause_chosen(self, request: HttpRequest, chosen: QuerySet[Message]) -> None:
-        message_actions.carry_out_each(request, chosen, message_actions.ACTS["pause"], done="paused", at=timezone.now())
+        message_actions.pause_each(request, chosen, at=timezone.now())
 
     @action(description="Resume", permissions=["set_live"])
     def resume_chosen(self, request: HttpRequest, chosen: QuerySet[Message]) -> None:

@@ -13,7 +13,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import display
 
 from audiences.intake import Refused
-from audiences.intake.identity_resolution import read_email
+from audiences.intake.identity_resolution import comparable_address, read_email
 from audiences.models import Customer, Suppression, SuppressionReason, SuppressionSource
 from audiences.transactions import retried
 from delivery.sending.suppression import lock_customers_with_address
@@ -101,11 +101,11 @@ class SuppressionAdmin(ReadOnlyAdmin):
         return request.user.has_perm("audiences.change_suppression")
 
     def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> tuple[Any, bool]:
-        """Find also the entry of an erased person, if the whole address is given."""
+        """Find by the whole address also its other spellings, and the entry of an erased person."""
         rows, is_distinct = super().get_search_results(request, queryset, search_term)
         if "@" in search_term and "\x00" not in search_term:
-            erased = queryset.filter(address=None).of_address(search_term)
-            rows = queryset.filter(pk__in=[*erased.values_list("pk", flat=True)]) | rows
+            found = queryset.of_address(comparable_address(search_term))
+            rows = queryset.filter(pk__in=[*found.values_list("pk", flat=True)]) | rows
         return rows, is_distinct
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> Any:
@@ -148,7 +148,7 @@ class SuppressionAdmin(ReadOnlyAdmin):
         entry = self.get_object_or_refuse(request, object_id, to="view")
         if request.method == "POST":
             raise PermissionDenied
-        customers = Customer.objects.filter(email=entry.address) if entry.address else Customer.objects.none()
+        customers = Customer.objects.with_address(entry.address) if entry.address else Customer.objects.none()
         return self.page(
             request,
             "outbound/people/suppression.html",

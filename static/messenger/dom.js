@@ -84,6 +84,10 @@
   // The body and the attachments of one part of a conversation.
   function createBody(part, onLinkClick) {
     const body = createElement("div", { class: "body", lang: document.documentElement.lang || null }, sanitize(part.body));
+    if (part.folded) {
+      const folded = createElement("details", {}, createElement("summary", {}, "Quoted text"), sanitize(part.folded));
+      body.append(folded);
+    }
     for (const link of body.querySelectorAll("a")) {
       link.addEventListener("click", guarded(() => onLinkClick && onLinkClick(link.getAttribute("href"))));
     }
@@ -107,7 +111,7 @@
 
   // Move the focus from the last element of a box to its first one, and back. Call it on Tab.
   function trapFocus(event, box) {
-    const stops = [...box.querySelectorAll("button, a[href], textarea, input, [tabindex='0']")].filter((stop) => stop.getClientRects().length);
+    const stops = [...box.querySelectorAll("button, a[href], textarea, input, summary, [tabindex='0']")].filter((stop) => stop.getClientRects().length);
     const at = stops.indexOf(messenger.shadow.activeElement);
     if (event.shiftKey ? at <= 0 : at === stops.length - 1) {
       event.preventDefault();

@@ -99,11 +99,17 @@ def test_reply_appears_without_reload_and_is_answered(open_inbox, boss):
 
     page.evaluate("window.untouched = true")
     write(page, "Half an ans")
-    threads.reply_by_customer(thread, body="The one of May", at=timezone.now())
+    quoted = "Ada wrote:\nWhich one?"
+    threads.reply_by_customer(thread, body="The one of May", may_be_quoted=quoted, at=timezone.now())
     expect(page.locator("#thread-parts")).to_contain_text("The one of May")
     expect(page.locator("trix-editor")).to_contain_text("Half an ans")
     assert page.evaluate("window.untouched")
     page.keyboard.type("wer")
+    expect(page.get_by_text("Which one?")).to_be_hidden()
+    page.get_by_text("Text that may be quoted").click()
+    threads.reply_by_customer(thread, body="And the one of June", at=timezone.now())
+    expect(page.locator("#thread-parts")).to_contain_text("And the one of June")
+    expect(page.get_by_text("Which one?")).to_be_visible()
     fits(page)
     page.get_by_role("button", name="Send", exact=True).click()
 

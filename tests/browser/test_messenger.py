@@ -133,11 +133,16 @@ def test_chat_arrives_with_the_visit_and_the_answer_comes_back(visit, ada):
 
     answer(ada, "<p>We <strong>do</strong>.</p>")
     expect(page.locator(".part strong")).to_have_text("do")
+    threads.reply_by_customer(conversation, body="Thanks", may_be_quoted="Ada wrote:\nWe do.", at=timezone.now())
+    expect(page.get_by_text("Thanks")).to_be_visible()
+    expect(page.get_by_text("Ada wrote:")).to_be_hidden()
+    page.get_by_text("Quoted text").click()
+    expect(page.get_by_text("Ada wrote:")).to_be_visible()
     eventually(lambda: Conversation.objects.get().read, page)
     page.reload()
     page.locator(LAUNCHER).click()
     page.get_by_role("button", name="Ada").click()
-    expect(page.locator(".part")).to_have_count(3)
+    expect(page.locator(".part")).to_have_count(4)
     said_nothing_wrong(page)
 
 

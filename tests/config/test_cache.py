@@ -1,17 +1,12 @@
 """While Redis is away, the cache behaves like an empty one."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 from django.core.cache import caches
 from rest_framework.test import APIClient
 
 from audiences.models import Integration
 from outbound.console import throttle
+from tests.support.fresh_settings import execute_settings
 
 
 @pytest.fixture
@@ -34,18 +29,8 @@ def test_unreachable_cache_behaves_like_an_empty_one(away):
 
 
 def test_settings_ignore_an_unreachable_redis():
-    code = "import json; from config import settings as s; print(json.dumps(s.CACHES['default']))"
-    environment = {"DATABASE_URL": "postgres://user@127.0.0.1:1/nothing", "SECRET_KEY": "k", "PATH": os.environ["PATH"]}
-    printed = subprocess.run(  # noqa: S603 - our own settings
-        [sys.executable, "-c", code],
-        cwd=Path(__file__).parents[2],
-        env={**environment, "CACHE_URL": "redis://127.0.0.1:9/1"},
-        capture_output=True,
-        check=True,
-        timeout=60,
-    ).stdout
+    cache = execute_settings(CACHE_URL="redis://127.0.0.1:9/1")["CACHES"]["default"]
 
-    cache = json.loads(printed)
     assert cache["BACKEND"] == "django_redis.cache.RedisCache"
     assert cache["OPTIONS"] == {"IGNORE_EXCEPTIONS": True, "SOCKET_TIMEOUT": 1, "SOCKET_CONNECT_TIMEOUT": 1}
 

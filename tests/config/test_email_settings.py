@@ -1,33 +1,19 @@
 """Email settings: invalid values stop the start."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 
-ROOT = Path(__file__).parents[2]
+from tests.support.fresh_settings import execute_settings, load_settings
+
 NAMES = "EMAIL_BACKEND", "INBOUND_DOMAIN", "BOUNCE_DOMAIN", "ANYMAIL", "WEBHOOK_SECRET", "FEEDBACK_ADDRESS"
-READ = f"import json; from config import settings as s; print(json.dumps([getattr(s, n) for n in {NAMES}]))"
-
-
-def started(**environment: str) -> subprocess.CompletedProcess[str]:
-    known = {"DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing", "SECRET_KEY": "k", "PATH": os.environ["PATH"]}
-    return subprocess.run(  # noqa: S603 - our own settings
-        [sys.executable, "-c", READ],
-        cwd=ROOT,
-        env={**known, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+READ = f"import json; from config import settings as s; print(json.dumps([getattr(s, n) for n in {NAMES}])); "
 
 
 def test_email_url_names_a_provider_with_its_own_variables():
-    printed = started(
+    printed = load_settings(
+        READ,
         EMAIL_URL="anymail://amazon-ses",
         EMAIL_TIMEOUT="7",
         ANYMAIL_POSTMARK_SERVER_TOKEN="secret",
@@ -49,7 +35,7 @@ def test_email_url_names_a_provider_with_its_own_variables():
 
 
 def test_default_is_smtp_without_inbound_email():
-    backend, *rest = json.loads(started().stdout)
+    backend, *rest = json.loads(load_settings(READ).stdout)
 
     assert (backend, rest[0], rest[1], rest[3]) == ("delivery.channels.smtp.EmailBackend", "", "", [])
 
@@ -66,7 +52,7 @@ def test_default_is_smtp_without_inbound_email():
     ],
 )
 def test_invalid_setting_stops_the_start_with_its_name(environment, says):
-    printed = started(**environment)
+    with pytest.raises(ImproperlyConfigured) as refused:
+        execute_settings(**environment)
 
-    assert printed.returncode != 0
-    assert says in printed.stderr
+    assert str(refused.value).startswith(says)

@@ -1,7 +1,6 @@
 """Environment variables: a wrong value stops the start, and the message names the variable and the allowed values."""
 
 import re
-from pathlib import Path
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -9,9 +8,8 @@ from django.core.management import CommandError, call_command
 from django.db.migrations.recorder import MigrationRecorder
 
 from config.environment import urls, variables
-from tests.support.fresh_settings import load_settings
+from tests.support.fresh_settings import SETTINGS, execute_settings, load_settings
 
-SETTINGS = Path(__file__).parents[2] / "config" / "settings.py"
 NUMBER, FLAG = "a whole number", "true or false"
 # For each variable with a form: a wrong value, and a part of the message.
 WRONG: dict[str, tuple[str, str]] = {
@@ -58,30 +56,25 @@ def test_every_variable_of_the_settings_is_listed():
     assert set(re.findall(r"read_\w+\(\s*\"([A-Z_]+)\"", SETTINGS.read_text())) == set(WRONG) | ANY_TEXT
 
 
-def test_wrong_value_stops_the_start_with_its_name_and_the_allowed_values(monkeypatch):
-    """Settings are loaded in this process: a process for each of 50 variables takes a minute."""
+def test_wrong_value_stops_the_start_with_its_name_and_the_allowed_values():
     for name, (given, allowed) in WRONG.items():
-        monkeypatch.setenv(name, given)
         with pytest.raises(ImproperlyConfigured) as refused:
-            exec(compile(SETTINGS.read_text(), SETTINGS, "exec"), {"__file__": str(SETTINGS), "__name__": name})  # noqa: S102
-        monkeypatch.delenv(name)
+            execute_settings(**{name: given})
         assert str(refused.value).startswith(f"{name} must be"), name
         assert allowed in str(refused.value), name
         if given and name not in ("WEBHOOK_SECRET", "EMAIL_URL", "CACHE_URL", "CELERY_BROKER_URL"):
             assert given in str(refused.value), name
 
 
-def test_every_number_has_an_upper_bound_and_no_url_has_blanks_or_escapes(monkeypatch):
+def test_every_number_has_an_upper_bound_and_no_url_has_blanks_or_escapes():
     numbers = [name for name, (_, allowed) in WRONG.items() if allowed == NUMBER]
     wrong = [
         *((name, "999999999999999999") for name in numbers),
         *((name, url) for name in ("PUBLIC_URL", "FCM_URL") for url in ("https://a b.com", "https://host/%00")),
     ]
     for name, given in wrong:
-        monkeypatch.setenv(name, given)
         with pytest.raises(ImproperlyConfigured) as refused:
-            exec(compile(SETTINGS.read_text(), SETTINGS, "exec"), {"__file__": str(SETTINGS), "__name__": name})  # noqa: S102
-        monkeypatch.delenv(name)
+            execute_settings(**{name: given})
         assert str(refused.value).startswith(f"{name} must be"), name
         assert str(refused.value).endswith(f": {given}"), name
 

@@ -16,7 +16,8 @@ from typing import Any
 from django.db import transaction
 
 from audiences.intake.csv_import import companies_and_tags, new_customers
-from audiences.models.suppression import hash_sql
+from audiences.intake.identity_resolution import comparable_address
+from audiences.models.suppression import COMPARABLE_FUNCTION, hash_sql, same_address_sql
 
 MAX_ROUNDS = 50
 ENCODER = json.JSONEncoder(ensure_ascii=False)
@@ -293,17 +294,22 @@ def write_round(cursor: Any, *, new: int, found: int, tag: int | None, at: datet
 COUNT_ADDRESSES = """
 SELECT count(*) FILTER (WHERE NOT known AND NOT listed), count(*) FILTER (WHERE listed),
     count(*) FILTER (WHERE known AND NOT listed)
-FROM (SELECT EXISTS (SELECT FROM audiences_customer c WHERE c.email = a.address) AS known,
+FROM (SELECT EXISTS (SELECT FROM audiences_customer c WHERE {same_address}) AS known,
         EXISTS (SELECT FROM audiences_suppression s WHERE s.address_hash = {hash} AND s.lifted_at IS NULL
             AND s.reason = 'opt_out') AS listed
       FROM unnest(%(addresses)s::text[]) AS a (address)) AS judged
+""".format(hash=hash_sql("a.address"), same_address=same_address_sql("c.email", "a.address"))
+LOCK_OWNERS = f"""
+SELECT FROM audiences_customer WHERE id IN (
+    SELECT c.id FROM audiences_customer c, unnest(%(addresses)s::text[]) AS a (address)
+    WHERE {same_address_sql("c.email", "a.address")})
+ORDER BY id FOR NO KEY UPDATE
 """
-LOCK_OWNERS = "SELECT FROM audiences_customer WHERE email = ANY(%(addresses)s) ORDER BY id FOR NO KEY UPDATE"
 # Triggers set the flags of the customers.
-OPT_OUT = """
+OPT_OUT = f"""
 INSERT INTO audiences_suppression (address, reason, source, detail, added_by_id, created_at)
 SELECT address, 'opt_out', 'import', %(file)s, %(by)s, %(at)s FROM unnest(%(addresses)s::text[]) AS a (address)
-ORDER BY address ON CONFLICT DO NOTHING
+ORDER BY {COMPARABLE_FUNCTION}(address) ON CONFLICT DO NOTHING
 """
 
 
@@ -311,11 +317,12 @@ def suppress_addresses(
     cursor: Any, addresses: Sequence[str], *, file: str, by: int | None, at: datetime, dry: bool
 ) -> SliceResult:
     """Opt out addresses, also those that no customer has yet, as if their owners did it: no sync undoes it."""
-    given = list(dict.fromkeys(addresses))
-    cursor.execute(COUNT_ADDRESSES.format(hash=hash_sql("a.address")), {"addresses": given})
+    given = {comparable_address(address): address for address in addresses}
+    params = {"addresses": list(given.values()), "file": file, "by": by, "at": at}
+    cursor.execute(COUNT_ADDRESSES, params)
     unmatched, unchanged, changed = cursor.fetchone()
     if not dry:
-        cursor.execute(LOCK_OWNERS, {"addresses": given})
-        cursor.execute(OPT_OUT, {"addresses": given, "file": file, "by": by, "at": at})
+        cursor.execute(LOCK_OWNERS, params)
+        cursor.execute(OPT_OUT, params)
     repeated = len(addresses) - len(given)
     return SliceResult(unmatched=unmatched, unchanged=unchanged + repeated, changed=changed)

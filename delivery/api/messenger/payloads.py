@@ -98,7 +98,8 @@ def rendered_content(record: DeliveryRecord) -> tuple[str, str]:
 
 def part_payload(entry: ConversationPart) -> Json:
     author = None if entry.by_customer else teammate(entry.teammate)
-    return part_fields(str(entry.pk), entry.body, entry.attachments, author, at=entry.created_at)
+    fields = part_fields(str(entry.pk), entry.shown_body, entry.attachments, author, at=entry.created_at)
+    return {**fields, "folded": entry.folded_body} if entry.folded_body else fields
 
 
 def part_fields(pk: str, body: str, attachments: Iterable[Mapping[str, Any]], author: Json | None, *, at: Any) -> Json:

@@ -31,9 +31,18 @@ function showBar(news) {
   bar.innerHTML = newBar.innerHTML;
 }
 
+/* A copy of a part as the server sends it: with its folds closed. */
+function closedCopy(item) {
+  const copy = item.cloneNode(true);
+  copy.querySelectorAll("details[open]").forEach((fold) => { fold.open = false; });
+  return copy;
+}
+
 function announcePart(item) {
   const sender = item.querySelector(".ob-part-who")?.textContent ?? "";
-  const text = item.querySelector(".ob-part-body")?.textContent.trim() ?? "";
+  const body = item.querySelector(".ob-part-body")?.cloneNode(true);
+  body?.querySelector(".ob-fold")?.remove();
+  const text = body?.textContent.trim() ?? "";
   findById("inbox-said").textContent = `${sender}: ${text}`;
 }
 
@@ -45,7 +54,7 @@ function showParts(news) {
   const last = Math.max(0, ...[...parts.children].map(numberOf));
   const added = [...findById("thread-parts", news).children].filter((item) => {
     const old = document.getElementById(item.id);
-    if (old && old.innerHTML !== item.innerHTML && !old.contains(document.activeElement)) old.innerHTML = item.innerHTML;
+    if (old && closedCopy(old).innerHTML !== item.innerHTML && !old.contains(document.activeElement)) old.innerHTML = item.innerHTML;
     return !old && numberOf(item) > last;
   });
   if (!added.length) return false;

@@ -15,6 +15,8 @@ from audiences.intake.identity_resolution import is_same_address
         ("pat@straße.example", "pat@strasse.example", False),
         ("pat@x.example.", "pat@x.example", True),
         (" PAT@x.example ", "pat@x.example", True),
+        ("pat@b\u00fccher\u3002example", "pat@xn--bcher-kva\uff0eexample", True),
+        ("pat@xn--fiqs8s.example", "pat@中国.example", True),
         ("pat@x.example", "pat@y.example", False),
         ("pat@xn--.example", "pat@xn--99999.example", False),
         ("\u212aim@x.example", "kim@x.example", False),

@@ -1,14 +1,18 @@
 """The suppression list: every path that sets a flag or gives an address to a customer follows it (behaviour 4.22)."""
 
 from datetime import timedelta
+from importlib import import_module
 
 import pytest
 from django.db import IntegrityError, connection, transaction
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
 
 from audiences import intake
 from audiences.intake.csv_import.upsert import COLUMNS, suppress_addresses, upsert_slice
-from audiences.models import Customer, Suppression, SuppressionReason, SuppressionSource
-from audiences.models.suppression import FLAG_OF_REASON
+from audiences.intake.identity_resolution import comparable_address, lower_case
+from audiences.models import Customer, Notification, Subscription, Suppression, SuppressionReason, SuppressionSource
+from audiences.models.suppression import ACTIVE_ENTRY, FLAG_OF_REASON, same_address_sql
 from delivery.customers import erase, merge
 from delivery.inbound.feedback import Feedback, FeedbackType, record_feedback
 from delivery.matching import ongoing
@@ -255,6 +259,138 @@ def test_claim_refuses_an_address_that_was_suppressed_as_a_customer_got_it(at):
     assert (message.records.get().status, message.records.get().reason) == (Status.SKIPPED, Reason.UNSUBSCRIBED)
     assert suppression.repair_flags(at=at) == 1
     assert is_flagged("ada")
+
+
+UNICODE, ASCII = "ada@bücher.example", "ada@xn--bcher-kva.example"
+
+
+@pytest.mark.parametrize(("listed", "owned"), [(UNICODE, ASCII), (ASCII, UNICODE)])
+def test_entry_holds_for_the_other_spelling_of_an_international_address(listed, owned, at):
+    """Before and after the entry, at the claim, for the import and the lift."""
+    before = CustomerFactory(user_id="before", email=owned)
+    suppress(address=listed)
+    suppress(SuppressionReason.HARD_BOUNCE, address=owned)
+    intake.identify({"user_id": "later", "email": owned}, at=LATER)
+
+    for user_id in ("before", "later"):
+        assert is_flagged(user_id)
+        assert is_flagged(user_id, SuppressionReason.HARD_BOUNCE)
+    with connection.cursor() as cursor:
+        again = suppress_addresses(cursor, (owned, listed), file="list.csv", by=None, at=AT, dry=False)
+        cursor.execute(f"SELECT s.reason FROM audiences_customer c, {ACTIVE_ENTRY} AND c.id = %s", [before.pk])  # noqa: S608
+        assert {reason for (reason,) in cursor.fetchall()} == {"opt_out", "hard_bounce"}
+    assert (again.changed, again.unmatched, again.unchanged) == (0, 0, 2)
+    assert Suppression.objects.of_address(owned).count() == Suppression.objects.count() == 2
+
+    record = make_record(before)
+    links.subscribe_again(record, at=LATER)
+    assert Suppression.objects.of_address(owned).filter(reason=SuppressionReason.HARD_BOUNCE).lift(at=LATER) == 1
+
+    assert not any(is_flagged(user_id, reason) for user_id in ("before", "later") for reason in FLAGS)
+
+
+def test_unsubscribing_one_spelling_announces_every_customer_with_the_address():
+    CustomerFactory(user_id="second", email=ASCII)
+    Subscription.objects.create(url="https://x.example/", topics=["user.unsubscribed"], created_at=AT, updated_at=AT)
+
+    links.unsubscribe(make_record(CustomerFactory(user_id="ada", email=UNICODE)), at=LATER)
+
+    told = Notification.objects.filter(topic="user.unsubscribed").values_list("customer__user_id", flat=True)
+    assert set(told) == {"ada", "second"}
+    assert is_flagged("second")
+
+
+def test_erasing_one_of_two_spellings_keeps_the_address_that_another_customer_has():
+    ada = CustomerFactory(user_id="ada", email=UNICODE)
+    CustomerFactory(user_id="second", email=ASCII)
+    suppress(address=UNICODE)
+
+    erase.erase(ada, at=LATER)
+    assert Suppression.objects.get().address == UNICODE
+    erase.erase(Customer.objects.get(user_id="second"), at=LATER)
+
+    assert Suppression.objects.get().address is None
+    assert is_flagged(intake.identify({"user_id": "back", "email": ASCII}, at=LATER).user_id)
+
+
+def test_one_message_reaches_two_spellings_of_an_address_once(at):
+    for email in (UNICODE, ASCII):
+        CustomerFactory(email=email)
+    message = MessageFactory(one_off=True, live=True, at=at)
+
+    dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
+
+    assert sorted(message.records.values_list("status", flat=True)) == [Status.SENT, Status.SKIPPED]
+
+
+# Parts of addresses: labels in Unicode, encoded, malformed, and in other alphabets and forms.
+LABELS = st.one_of(
+    st.text(st.characters(categories=("Ll", "Lo", "Mn", "Nd")), min_size=1, max_size=20),
+    st.text("äöüß中文日本ελиш", min_size=1, max_size=20).map(lambda text: f"xn--{text.encode('punycode').decode()}"),
+    st.text("abcdz0129-", max_size=70).map(lambda text: f"xn--{text}"),
+)
+
+
+def test_database_and_python_compare_addresses_alike():
+    """The function of the index and `comparable_address`, also for malformed labels."""
+
+    @given(st.lists(LABELS, min_size=1, max_size=3), st.sampled_from([".", "\u3002", "\uff0e", "\uff61"]))
+    @example(["xn--bcher-kva", "example"], ".")
+    @example(["xn--" + "a" * 59], ".")
+    @example(["xn--99999999999"], ".")
+    def check(labels: list[str], dot: str) -> None:
+        address = lower_case(f"ada@{dot.join(labels)}")
+        assume(lower_case(address.strip()) == address)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT audiences_comparable_address(%s)", [address])
+            assert cursor.fetchone()[0] == comparable_address(address)
+
+    check()
+
+
+def test_migration_joins_the_entries_of_two_spellings_and_flags_their_customers():
+    CustomerFactory(user_id="ada", email=ASCII)
+    CustomerFactory(user_id="second", email=UNICODE)
+    migration = import_module("audiences.migrations.0040_comparable_addresses")
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL session_replication_role = replica")
+        for address, hours in ((UNICODE, 0), (ASCII, 1), ("plain@x.example", 0)):
+            cursor.execute(
+                "INSERT INTO audiences_suppression (address, address_hash, reason, source, detail, created_at)"
+                " VALUES (%s, audiences_keyed_hash(%s), 'opt_out', 'staff', '', %s)",
+                [address, address, AT + timedelta(hours=hours)],
+            )
+        cursor.execute("SET LOCAL session_replication_role = DEFAULT")
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+        cursor.execute(migration.REHASH)
+        cursor.execute(migration.FLAG_CUSTOMERS)
+
+    active = Suppression.objects.active().order_by("pk")
+    assert list(active.values_list("address", flat=True)) == [UNICODE, "plain@x.example"]
+    assert Suppression.objects.of_address(ASCII).count() == 2
+    assert Suppression.objects.active().of_address("plain@x.example").exists()
+    assert is_flagged("ada")
+    assert is_flagged("second")
+
+
+def test_addresses_are_found_by_indexes():
+    """A claim, an import and an entry read a few rows, however many customers there are."""
+    Customer.objects.bulk_create(CustomerFactory.build_batch(2_000))
+    with connection.cursor() as cursor:
+        # Without statistics, the plan depends on when the server last analyzed the table.
+        cursor.execute("ANALYZE audiences_customer")
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute(
+            "EXPLAIN SELECT FROM audiences_customer c, unnest(ARRAY['a@x.example', 'b@x.example']) AS s (address)"
+            f" WHERE {same_address_sql('c.email', 's.address')}"
+        )
+        joined = "\n".join(line for (line,) in cursor.fetchall())
+
+        for plan in (joined, Customer.objects.with_address("a@x.example").explain()):
+            assert "customer_international_email" in plan, plan
+            assert "customer_email" in plan
+            assert "Seq Scan" not in plan
 
 
 def test_ongoing_message_reaches_a_customer_once_the_entry_is_lifted(at):

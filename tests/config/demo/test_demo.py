@@ -22,10 +22,11 @@ import psutil
 import psycopg
 import pytest
 
+from benchmarks.demo_load import copy_code
+
 pytestmark = pytest.mark.processes
 
 ROOT = Path(__file__).parents[3]
-CODE = ("config", "audiences", "messaging", "delivery", "outbound", "templates", "static", "manage.py")
 WITHIN = 400
 
 
@@ -94,12 +95,8 @@ def get(url: str, *, token: str = "") -> str:
 def clone(tmp_path):
     folder = tmp_path / "clone"
     folder.mkdir()
-    for name in CODE:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, folder / name)
     # Large enough for every kind of customer, and faster to fill.
-    company = folder / "config" / "demo" / "company.py"
-    company.write_text(company.read_text().replace("CUSTOMERS = 5_000", "CUSTOMERS = 1_000"))
+    copy_code(folder, customers=1_000)
     yield folder
     for process in processes_of(folder):
         process.kill()

@@ -1,13 +1,11 @@
 """The demo in a shell of a deployment: it ignores the deployment's variables and names them without their values."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.db import connection
 
@@ -15,6 +13,7 @@ from audiences.models import Customer, Integration
 from config import settings
 from config.demo import database
 from config.demo.environment import DEPLOYMENT, TUNING, drop_deployment, is_of_deployment
+from tests.support.fresh_settings import execute_settings
 
 
 def variables_read_by_settings() -> set[str]:
@@ -102,20 +101,6 @@ def test_mark_alone_is_not_enough(tmp_path, settings):
 
 
 def test_demo_with_a_database_url_stops_the_start():
-    started = subprocess.run(
-        [sys.executable, "-c", "from django.conf import settings; settings.DEBUG"],
-        env={
-            "PATH": os.environ["PATH"],
-            "DJANGO_SETTINGS_MODULE": "config.settings",
-            "DEMO": "1",
-            "DATABASE_URL": "postgres://nobody@127.0.0.1:1/nothing",
-            "SECRET_KEY": "secretword",
-        },
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-    assert started.returncode != 0
-    assert "DEMO must not be set if DATABASE_URL names your own server" in started.stderr
+    url = "postgres://nobody@127.0.0.1:1/nothing"
+    with pytest.raises(ImproperlyConfigured, match="DEMO must not be set if DATABASE_URL names your own server"):
+        execute_settings(DEMO="1", DATABASE_URL=url, SECRET_KEY="secretword")

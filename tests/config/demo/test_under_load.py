@@ -8,7 +8,7 @@ pytestmark = [pytest.mark.processes, pytest.mark.long]
 
 
 def test_nothing_is_lost_and_no_process_ends():
-    with demo_load.demo() as running:
+    with demo_load.demo(customers=1_000) as running:
         figures = demo_load.run(running, calls=400, damage_every=0.03)
 
     assert figures.failures() == []

@@ -5,7 +5,7 @@ from time import process_time
 
 import pytest
 
-from delivery.inbound.reply_parser import parse_text_reply
+from delivery.inbound.reply_parser import parse_text_reply, split_doubtful_quote
 
 ADA = "Ada Lee <ada@acme.example>"
 # By language: lines with author and date, which may stand above a quote that is not marked.
@@ -150,6 +150,30 @@ def test_own_sentences_are_kept():
     assert [text for text in OWN_SENTENCES if parse_text_reply(text) != text] == []
 
 
+DOUBTFUL_HEADERS = [
+    "Ada Lee wrote:",
+    "Ada Lee <ada@acme.example>, 04.05.2026 10:00, to Ann:",
+    "From: Ada Lee\nSubject: Welcome",
+    "From: ada@acme.example\nTo: ann@x.example",
+    "----- Nuntium primum -----",
+]
+
+
+def test_text_below_a_doubtful_header_is_kept_and_told_apart():
+    for header in DOUBTFUL_HEADERS:
+        text = f"{ANSWER}\n\n{header}\n\nHello Ann"
+        assert parse_text_reply(text) == text, header
+        assert split_doubtful_quote(text) == (ANSWER, f"{header}\n\nHello Ann"), header
+
+
+def test_own_sentences_are_not_doubtful():
+    """Neither are headers without a text above or below them: something is always shown."""
+    texts = [*OWN_SENTENCES, *DOUBTFUL_HEADERS, *(f"{header}\n\nHello Ann" for header in DOUBTFUL_HEADERS)]
+    texts += [f"{ANSWER}\n\nAda Lee wrote:", "We need:\n--- details ---\na table"]
+
+    assert [text for text in texts if split_doubtful_quote(text) != (text, "")] == []
+
+
 def test_answer_that_ends_in_a_colon_above_a_quoted_line_is_kept():
     text = "> first?\nyes, write to\nbob@acme.example please:\n> second?\nno:\n> third?\nok"
 
@@ -158,8 +182,9 @@ def test_answer_that_ends_in_a_colon_above_a_quoted_line_is_kept():
 
 def test_long_lines_are_searched_in_linear_time():
     began = process_time()
-    for piece in ("On 4 May 2026 ", "<a@", "From: ", "wrote ", "- ", "[[[", "a b "):
-        parse_text_reply(f"{piece * 20}:\n" * 20_000)
-        parse_text_reply(f"{piece * 100_000}:\n> x")
+    for piece in ("On 4 May 2026 ", "<a@", "From: ", "wrote ", "- ", "[[[", "a b ", "-----a "):
+        for text in (f"{piece * 20}:\n" * 20_000, f"{piece * 100_000}:\n> x"):
+            parse_text_reply(text)
+            split_doubtful_quote(text)
 
     assert process_time() - began < 15

@@ -10,7 +10,8 @@ from django.core.files.storage import default_storage
 from audiences import intake
 from audiences.models import Customer, Suppression
 from delivery import rendering, reply_addresses
-from delivery.conversations import threads
+from delivery.api.messenger import payloads as messenger_payloads
+from delivery.conversations import payloads, threads
 from delivery.customers import erase
 from delivery.inbound import router
 from delivery.inbound.router import Outcome
@@ -519,6 +520,19 @@ def test_email_without_text_is_a_reply_with_its_subject(record, receive, subject
     receive(with_headers(thanks(record).replace(b"Thanks!", b""), Subject=subject))
 
     assert reply_texts() == [text]
+
+
+def test_text_that_may_be_quoted_is_stored_apart_and_never_lost(record, receive):
+    receive(thanks(record).replace(b"Thanks!", b"Yes please.\n\nAda wrote:\n\nShall I <book> it?"))
+
+    part = ConversationPart.objects.get(part_type=PartType.COMMENT)
+    assert part.shown_body == "<p>Yes please.</p>"
+    assert part.folded_body == "<p>Ada wrote:</p><p>Shall I &lt;book&gt; it?</p>"
+    payload = payloads.part(part, of=part.conversation, plain=True)
+    assert payload["body"] == "Yes please.\n\nAda wrote:\n\nShall I <book> it?"
+    assert payload["body_that_may_be_quoted"] == "Ada wrote:\n\nShall I <book> it?"
+    shown = messenger_payloads.part_payload(part)
+    assert (shown["body"], shown["folded"]) == (part.shown_body, part.folded_body)
 
 
 def test_reply_written_within_the_quote_is_kept(record, receive):

@@ -274,6 +274,21 @@ def test_pause_says_how_many_copies_are_still_handed_over(console, nudged):
     assert "“News” is paused. Nothing more is sent until you resume it. 1 copy was still being handed over." in page
 
 
+def test_bulk_pause_counts_the_copies_still_handed_over_by_message_and_in_total(console, nudged):
+    messages = [MessageFactory(title=title, live=True) for title in ("News", "Tips", "Idle")]
+    for message in (messages[0], messages[1], messages[1]):
+        DeliveryRecord.objects.create(message=message, customer=CustomerFactory(), matched_at=AT, due_at=AT)
+    DeliveryRecord.objects.all().mark_sending(claim=uuid4(), until=AT)
+
+    page = unescape(choose(console, "pause_chosen", *messages).content.decode())
+
+    assert "3 messages are paused." in page
+    assert "“News”: 1 copy was still being handed over." in page
+    assert "“Tips”: 2 copies were still being handed over." in page
+    assert "In total, 3 copies were still being handed over." in page
+    assert "“Idle”:" not in page
+
+
 def test_duplicates_many(console, boss):
     message = MessageFactory(title="News", live=True)
 
