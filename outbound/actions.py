@@ -54,11 +54,15 @@ def log_sentence(message: Message, act: Act, *, before: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchPlan:
-    """The size of a launch: matching people, whether that is an exact count, and the count that staff saw."""
+    """The size of a launch: matching people, whether that is an exact count, and the count that staff saw.
+
+    `copies` are those that will be sent; None if they were not counted.
+    """
 
     people: int = 0
     is_exact: bool = True
     reviewed: int | None = None
+    copies: int | None = None
 
     @property
     def by_worker(self) -> bool:
@@ -84,7 +88,7 @@ def set_live(message: Message, *, at: datetime, plan: LaunchPlan = UNCOUNTED, **
         transaction.on_commit(lambda: tasks.enqueue_match(message))
         return f"“{message}” is live."
     transaction.on_commit(tasks.enqueue_dispatch)
-    return f"“{message}” is live: {record_noun(message, count)} matched."
+    return f"“{message}” is live and goes to {recipients_sentence(message, count, plan)}"
 
 
 def request_launch(message: Message, *, at: datetime, among: Collection[State], **asked: Any) -> str:
@@ -104,6 +108,16 @@ def record_noun(message: Message, count: int) -> str:
     """Return a number of records with its noun: people, or people at companies."""
     one, many = ("person at a company", "people at companies") if message.per_company else ("person", "people")
     return counted(count, one, many)
+
+
+def recipients_sentence(message: Message, count: int, plan: LaunchPlan) -> str:
+    """Return how many of the new records are sent, and how many are left out."""
+    sent = count if plan.copies is None else min(count, plan.copies)
+    left_out = count - sent
+    if not left_out:
+        return f"{record_noun(message, sent)}."
+    verb = "matches but is" if left_out == 1 else "match but are"
+    return f"{record_noun(message, sent)}. {left_out:,} more {verb} left out, for the reasons below."
 
 
 def try_on_a_few(message: Message, *, at: datetime, sample: int, plan: LaunchPlan = UNCOUNTED, **_asked: Any) -> str:
@@ -173,7 +187,7 @@ def send_to_rest(message: Message, *, at: datetime, plan: LaunchPlan = UNCOUNTED
         return request_launch(message, at=at, among=(State.SAMPLED,), reviewed=plan.reviewed_people)
     count = launch.send_to_rest(message, at=at)
     transaction.on_commit(tasks.enqueue_dispatch)
-    return f"“{message}” goes to the rest: {record_noun(message, count)}."
+    return f"“{message}” goes to the rest: {recipients_sentence(message, count, plan)}"
 
 
 def duplicate(message: Message, *, at: datetime, by: User, **_asked: Any) -> str:

@@ -3,9 +3,11 @@
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import psycopg
 from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
 from django.db.utils import OperationalError
 
 from delivery.eligibility import conditions
@@ -15,6 +17,8 @@ from messaging.models import Message, State
 
 # How many customers an estimate evaluates.
 SAMPLE_SIZE = 20_000
+NO_MATCH = "No customer matches right now, so this one-off would reach no one."
+NO_REST_MATCH = "No one else matches now, so the rest would reach no one."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +30,11 @@ class Forecast:
     left_out: dict[Reason, int]
     # False for an estimate from a sample of the customers.
     exact: bool = True
+
+    @property
+    def receiving(self) -> int:
+        """Return the number of people who will receive it."""
+        return self.people - sum(self.left_out.values())
 
 
 def forecast_within(message: Message, *, at: datetime, within: timedelta) -> Forecast:
@@ -40,7 +49,7 @@ def forecast_within(message: Message, *, at: datetime, within: timedelta) -> For
     except OperationalError as wrong:
         if not isinstance(wrong.__cause__, psycopg.errors.QueryCanceled):
             raise
-        return forecast(message, at=at, of_every=max(1, estimate_customer_count() // SAMPLE_SIZE))
+        return forecast(message, at=at, customers=estimate_customer_count())
     return found
 
 
@@ -51,12 +60,76 @@ def estimate_customer_count() -> int:
         return int(cursor.fetchone()[0])
 
 
-def forecast(message: Message, *, at: datetime, of_every: int = 1) -> Forecast:
+def forecast(message: Message, *, at: datetime, customers: int = 0) -> Forecast:
     """Count the customers who match now, and their copies; RuleError if a rule is no longer valid.
 
-    For a sampled message only customers without a record count. If `of_every` is above 1, one in so many customers is
-    evaluated and the numbers are scaled up.
+    For a sampled message only customers without a record count. If `customers` is above the size of a sample, a sample
+    is evaluated and its numbers are scaled up to so many.
     """
+    sample = sample_clause(customers)
+    pairs, params = pairs_statement(message, at=at, sample=sample)
+    people = "count(DISTINCT customer_id)" if message.goes_per_company else "count(*)"
+    statement = (
+        f"SELECT blocked, {people}, count(*), GROUPING(blocked) FROM ({pairs}) AS pairs"
+        " GROUP BY GROUPING SETS ((blocked), ())"
+    )
+    # A sample is looked up row by row; all customers are scanned.
+    with (
+        transaction.atomic(),
+        nullcontext() if sample else sql.without_nested_loops(),
+        connection.cursor() as cursor,
+    ):
+        # Compiling costs many times more than it saves.
+        cursor.execute("SET LOCAL jit = off")
+        cursor.execute(statement, params)
+        rows = cursor.fetchall()
+        scale = customers / count_sampled(cursor, sample) if sample else 1
+    total = next(row[1] for row in rows if row[3])
+    groups = [row for row in rows if not row[3]]
+    return Forecast(
+        people=round(total * scale),
+        copies=round(scale * sum(copies for blocked, _, copies, _ in groups if blocked is None)),
+        left_out={Reason(blocked): round(people * scale) for blocked, people, _, _ in groups if blocked is not None},
+        exact=not sample,
+    )
+
+
+def sample_clause(customers: int) -> str:
+    """Return SQL that samples a table of so many customers, or "" if a sample would be no smaller."""
+    if customers <= SAMPLE_SIZE:
+        return ""
+    # The fixed seed gives the same customers to every statement, and the same estimate until the customers change.
+    return f" TABLESAMPLE SYSTEM ({100 * SAMPLE_SIZE / customers:f}) REPEATABLE (1)"
+
+
+def count_sampled(cursor: CursorWrapper, sample: str) -> int:
+    """Return how many customers are in the sample, at least 1: the blocks of the table differ in number and size."""
+    cursor.execute(f"SELECT count(*) FROM audiences_customer{sample}")
+    return max(1, int(cursor.fetchone()[0]))
+
+
+def newest_recipients(message: Message, *, at: datetime, limit: int, within: timedelta) -> list[int]:
+    """Return the newest customers who would receive the message; none if finding them takes longer than `within`."""
+    pairs, params = pairs_statement(message, at=at)
+    statement = (
+        f"SELECT DISTINCT customer_id FROM ({pairs}) AS pairs WHERE blocked IS NULL"
+        " ORDER BY customer_id DESC LIMIT %(limit)s"
+    )
+    try:
+        with transaction.atomic(), sql.without_nested_loops(), connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT set_config('statement_timeout', %s, true)", [f"{within // timedelta(milliseconds=1)}"]
+            )
+            cursor.execute(statement, {**params, "limit": limit})
+            found = [key for (key,) in cursor.fetchall()]
+            cursor.execute("SET LOCAL statement_timeout TO DEFAULT")
+    except OperationalError:
+        return []
+    return found
+
+
+def pairs_statement(message: Message, *, at: datetime, sample: str = "") -> tuple[str, dict[str, Any]]:
+    """Return SQL for the matching pairs, each with the reason to leave it out or NULL, and its parameters."""
     condition = conditions.condition_of(message)
     per_company = message.goes_per_company
     no_company = f"WHEN k.id IS NULL THEN '{Reason.NO_COMPANY}'" if per_company else "WHEN FALSE THEN NULL"
@@ -68,33 +141,11 @@ def forecast(message: Message, *, at: datetime, of_every: int = 1) -> Forecast:
             f" {conditions.inbox_sql(message)} AS inbox"
         ),
         where=sql.no_record(per_company) if message.state == State.SAMPLED else "TRUE",
-        sample=f" TABLESAMPLE SYSTEM ({100 / of_every:f})" if of_every > 1 else "",
+        sample=sample,
     )
     if conditions.inbox_sql(message) != conditions.NO_INBOX:
         pairs = one_to_each_inbox(pairs, some_have_it=message.state == State.SAMPLED)
-    people = "count(DISTINCT customer_id)" if per_company else "count(*)"
-    statement = (
-        f"SELECT blocked, {people}, count(*), GROUPING(blocked) FROM ({pairs}) AS pairs"
-        " GROUP BY GROUPING SETS ((blocked), ())"
-    )
-    # A sample is looked up row by row; all customers are scanned.
-    with (
-        transaction.atomic(),
-        nullcontext() if of_every > 1 else sql.without_nested_loops(),
-        connection.cursor() as cursor,
-    ):
-        # Compiling costs many times more than it saves.
-        cursor.execute("SET LOCAL jit = off")
-        cursor.execute(statement, {**condition.params, "now": at, "message": message.pk})
-        rows = cursor.fetchall()
-    total = next(row[1] for row in rows if row[3])
-    groups = [row for row in rows if not row[3]]
-    return Forecast(
-        people=total * of_every,
-        copies=of_every * sum(copies for blocked, _, copies, _ in groups if blocked is None),
-        left_out={Reason(blocked): people * of_every for blocked, people, _, _ in groups if blocked is not None},
-        exact=of_every == 1,
-    )
+    return pairs, {**condition.params, "now": at, "message": message.pk}
 
 
 def one_to_each_inbox(pairs: str, *, some_have_it: bool) -> str:

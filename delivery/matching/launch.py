@@ -8,7 +8,7 @@ from django.db.models import F
 from django.db.models.functions import Coalesce
 
 from delivery.eligibility import conditions
-from delivery.matching import sql
+from delivery.matching import forecast, sql
 from delivery.models import Reason, Status
 from messaging import lifecycle as message_lifecycle
 from messaging.models import Channel, Message, NotReady, SendType, State, WrongState
@@ -36,7 +36,7 @@ def launch(
         message_lifecycle.prepare_launch(message, at=at, sample=sample)
         made = insert_one_off_records(message, at=at, sample=sample, progress=progress)
         if not made:
-            raise NotReady({"rules": "No customer matches right now, so this one-off would reach no one."})
+            raise NotReady({"rules": forecast.NO_MATCH})
         message_lifecycle.mark_live(message, at=at, sample=sample)
     sql.analyze_after(made)
     return made

@@ -148,15 +148,17 @@ def has_drifted(now: int, *, since: int) -> bool:
     return abs(now - since) * 100 > Workspace.current().drift_percent * since
 
 
+def drift_sentence(now: int, *, since: int) -> str:
+    return f"{since:,} people matched at the review, {now:,} match now. Review it and try again."
+
+
 def check_drift(message: Message, *, at: datetime) -> None:
     """Raise NotReady if the audience has drifted since the review."""
     if message.reviewed_count is None:
         return
     now = forecast.forecast(message, at=at).people
     if has_drifted(now, since=message.reviewed_count):
-        raise NotReady(
-            f"{message.reviewed_count:,} people matched at the review, {now:,} match now. Review it and try again."
-        )
+        raise NotReady(drift_sentence(now, since=message.reviewed_count))
 
 
 def launch(message_id: int, *, at: datetime) -> bool:

@@ -164,6 +164,8 @@ def launch_plan(message: Message, sent: dict[str, Any], *, sample: int | None) -
     found = confirm.count_recipients(message, asked, at=timezone.now())
     if found is None:
         return actions.UNCOUNTED
+    if unreached := confirm.nobody_reason(message, found):
+        raise Refused(unreached, field="rules")
     if drifted := confirm.drift_reason(found, asked):
         raise Refused(drifted, field="reviewed")
     if unconfirmed := confirm.unconfirmed_reason(found, asked):

@@ -1,4 +1,4 @@
-"""Confirmation of a large launch: the sender types the number of people, and the reviewed count must still hold."""
+"""Checks before a launch: it reaches someone, the reviewed count still holds, a large number of people was typed."""
 
 import re
 from collections.abc import Mapping
@@ -9,13 +9,15 @@ from audiences.models import Workspace
 from audiences.rules import RuleError
 from delivery.matching import forecast, launch_job
 from delivery.matching.forecast import Forecast
-from messaging.models import Message
+from messaging.models import Message, SendType, State
 from outbound.actions import LaunchPlan
 
 # Time that a click waits for an exact count; after it, the page's count is used if an estimate is close to it.
 COUNT_WITHIN = timedelta(milliseconds=500)
 ABOUT_PERCENT = 30
 MAX_SAMPLE = 1_000_000
+# Without the number, which the sheet shows beside the field after it has counted again.
+UNCONFIRMED = "To confirm, type exactly the number of people it goes to."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +65,20 @@ def is_close_to_review(found: Forecast, asked: PostedCounts) -> bool:
     return abs(found.people - asked.reviewed) * 100 <= ABOUT_PERCENT * found.people
 
 
-def receiving_people(found: Forecast) -> int:
-    return found.people - sum(found.left_out.values())
+def refusal_reason(message: Message, found: Forecast, asked: PostedCounts) -> str:
+    """Return the reason to refuse a launch from the sheet, or ""."""
+    reason = nobody_reason(message, found) or drift_reason(found, asked)
+    return reason or (UNCONFIRMED if unconfirmed_reason(found, asked) else "")
 
 
-def refusal_reason(found: Forecast, asked: PostedCounts) -> str:
-    """Return the reason to refuse the launch, or ""."""
-    return drift_reason(found, asked) or unconfirmed_reason(found, asked)
+def nobody_reason(message: Message, found: Forecast) -> str:
+    """Return the reason to refuse a one-off that no one would receive, or ""."""
+    if message.send_type != SendType.ONE_OFF or found.receiving:
+        return ""
+    if found.people:
+        verb = "matches" if found.people == 1 else "match"
+        return f"{found.people:,} {verb} now and all are left out, so it would reach no one."
+    return forecast.NO_REST_MATCH if message.state == State.SAMPLED else forecast.NO_MATCH
 
 
 def drift_reason(found: Forecast, asked: PostedCounts) -> str:
@@ -77,15 +86,12 @@ def drift_reason(found: Forecast, asked: PostedCounts) -> str:
     saw = asked.reviewed if asked.sample is None and found.exact else None
     if saw is None or not launch_job.has_drifted(found.people, since=saw):
         return ""
-    return (
-        f"{saw:,} people matched when this page was loaded, {found.people:,} match now."
-        " Check the review again before you continue."
-    )
+    return launch_job.drift_sentence(found.people, since=saw)
 
 
 def unconfirmed_reason(found: Forecast, asked: PostedCounts) -> str:
     """Return the reason to refuse a large launch without the typed number of people, or ""."""
-    people = receiving_people(found)
+    people = found.receiving
     shown = people if asked.receiving is None else asked.receiving
     if asked.sample is not None:
         sending = shown = min(asked.sample, people)
@@ -97,4 +103,9 @@ def unconfirmed_reason(found: Forecast, asked: PostedCounts) -> str:
 
 
 def launch_plan(found: Forecast, asked: PostedCounts) -> LaunchPlan:
-    return LaunchPlan(people=found.people, is_exact=found.exact, reviewed=None if found.exact else asked.reviewed)
+    return LaunchPlan(
+        people=found.people,
+        is_exact=found.exact,
+        reviewed=None if found.exact else asked.reviewed,
+        copies=found.copies if found.exact else None,
+    )

@@ -185,7 +185,6 @@ class DraftForm(AudienceFields, ContentForm):
         help_text="The people who match now are left out, also if they stop and start to match again.",
     )
     scheduled_for = forms.DateTimeField(required=False, input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
-    confirm = forms.CharField(required=False, max_length=40)
     sample = forms.IntegerField(required=False, min_value=1, max_value=MAX_SAMPLE)
 
     def clean(self) -> dict[str, Any]:

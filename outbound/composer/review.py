@@ -16,6 +16,7 @@ from delivery.matching.forecast import Forecast
 from delivery.models import Reason
 from messaging import authoring, content, delivery_window
 from messaging.models import Channel, Checking, Message, SendType, Style, WindowZone
+from outbound.composer.confirm import nobody_reason
 from outbound.console.wording import Line, Names, audience_lines, counted, joins_negatives_by_or
 
 AUDIENCE_SENTENCES: dict[SendType, str] = {
@@ -98,7 +99,6 @@ def review(message: Message, *, at: datetime, problems: list[str], within: timed
 
     With `within`, an audience that takes longer to count is estimated.
     """
-    kind = SendType(message.send_type)
     found = Review(problems=problems, window=delivery_times(message, at=at), only_new_matches=message.only_new_matches)
     found.sentences = [audience_sentence(message), timing_sentence(message), found.window]
     if message.sender is None and authoring.NO_SENDER not in problems:
@@ -121,8 +121,8 @@ def review(message: Message, *, at: datetime, problems: list[str], within: timed
         return found
     add_counts(found, forecast)
     found.warnings += [sentence for warning in WARNINGS if (sentence := warning(message, tree, found, at))]
-    if not forecast.people and kind == SendType.ONE_OFF:
-        found.problems.append("No customers match now, so this one-off would reach no one.")
+    if unreached := nobody_reason(message, forecast):
+        found.problems.append(unreached)
     return found
 
 
@@ -143,7 +143,7 @@ def add_counts(found: Review, forecast: Forecast) -> None:
     """Copy the forecast's numbers into the review."""
     found.people, found.copies, found.exact = forecast.people, forecast.copies, forecast.exact
     found.left_out = [(reason_text(reason), count) for reason, count in sorted(forecast.left_out.items())]
-    found.receiving = forecast.people - sum(forecast.left_out.values())
+    found.receiving = forecast.receiving
     if forecast.exact and found.receiving > Workspace.current().confirm_above:
         found.confirm = found.receiving
     if found.per_company:
@@ -195,9 +195,12 @@ def warn_everyone(_message: Message, tree: Group, _found: Review, _at: datetime)
     return "" if tree.rules else "No filters: everyone."
 
 
+def large_sentence(found: Review) -> str:
+    return f"This goes to {'' if found.exact else 'about '}{found.receiving:,} people."
+
+
 def warn_large(_message: Message, _tree: Group, found: Review, _at: datetime) -> str:
-    many = found.receiving > Workspace.current().confirm_above
-    return f"This goes to {'' if found.exact else 'about '}{found.receiving:,} people." if many else ""
+    return large_sentence(found) if found.receiving > Workspace.current().confirm_above else ""
 
 
 def warn_no_address(message: Message, _tree: Group, _found: Review, _at: datetime) -> str:

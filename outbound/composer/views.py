@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from django.contrib import messages
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import NON_FIELD_ERRORS, PermissionDenied, ValidationError
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
@@ -11,11 +11,12 @@ from django.urls import reverse
 from django.utils import timezone
 
 from audiences.models import Audience, Company, CustomAttribute, Customer
+from audiences.transactions import retried
 from delivery.matching import launch_job
 from messaging import authoring, content
 from messaging.models import Channel, Message, MessageVersion, Sender, State
 from outbound import actions, roles
-from outbound.composer import autocomplete, images, options, saving
+from outbound.composer import autocomplete, images, options, saving, sheet
 from outbound.composer import confirm as confirm_page
 from outbound.composer import preview as preview_page
 from outbound.composer.forms import (
@@ -59,51 +60,85 @@ def compose(admin: ConsoleAdmin, request: HttpRequest, message: Message | None) 
 
 
 def save_posted(admin: ConsoleAdmin, request: HttpRequest, message: Message | None, *, at: datetime) -> HttpResponse:
-    """Save the draft; launch or schedule it if that button was pressed."""
+    """Save the draft; launch or schedule it if that button was pressed. A refused launch saves nothing."""
     ticket = request.POST.get("ticket", "")
     key = message.pk if message else idempotency.redeem_ticket(ticket, request.user)
-    with transaction.atomic():
-        idempotency.lock_key(key)
-        there = Message.objects.select_for_update(of=("self",)).filter(pk=key).first()
-        if there and not admin.has_change_permission(request, there):
-            raise PermissionDenied
-        if message and there is None:
-            raise Http404("This draft was deleted.")
-        if there and (there.state != State.DRAFT or there.to_customer_id):
-            messages.info(request, f"“{there}” is {there.get_state_display().lower()} already. Nothing was changed.")
-            return HttpResponseRedirect(message_url(there))
-        if there and there.launching_at:
-            return HttpResponseRedirect(message_url(there))
+    try:
+        return save_and_act(admin, request, message, key, at=at)
+    except ValidationError as no:
+        there = Message.objects.filter(pk=key).first()
         form = DraftForm(request.POST, user=teammate(request), message=there or Message(pk=key))
-        pressed = actions.AFTER_SAVING.get(request.POST.get("act", ""))
-        if pressed and not request.user.has_perm(pressed.permission):
-            form.add_error(None, MAY_NOT_SEND)
-            return render_composer(admin, request, form, ticket="" if message else ticket, status=403)
-        plan = launch_plan(form, request, at=at) if form.is_valid() else actions.UNCOUNTED
-        if not form.is_valid():
-            return render_composer(admin, request, form, ticket="" if message else ticket)
-        draft = saving.save_draft(form, by=teammate(request), logged_as=teammate(request), at=at)
-    act = request.POST.get("act", "save")
-    if act not in actions.AFTER_SAVING:
-        messages.success(request, f"“{draft}” is saved as a draft.")
-        return HttpResponseRedirect(message_url(draft))
-    asked = {name: form.cleaned_data[name] for name in ("sample", "scheduled_for")} | {"plan": plan}
-    actions.carry_out(request, draft, actions.AFTER_SAVING[act], at=at, **asked)
-    return HttpResponseRedirect(message_url(draft))
+        form.add_error(None, ValidationError(no.messages))
+        return render_refused(admin, request, form, ticket="" if message else ticket, at=at)
+
+
+@retried
+def save_and_act(
+    admin: ConsoleAdmin, request: HttpRequest, message: Message | None, key: int, *, at: datetime
+) -> HttpResponse:
+    """Save the draft and perform the act of the pressed button in one transaction."""
+    ticket = "" if message else request.POST.get("ticket", "")
+    idempotency.lock_key(key)
+    there = Message.objects.select_for_update(of=("self",)).filter(pk=key).first()
+    if there and not admin.has_change_permission(request, there):
+        raise PermissionDenied
+    if message and there is None:
+        raise Http404("This draft was deleted.")
+    if there and (there.state != State.DRAFT or there.to_customer_id):
+        messages.info(request, f"“{there}” is {there.get_state_display().lower()} already. Nothing was changed.")
+        return sheet.answer_launch(request, message_url(there))
+    if there and there.launching_at:
+        return sheet.answer_launch(request, message_url(there))
+    form = DraftForm(request.POST, user=teammate(request), message=there or Message(pk=key))
+    pressed = actions.AFTER_SAVING.get(request.POST.get("act", ""))
+    if pressed and not request.user.has_perm(pressed.permission):
+        form.add_error(None, MAY_NOT_SEND)
+        return render_refused(admin, request, form, ticket=ticket, at=at, status=403)
+    plan = launch_plan(form, request, at=at) if pressed and form.is_valid() else actions.UNCOUNTED
+    if not form.is_valid():
+        return render_refused(admin, request, form, ticket=ticket, at=at)
+    draft = saving.save_draft(form, by=teammate(request), logged_as=teammate(request), at=at)
+    done = f"“{draft}” is saved as a draft."
+    if pressed:
+        asked = {name: form.cleaned_data[name] for name in ("sample", "scheduled_for")}
+        done = actions.do_and_log(teammate(request), draft, pressed, at=at, plan=plan, **asked)
+    messages.success(request, done)
+    return sheet.answer_launch(request, message_url(draft))
+
+
+def render_refused(
+    admin: ConsoleAdmin, request: HttpRequest, form: DraftForm, *, ticket: str, at: datetime, status: int = 200
+) -> HttpResponse:
+    """Show the reasons in the sheet, or in the composer if the form was posted without it."""
+    if not sheet.is_from_sheet(request):
+        return render_composer(admin, request, form, ticket=ticket, status=status)
+    refused = [str(sentence) for sentence in form.errors.pop(NON_FIELD_ERRORS, [])]
+    shown = sheet.posted_sheet(request, form, form.preview(), at=at, refusal=" ".join(refused))
+    return render(request, sheet.SHEET, {"sheet": shown})
+
+
+def final_sheet(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
+    """Render the final sheet for the posted composer and the pressed button, without saving it."""
+    if request.method != "POST":
+        return HttpResponseNotAllowed(["POST"])
+    form, draft = posted_draft(admin, request)
+    if not request.user.has_perm(roles.SET_LIVE):
+        raise PermissionDenied
+    if request.POST.get("act") not in actions.AFTER_SAVING:
+        raise Http404("This button has no sheet.")
+    return render(request, sheet.SHEET, {"sheet": sheet.posted_sheet(request, form, draft, at=timezone.now())})
 
 
 def launch_plan(form: DraftForm, request: HttpRequest, *, at: datetime) -> actions.LaunchPlan:
     """Return the plan of the launch that was asked for; add an error to the form if it is refused."""
-    if request.POST.get("act", "save") not in actions.AFTER_SAVING:
-        return actions.UNCOUNTED
     draft = form.preview()
     sample = form.cleaned_data["sample"] if request.POST["act"] == "sample" else None
     asked = confirm_page.PostedCounts.from_post(request.POST, sample=sample)
     found = None if authoring.launch_problems(draft) else confirm_page.count_recipients(draft, asked, at=at)
     if found is None:
         return actions.UNCOUNTED
-    if refusal := confirm_page.refusal_reason(found, asked):
-        form.add_error("confirm", refusal)
+    if refusal := confirm_page.refusal_reason(draft, found, asked):
+        form.add_error(None, refusal)
     return confirm_page.launch_plan(found, asked)
 
 
@@ -276,32 +311,6 @@ def save_segment(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
     if wrong:
         return JsonResponse({"wrong": str(wrong[0])}, status=400)
     return JsonResponse({"id": segment.pk, "name": segment.name, "rules": segment.rules})
-
-
-def confirm(
-    admin: ConsoleAdmin, request: HttpRequest, message: Message, verb: str
-) -> HttpResponse | actions.LaunchPlan:
-    """Return the plan of a launch from the report, or the page that asks for its confirmation."""
-    asked = confirm_page.PostedCounts.from_post(request.POST)
-    found = confirm_page.count_recipients(message, asked, at=timezone.now())
-    if found is None:
-        return actions.UNCOUNTED
-    refusal = confirm_page.refusal_reason(found, asked)
-    if not refusal:
-        return confirm_page.launch_plan(found, asked)
-    return admin.page(
-        request,
-        "outbound/composer/confirm.html",
-        title=message.title,
-        crumb="Confirm",
-        original=message,
-        verb=verb,
-        # An estimate cannot be confirmed, so the page's earlier count is used.
-        people=found.people if found.exact else asked.reviewed,
-        receiving=confirm_page.receiving_people(found) if found.exact else asked.receiving,
-        refusal=refusal if asked.typed or asked.reviewed is not None else "",
-        typed=asked.typed,
-    )
 
 
 def launch_progress(request: HttpRequest, message: Message) -> HttpResponse:

@@ -10,10 +10,11 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils import timezone
 
+from delivery.matching import launch_job
 from messaging import duplication
 from messaging.models import Message, SendType, State
 from outbound import actions, roles
-from outbound.composer import views
+from outbound.composer import sheet, views
 from outbound.console.admin import answer_without_button, teammate
 from outbound.messages import progress as send_progress
 from outbound.messages import report
@@ -25,6 +26,7 @@ class MessageAdmin(OutboundList):
 
     own_pages = (
         ("forecast/", "forecast"),
+        ("sheet/", "final_sheet"),
         ("preview/", "preview"),
         ("test/", "send_test"),
         ("people/", "find_people"),
@@ -67,6 +69,9 @@ class MessageAdmin(OutboundList):
 
     def forecast(self, request: HttpRequest) -> HttpResponse:
         return views.forecast(self, request)
+
+    def final_sheet(self, request: HttpRequest) -> HttpResponse:
+        return views.final_sheet(self, request)
 
     def preview(self, request: HttpRequest) -> HttpResponse:
         return views.preview(self, request)
@@ -121,10 +126,9 @@ class MessageAdmin(OutboundList):
         if verb not in actions.ACTS:
             raise Http404(f"A message has no action “{verb}”.")
         actions.check_permission(request, actions.ACTS[verb])
-        plan = views.confirm(self, request, message, verb) if verb in ("live", "rest") else actions.UNCOUNTED
-        if isinstance(plan, HttpResponse):
-            return plan
-        actions.carry_out(request, message, actions.ACTS[verb], at=timezone.now(), plan=plan)
+        if verb in sheet.CONFIRMED_ACTS and message.audience_id and message.state in launch_job.LAUNCHABLE_STATES:
+            return sheet.carry_out_confirmed(self, request, message, verb)
+        actions.carry_out(request, message, actions.ACTS[verb], at=timezone.now())
         return HttpResponseRedirect(views.message_url(message))
 
     def duplicate(self, request: HttpRequest, object_id: str) -> HttpResponse:

@@ -21,7 +21,9 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 
 from delivery import process, schedule
 
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+WHOLE_CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+# It needs less time for a page.
+CHROMIUM = shutil.which("chromium-headless-shell") or WHOLE_CHROMIUM
 # First Playwright's own list, which this argument replaces; then parts of the window that no test sees. Chromium loads
 # the pages of an address bar for each profile, which takes longer than ours, and starts a process for a next website.
 DISABLED_FEATURES = [
@@ -261,6 +263,12 @@ def console(context, live_server, transactional_db) -> Page:
     page = context.new_page()
     page.set_viewport_size({"width": 1440, "height": 900})
     return page
+
+
+def press_and_confirm(page: Page, name: str) -> None:
+    """Press a button that opens the final sheet, then the button of the same name in the sheet."""
+    page.get_by_role("button", name=name, exact=True).click()
+    page.get_by_role("dialog").get_by_role("button", name=name, exact=True).click()
 
 
 def choose_attribute(page: Page, label: str) -> None:

@@ -11,9 +11,10 @@ from delivery import tasks
 from delivery.matching import launch_job
 from delivery.models import DeliveryRecord, Status
 from messaging.models import Message, State
+from outbound.composer import confirm
 from outbound.console import lookups
 from outbound.console.search import TOO_LONG
-from tests.browser.conftest import choose_attribute, violations
+from tests.browser.conftest import choose_attribute, press_and_confirm, violations
 from tests.factories import (
     CompanyFactory,
     CustomerFactory,
@@ -58,7 +59,7 @@ def test_ongoing_email_is_composed_set_live_and_delivered(console, live_server, 
     page.get_by_label("Operator").select_option("contains")
     page.get_by_label("Value").fill("@byron.example")
     expect(page.locator("#summary")).to_contain_text("1 matches now, and will receive it")
-    page.get_by_role("button", name="Set live").click()
+    press_and_confirm(page, "Set live")
     expect(page.locator("body")).to_contain_text("is live")
 
     tasks.match_ongoing_messages()
@@ -179,24 +180,70 @@ def test_delivery_times_are_set_with_pointer_and_keyboard(console, live_server):
     ]
 
 
-def test_large_launch_needs_the_typed_number(console, live_server):
+@pytest.mark.parametrize("size", [(1440, 900), (390, 844)])
+def test_large_launch_is_confirmed_in_the_final_sheet(console, live_server, size, browser_errors):
+    browser_errors.allow("Failed to load resource.*/(sheet|add)/")
     SenderFactory()
     Workspace.current()
     Workspace.objects.update(confirm_above=2)
-    for n in range(3):
-        CustomerFactory(email=f"{n}@acme.example")
+    for n in range(11):
+        CustomerFactory(name=f"Person {n:02}", email=f"{n}@acme.example", unsubscribed_from_emails=n == 10)
     page = console
-    compose(page, live_server.url)
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    compose(page, live_server.url, subject="")
     page.get_by_label("One-off").check()
-    expect(page.get_by_text("To confirm, type the number of people it goes to: 3")).to_be_visible()
-    page.get_by_role("button", name="Set live").click()
-    expect(page.get_by_text("Type 3 to confirm")).to_be_visible()
-    expect(page.get_by_label("Name", exact=True)).to_have_value("Welcome")
-    assert not Message.objects.exists()
-    page.locator("#confirm").fill("3")
-    page.get_by_role("button", name="Set live").click()
+    set_live = page.get_by_role("button", name="Set live")
+    sheet, number = page.get_by_role("dialog"), page.get_by_label("To confirm, type the number of people")
 
-    expect(page.locator("body")).to_contain_text("is live: 3 people matched")
+    # A problem leads to its field.
+    set_live.click()
+    expect(sheet).to_contain_text("An email needs a subject.")
+    expect(sheet.get_by_role("button", name="Set live")).to_have_count(0)
+    sheet.get_by_role("link", name="An email needs a subject.").click()
+    expect(sheet).to_have_count(0)
+    expect(page.get_by_label("Subject")).to_be_focused()
+    page.keyboard.type("Hello")
+
+    # Escape closes the sheet, and the focus returns to the button.
+    set_live.focus()
+    page.keyboard.press("Enter")
+    expect(number).to_be_focused()
+    expect(sheet).to_contain_text(
+        re.compile(r"10 people will receive it\s+11 match. Left out:\s+Unsubscribed from emails\s*1")
+    )
+    expect(sheet.get_by_role("link", name=re.compile("^Person"))).to_have_text(
+        [f"Person {n:02}" for n in range(9, -1, -1)]
+    )
+    expect(sheet.get_by_role("link", name="Person 10")).to_have_count(0)
+    assert not violations(page, within="'#sheet-dialog'")
+    box = sheet.bounding_box()
+    assert (box["width"], box["height"]) == size if size[0] < 641 else box["height"] <= size[1]
+    page.keyboard.press("Escape")
+    expect(sheet).to_have_count(0)
+    expect(set_live).to_be_focused()
+
+    # A refused launch loses nothing and makes no draft.
+    set_live.click()
+    number.fill("9")
+    number.press("Enter")
+    expect(sheet.get_by_role("alert")).to_contain_text(confirm.UNCONFIRMED)
+    expect(number).to_be_focused()
+    CustomerFactory(name="New", email="new@acme.example")
+    Workspace.objects.update(drift_percent=0)
+    number.fill("10")
+    number.press("Enter")
+    expect(sheet.get_by_role("alert")).to_contain_text("11 people matched at the review, 12 match now.")
+    page.route("**/add/", lambda route: route.abort())
+    number.fill("11")
+    number.press("Enter")
+    expect(sheet.get_by_role("alert").first).to_contain_text("nothing was sent")
+    assert not Message.objects.exists()
+    expect(page.get_by_label("Name", exact=True)).to_have_value("Welcome")
+    expect(page.locator("trix-editor")).to_contain_text("Welcome")
+    page.unroute("**/add/")
+    number.press("Enter")
+
+    expect(page.locator("body")).to_contain_text("is live and goes to 11 people. 1 more matches but is left out")
     assert Message.objects.get().state == State.LIVE
 
 
@@ -209,13 +256,13 @@ def test_sample_is_sent_to_the_rest_or_made_ongoing(console, live_server, post):
     page.get_by_label("One-off").check()
     page.get_by_text("Try it on a few first").click()
     page.locator("[name=sample]").fill("2")
-    page.get_by_role("button", name="Try it on a few").click()
+    press_and_confirm(page, "Try it on a few")
     expect(page.locator("body")).to_contain_text("goes to 2 people first")
     tasks.hand_over_due()
     page.get_by_role("button", name="Make it ongoing").click()
     expect(page.locator("body")).to_contain_text("leaves out everyone who already received the message")
     expect(page.locator("#summary")).to_contain_text("3 match now, all will receive it")
-    page.get_by_role("button", name="Set live").click()
+    press_and_confirm(page, "Set live")
     expect(page.locator("body")).to_contain_text("is live")
     tasks.match_ongoing_messages()
     tasks.hand_over_due()

@@ -16,8 +16,9 @@ from delivery.maintenance import sweep
 from delivery.matching import launch
 from messaging.models import Message, State
 from outbound import roles
+from outbound.composer import confirm
 from outbound.roles import Role
-from tests.browser.conftest import choose_attribute
+from tests.browser.conftest import choose_attribute, press_and_confirm
 from tests.browser.test_composer import compose
 from tests.factories import AT, CustomerFactory, MessageFactory, SenderFactory
 
@@ -57,17 +58,20 @@ def test_sends_to_the_rest_once_the_number_is_typed(yes, live_server, post):
     page.get_by_label("One-off").check()
     page.get_by_text("Try it on a few first").click()
     page.locator("[name=sample]").fill("2")
-    page.get_by_role("button", name="Try it on a few").click()
+    press_and_confirm(page, "Try it on a few")
     expect(page.locator("body")).to_contain_text("goes to 2 people first")
     tasks.hand_over_due()
     assert len(post.mails) == 2
 
     page.get_by_role("button", name="Send to the rest").click()
-    page.get_by_label("To confirm, type the number of people").fill("5")
-    page.get_by_role("button", name="Send to the rest").click()
-    expect(page.get_by_role("alert")).to_contain_text("Type 3 to confirm")
-    page.get_by_label("To confirm, type the number of people").fill("3")
-    page.get_by_role("button", name="Send to the rest").click()
+    sheet, number = page.get_by_role("dialog"), page.get_by_label("To confirm, type the number of people")
+    expect(number).to_be_focused()
+    expect(sheet).to_contain_text("3 people will receive it")
+    number.fill("5")
+    sheet.get_by_role("button", name="Send to the rest").click()
+    expect(sheet.get_by_role("alert")).to_contain_text(confirm.UNCONFIRMED)
+    number.fill("3")
+    sheet.get_by_role("button", name="Send to the rest").click()
     expect(page.locator("body")).to_contain_text("goes to the rest: 3 people")
     tasks.hand_over_due()
 
@@ -84,15 +88,18 @@ def test_drifted_audience_is_refused_with_both_counts_and_keeps_the_text(console
     compose(page, live_server.url, text="About Friday")
     page.get_by_label("One-off").check()
     expect(page.locator("#summary")).to_contain_text("3 match now")
-    CustomerFactory(name="New", email="new@acme.example")
     page.get_by_role("button", name="Set live").click()
+    sheet = page.get_by_role("dialog")
+    expect(sheet).to_contain_text("3 people will receive it")
+    CustomerFactory(name="New", email="new@acme.example")
+    sheet.get_by_role("button", name="Set live").click()
 
-    expect(page.get_by_text("3 people matched when this page was loaded, 4 match now.")).to_be_visible()
+    expect(sheet.get_by_text("3 people matched at the review, 4 match now.")).to_be_visible()
+    expect(sheet).to_contain_text("4 people will receive it")
     expect(page.locator("trix-editor")).to_contain_text("About Friday")
     assert not Message.objects.exists()
-    expect(page.locator("#summary")).to_contain_text("4 match now")
-    page.get_by_role("button", name="Set live").click()
-    expect(page.locator("body")).to_contain_text("is live: 4 people matched")
+    sheet.get_by_role("button", name="Set live").click()
+    expect(page.locator("body")).to_contain_text("is live and goes to 4 people.")
 
 
 def test_scheduled_one_off_goes_live_at_its_time(console, live_server, post):
@@ -104,7 +111,7 @@ def test_scheduled_one_off_goes_live_at_its_time(console, live_server, post):
     page.get_by_text("Schedule it for later").click()
     time = timezone.localtime(timezone.now()) + timedelta(days=2)
     page.locator("[name=scheduled_for]").fill(f"{time:%Y-%m-%dT09:30}")
-    page.get_by_role("button", name="Schedule", exact=True).click()
+    press_and_confirm(page, "Schedule")
 
     expect(page.locator("body")).to_contain_text(f"goes live {time:%A} {time.day} {time:%B %Y} at 09:30")
     expect(page.locator(".ob-bar-facts")).to_contain_text("Scheduled")
@@ -227,8 +234,8 @@ def test_message_to_people_found_by_a_rule(console, live_server, post):
     page.get_by_label("Subject").fill("Hello Ireland")
     page.locator("trix-editor").click()
     page.keyboard.type("We are in Cork on Friday")
-    page.get_by_role("button", name="Set live").click()
-    expect(page.locator("body")).to_contain_text("is live: 2 people matched")
+    press_and_confirm(page, "Set live")
+    expect(page.locator("body")).to_contain_text("is live and goes to 2 people.")
     tasks.hand_over_due()
     assert sorted(mail["To"] for mail in post.mails) == ["p0@acme.example", "p1@acme.example"]
 
@@ -337,7 +344,7 @@ def test_an_author_writes_a_draft_that_a_sender_sets_live(as_role, live_server):
     assert draft.state == State.DRAFT
 
     page = report(as_role(Role.SENDER), live_server.url, draft)
-    page.get_by_role("button", name="Set live").click()
+    press_and_confirm(page, "Set live")
     expect(page.locator("body")).to_contain_text("is live")
     draft.refresh_from_db()
     assert draft.state == State.LIVE

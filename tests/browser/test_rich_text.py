@@ -181,3 +181,21 @@ def test_edit_of_one_paragraph_leaves_its_neighbours_alone(console, live_server)
     expect(page.locator("body")).to_contain_text("saved as a draft")
 
     assert draft.versions.get().body == "<p>First</p><p>Second para</p>"
+
+
+# Text and focus while frames come late
+
+
+def test_a_late_frame_does_not_take_the_focus_back_to_the_editor(open_editor):
+    page = open_editor("composer")
+    page.evaluate("window.requestAnimationFrame = (render) => setTimeout(render, 300)")
+    editor, subject = page.locator("trix-editor"), page.get_by_label("Subject")
+    page.keyboard.type("Hello")
+    subject.focus()
+    # At a person's speed: the frame comes while the text is typed.
+    subject.press_sequentially("Good news", delay=100)
+
+    expect(subject).to_have_value("Good news")
+    expect(editor).to_have_text("Hello")
+    editor.evaluate("element => element.editor.insertString('!')")
+    expect(editor).to_have_text("Hello!")

@@ -22,7 +22,7 @@ def test_feature_is_announced_by_email_at_once(staff, server, post, client):
         act="live",
     )
 
-    assert "is live: 3 people matched" in page
+    assert "is live and goes to 3 people." in page
     assert post.reached == ["ann", "bob", "cid"]
     (mail,) = post.to("ann")
     assert mail["Subject"] == "Reports you can share, Ann"

@@ -98,7 +98,7 @@ def test_one_off_without_matches_cannot_be_set_live(staff, server):
     page = staff.composes(send_type="one_off", rules=PRO, act="live")
 
     assert "No customer matches right now" in page
-    assert Message.objects.get().state == "draft"
+    assert not Message.objects.exists()
 
 
 def test_composer_offers_ongoing_or_one_off_under_step_two(staff):

@@ -92,10 +92,12 @@ def test_bounced_and_complaining_customers_get_no_email_until_staff_clear_the_fl
     The flag is set directly, as a provider's report would set it.
     """
     server.user("ann")
+    # A one-off that reaches no one is refused.
+    server.user("bob")
     Customer.objects.filter(user_id="ann").update(**{flag: True})
     one_off = staff.sets_live(subject="One-off", send_type="one_off")
     staff.sets_live(subject="Ongoing")
-    assert post.reached == []
+    assert post.reached == ["bob", "bob"]
     assert f"{says} 1" in staff.reads("messaging_message_change", one_off)
 
     staff.presses("customer_clear", Customer.objects.get(user_id="ann").pk, flag)

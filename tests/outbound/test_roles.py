@@ -115,6 +115,7 @@ TABLES = {
 # The console's additional pages and those of the site: GET, POST.
 OWN = {
     "message_forecast": (A, A),
+    "message_final_sheet": (NOBODY, S),
     "message_preview": (A, A),
     "message_send_test": (NOBODY, A),
     "message_find_people": (V, V),

@@ -84,8 +84,13 @@ class Staff:
         return message.pk
 
     def does(self, verb: str, message: int) -> str:
-        """Press a button of a message's report: pause, resume, stop, rest, live, unschedule."""
-        return self.presses("message_act", message, verb)
+        """Press a button of a message's report: pause, resume, stop, rest, live, unschedule; confirm it if asked to."""
+        address = reverse("admin:message_act", args=[message, verb])
+        asked = self.browser.post(address, HTTP_HX_TARGET="sheet") if verb in ("rest", "live") else None
+        if asked is None or "ob-sheet-form" not in (sheet := asked.content.decode()):
+            return self.presses("message_act", message, verb)
+        counts = {name: field_of(sheet, name) for name in ("reviewed", "receiving")}
+        return self.presses("message_act", message, verb, **counts)
 
     def opens_profile(self, user_id: str) -> str:
         return self.opens("audiences_customer_change", Customer.objects.get(user_id=user_id).pk)

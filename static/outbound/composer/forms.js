@@ -22,12 +22,8 @@ const sharedMethods = {
 const withSharedMethods = (own) => Object.defineProperties(own, Object.getOwnPropertyDescriptors(sharedMethods));
 
 export const composer = (channel = "", format = "") => withSharedMethods({
-  channel, format, kind: "", toConfirm: "",
+  channel, format, kind: "",
   init() {
-    document.body.addEventListener("htmx:afterSettle", () => {
-      const many = Number(document.querySelector("#review [data-confirm]")?.dataset.confirm ?? 0);
-      this.toConfirm = many ? many.toLocaleString("en") : "";
-    });
     const chosen = (name) => this.$root.querySelector(`[name=${name}]:checked`)?.value;
     this.channel = chosen("channel") ?? this.channel;
     this.format = chosen("format") ?? this.format;

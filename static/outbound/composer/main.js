@@ -9,6 +9,7 @@ import { deliveryWindow } from "./delivery_window.js";
 import { composer, directMessage } from "./forms.js";
 import { imageButton, uploadImages } from "./images.js";
 import { preview } from "./preview.js";
+import "./sheet.js";
 import { variableMenu } from "./variables.js";
 
 const components = {

@@ -11,6 +11,21 @@
   block.canBeGroupedWith = function (next, depth) {
     return canBeGroupedWith.call(this, next, depth) && !(endsAt(this, depth) && endsAt(next, depth));
   };
+
+  /* Trix renders a typed key in the next frame and selects its place, which would take the focus back from a field that
+     staff entered in between. Only the place of the next insertion is kept then. */
+  const input = window.Trix.controllers.Level2InputController.prototype;
+  const { render } = input;
+  input.render = function () {
+    const isLate = this.scheduledRender && document.activeElement !== this.element;
+    const manager = isLate && this.delegate?.selectionManager;
+    if (manager) {
+      manager.clearSelection = () => {};
+      manager.setLocationRange = (range) => { manager.currentLocationRange = range; };
+    }
+    render.call(this);
+    if (manager) { delete manager.clearSelection; delete manager.setLocationRange; }
+  };
   window.Trix.config.attachments.preview.caption = { name: false, size: false };
 
   /* Trix rewrites the HTML when it opens it and when an image has loaded, and drops unsupported elements such as

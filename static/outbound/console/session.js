@@ -12,7 +12,8 @@ function showLoggedOut() {
     const link = Object.assign(document.createElement("a"), { href: login, target: "_blank", rel: "noopener", textContent: "Log in in another tab" });
     notice.append("You are logged out. Your text is still here. ", link, ", then continue.");
   }
-  if (!notice.isConnected) document.body.append(notice);
+  /* A modal dialog covers the rest of the page. */
+  if (!notice.isConnected) (document.querySelector("dialog:modal") ?? document.body).append(notice);
 }
 
 function continueSession(token) {

@@ -183,6 +183,15 @@ def test_launch_problems_name_the_key_to_change(api, sender):
     assert Message.objects.get().state == "draft"
     empty = draft(api, sender=str(sender.pk), send_type="one_off", rules=PRO)
     assert error_of(call(api, "post", f"{empty}/live")) == (400, "rules")
+    CustomerFactory(email="gone@x.example", unsubscribed_from_emails=True)
+    unreached = draft(
+        api,
+        sender=str(sender.pk),
+        send_type="one_off",
+        rules={"match": "all", "rules": [rule("email", "contains", "gone")]},
+    )
+    for verb, asked in (("live", {}), ("sample", {"sample": 1}), ("schedule", {"scheduled_for": 32_500_000_000})):
+        assert error_of(call(api, "post", f"{unreached}/{verb}", **asked)) == (400, "rules")
 
 
 def test_large_launch_needs_the_number_of_people_and_refuses_a_drifted_audience(api, sender):

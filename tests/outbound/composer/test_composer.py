@@ -16,11 +16,11 @@ from audiences import compiler
 from audiences.models import Audience, Customer, Workspace
 from delivery import rendering
 from delivery.maintenance import sweep
-from delivery.matching import launch, launch_job
+from delivery.matching import forecast, launch, launch_job
 from delivery.models import DeliveryRecord, Status
 from messaging import duplication
 from messaging.models import Checking, Message, SendType, State
-from outbound.composer import review
+from outbound.composer import confirm, review
 from tests.factories import (
     CustomAttributeFactory,
     CustomerFactory,
@@ -32,12 +32,14 @@ from tests.factories import (
     TagFactory,
     rule,
 )
+from tests.support.pages import as_words
 from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
 LIST = "/admin/messaging/message/"
 ADD = "/admin/messaging/message/add/"
 FORECAST = "/admin/messaging/message/forecast/"
+SHEET = "/admin/messaging/message/sheet/"
 
 
 def message_page(message: Message) -> str:
@@ -356,20 +358,23 @@ def test_one_off_goes_live_for_current_matches(console):
     answer = console.post(message_page(draft), form, follow=True)
 
     assert draft.records.get().customer.email == "ada@acme.example"
-    assert "is live: 1 person matched." in answer.content.decode()
+    assert "is live and goes to 1 person." in answer.content.decode()
 
 
-def test_missing_content_is_reported_and_the_draft_is_saved(console):
+def test_refused_launch_names_the_missing_content_and_saves_nothing(console):
     draft = MessageFactory()
+    new = typed(draft.sender, sender="", subject="", act="live", ticket=ticket(console))
 
-    answer = console.post(message_page(draft), typed(draft.sender, sender="", subject="", act="live"), follow=True)
+    for page in (message_page(draft), ADD):
+        answer = console.post(page, new)
+        said = answer.content.decode()
+        assert "An email needs a subject." in said
+        assert "Choose who the message is from." in said
+        assert answer.context["form"]["body"].value() == new["body"]
 
     draft.refresh_from_db()
-    assert draft.state == State.DRAFT
-    assert draft.version.body.startswith("<p>Hello {{")
-    said = answer.content.decode()
-    assert "An email needs a subject." in said
-    assert "Choose who the message is from." in said
+    assert (draft.state, draft.version.subject, Message.objects.count()) == (State.DRAFT, "Hello", 1)
+    assert log() == []
 
 
 def test_one_off_without_matches_stays_a_draft(console):
@@ -414,10 +419,66 @@ def test_tries_it_on_a_few_and_then_sends_to_the_rest(console):
     form = typed(draft.sender, channel="in_app", send_type="one_off", act="sample", sample="2")
     console.post(message_page(draft), form)
     assert (draft.records.count(), Message.objects.get().state) == (2, State.SAMPLED)
-    console.post(f"/admin/messaging/message/{draft.pk}/act/rest/")
+    sheet_of(console, draft, "rest")
+    assert Message.objects.get().state == State.SAMPLED
+    console.post(f"/admin/messaging/message/{draft.pk}/act/rest/", {"reviewed": "3", "receiving": "3"})
 
     assert (draft.records.count(), Message.objects.get().state) == (5, State.LIVE)
     assert any(logged.startswith("Sent to the rest") for logged in log())
+
+
+def sheet_of(console, message: Message, verb: str, **posted: str) -> str:
+    """Return the text of the sheet that a button of the report opens."""
+    address = f"/admin/messaging/message/{message.pk}/act/{verb}/"
+    return as_words(console.post(address, posted, headers={"HX-Target": "sheet"}).content.decode())
+
+
+def test_the_rest_shows_and_sends_the_same_number_and_explains_the_difference(console):
+    for n in range(4):
+        CustomerFactory(name=f"Person {n}", email=f"{n}@acme.example")
+    for n in range(2):
+        CustomerFactory(name=f"Gone {n}", email=f"gone{n}@acme.example", unsubscribed_from_emails=True)
+    message = MessageFactory(one_off=True)
+    launch.launch(message, at=timezone.now(), sample=1)
+
+    shown = " ".join(sheet_of(console, message, "rest").split())
+    done = console.post(
+        f"/admin/messaging/message/{message.pk}/act/rest/", {"reviewed": "5", "receiving": "3"}, follow=True
+    )
+
+    assert "3 people will receive it" in shown
+    assert "5 match. Left out: Unsubscribed from emails2" in shown
+    assert "Person" in shown
+    assert "Gone" not in shown
+    assert "goes to the rest: 3 people. 2 more match but are left out" in done.content.decode()
+    assert message.records.filter(status=Status.WAITING, sent_at=None).count() == 4
+
+
+@pytest.mark.parametrize("act", ["live", "schedule", "sample"])
+def test_one_off_that_reaches_no_one_is_refused_with_the_reason(console, act):
+    CustomerFactory(email="gone@acme.example", unsubscribed_from_emails=True)
+    form = typed(SenderFactory(), ticket=ticket(console), send_type="one_off", act=act)
+    form |= {"scheduled_for": "2999-05-04T09:30", "sample": "5"}
+    reason = "1 matches now and all are left out, so it would reach no one."
+
+    assert "1 matches now" in console.post(FORECAST, form).content.decode()
+    sheet = console.post(SHEET, form).content.decode()
+    assert reason in sheet
+    assert "ob-button ob-primary" not in sheet
+    refused = console.post(ADD, {**form, "reviewed": "1", "receiving": "0"}, headers={"HX-Target": "sheet"})
+
+    assert reason in refused.content.decode()
+    assert not Message.objects.exists()
+
+
+def test_rest_that_reaches_no_one_is_refused(console):
+    CustomerFactory(email="ada@acme.example")
+    message = MessageFactory(one_off=True)
+    launch.launch(message, at=timezone.now(), sample=1)
+
+    assert forecast.NO_REST_MATCH in sheet_of(console, message, "rest")
+    assert forecast.NO_REST_MATCH in sheet_of(console, message, "rest", reviewed="0", receiving="0")
+    assert Message.objects.get().state == State.SAMPLED
 
 
 def test_counts_as_one_types_without_saving(console):
@@ -838,8 +899,8 @@ def workspace_zone(name: str) -> None:
 
 
 def reviewed(console, form) -> dict[str, str]:
-    """Return the counts that the review on the page would post."""
-    drawn = console.post(FORECAST, form).content.decode()
+    """Return the counts that the final sheet would post."""
+    drawn = console.post(SHEET, form).content.decode()
     return {name: re.search(rf'name="{name}" value="(\d+)"', drawn)[1] for name in ("reviewed", "receiving")}
 
 
@@ -852,7 +913,7 @@ def test_an_audience_that_drifted_since_the_page_counted_is_refused_with_both_nu
 
     answer = console.post(ADD, form)
 
-    assert "10 people matched when this page was loaded, 11 match now." in answer.content.decode()
+    assert "10 people matched at the review, 11 match now." in answer.content.decode()
     assert not Message.objects.exists()
     console.post(ADD, {**form, "reviewed": "11", "receiving": "11"})
     assert Message.objects.get().state == State.LIVE
@@ -869,7 +930,7 @@ def test_above_the_limit_sending_to_the_rest_asks_for_the_number(console):
 
     asked = console.post(rest)
     assert "type the number of people it goes to: <strong>4</strong>" in asked.content.decode()
-    assert "Type 4 to confirm" in console.post(rest, {"confirm": "3"}).content.decode()
+    assert confirm.UNCONFIRMED in console.post(rest, {"confirm": "3", "reviewed": "4"}).content.decode()
     assert Message.objects.get().state == State.SAMPLED
     console.post(rest, {"confirm": "4", "reviewed": "4", "receiving": "4"})
 
