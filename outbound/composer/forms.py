@@ -114,8 +114,8 @@ class ContentForm(forms.Form):
 
     def title_or_first_words(self) -> str:
         """Return the name, or the subject or the first words if no name was entered."""
-        given = self.cleaned_data["title"].strip() or self.cleaned_data.get("subject", "").strip()
-        words = given or " ".join(html_to_text(self.cleaned_data["source"]).split())[:80]
+        given = self.cleaned_data["title"].strip() or content.fill_in(self.cleaned_data.get("subject", "").strip())
+        words = given or content.fill_in(" ".join(html_to_text(self.cleaned_data["source"]).split()))[:80]
         return words[:200] or UNTITLED
 
 

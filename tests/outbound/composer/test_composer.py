@@ -96,6 +96,13 @@ def test_name_defaults_to_the_subject(console):
     assert Message.objects.get().title == "Reports you can share"
 
 
+def test_default_name_shows_variables_in_words(console):
+    subject = 'Hi {{ first_name | default: "there" }}, your {{ company.plan }} plan'
+    console.post(ADD, typed(SenderFactory(), ticket=ticket(console), title=" ", subject=subject))
+
+    assert Message.objects.get().title == "Hi [first name], your [plan] plan"
+
+
 def test_a_form_posted_twice_makes_one_message(console, django_capture_on_commit_callbacks):
     CustomerFactory(email="ada@acme.example")
     form = typed(SenderFactory(), ticket=ticket(console), act="live", send_type="one_off")
