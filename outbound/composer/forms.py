@@ -24,6 +24,9 @@ RULE_PATH = re.compile(r"^(?:Rule|Group) ([\d.]+)")
 UNTITLED = "Untitled message"
 OPENS_THE_APP = {"placeholder": "For example: https://www.example.com/orders or myapp://orders", "inputmode": "url"}
 
+# For a teammate who opens a colleague's message.
+KEPT_SENDER = "You cannot choose {} for messages of your own. This message may keep it."
+
 
 class JSONText(forms.CharField):
     """JSON in a hidden field that a script of the page maintains; invalid input is shown again as it was sent."""
@@ -83,6 +86,8 @@ class ContentForm(forms.Form):
         )
         if not message.sender_id and not senders.exists():
             self.fields["sender"].help_text = no_sender(user)
+        elif message.sender and not senders.filter(pk=message.sender.pk).exists():
+            self.fields["sender"].help_text = KEPT_SENDER.format(message.sender.name)
 
     def clean(self) -> dict[str, Any]:
         """Sanitize the text and report errors of the template with their lines."""
