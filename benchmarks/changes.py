@@ -26,7 +26,7 @@ from benchmarks import population
 from benchmarks.matching import live_message
 from benchmarks.measure import Row, measure_alternately, ratio_row
 from delivery import change_thread
-from delivery.matching import date_indexes, rounds
+from delivery.matching import date_indexes, ongoing, rounds
 from delivery.models import MatchState
 from messaging.models import Checking, Message
 
@@ -34,7 +34,9 @@ CUSTOMERS = int(os.environ.get("OUTBOUND_BENCH_CUSTOMERS", "1000000"))
 GROWTH = int(os.environ.get("OUTBOUND_BENCH_GROWTH", "3000000"))
 SMALL = int(os.environ.get("OUTBOUND_BENCH_SMALL", "100000"))
 CUSTOMERS_OF_A_COMPANY = 20
-MESSAGES, PAIRS, WRITES = 50, 20, 200
+MESSAGES = 50
+MANY_MESSAGES, CUSTOMERS_OF_MANY_MESSAGES, CHANGED = 1_000, 20_000, 1_000
+PAIRS, WRITES = 20, 200
 # In seconds.
 LATEST = 30
 # Path, body and headers of a request.
@@ -100,16 +102,46 @@ def full_round(at: datetime) -> float:
     return took
 
 
-def round_after_changes(at: datetime, *, share: int) -> float:
+def round_after_changes(at: datetime, *, share: int, messages: int = MESSAGES) -> float:
     """Change one in `share` customers and run a round."""
     with connection.cursor() as cursor:
         cursor.execute("UPDATE audiences_customer SET session_count = session_count - 1 WHERE id %% %s = 3", [share])
     began = perf_counter()
     done = rounds.run_round(at=at)
     took = perf_counter() - began
-    assert len(done.by_changes) == MESSAGES, done
+    assert len(done.by_changes) == messages, done
     assert done.candidates > 0
     return took
+
+
+def many_messages_row(*, times: int) -> Row:
+    """Measure rounds of 1,000 messages and of 50 after the same number of changes."""
+    populate(CUSTOMERS_OF_MANY_MESSAGES)
+    forget_old_entries(timezone.now())
+    share = CUSTOMERS_OF_MANY_MESSAGES // CHANGED
+    few = [round_after_changes(timezone.now(), share=share) for _ in range(times)]
+    for number in range(MESSAGES, MANY_MESSAGES):
+        live_message(rules(number))
+    rounds.run_round(at=timezone.now())
+    many = [round_after_changes(timezone.now(), share=share, messages=MANY_MESSAGES) for _ in range(times)]
+    note = f"{min(many):.2f} over {min(few):.2f} s, {CUSTOMERS_OF_MANY_MESSAGES:,} customers"
+    ratios = [a / b for a, b in zip(many, few, strict=True)]
+    name = f"round of {MANY_MESSAGES:,} messages / of {MESSAGES}, {CHANGED:,} customers changed"
+    return ratio_row(name, ratios, at_most=4, note=note)
+
+
+def full_match_row(at: datetime, *, times: int) -> Row:
+    """Measure the share of one core that the full match of one message in each hour needs."""
+    took = []
+    for message in Message.objects.live().order_by("pk")[:times]:
+        MatchState.objects.filter(message=message).delete()
+        began = perf_counter()
+        ongoing.match(message, at=at)
+        took.append(perf_counter() - began)
+    note = f"{CUSTOMERS:,} customers; {statistics.median(took):.2f} s in each hour"
+    return ratio_row(
+        "full match of one message in each hour, share of one core", [t / 3600 for t in took], at_most=0.01, note=note
+    )
 
 
 @contextmanager
@@ -178,15 +210,17 @@ def prompt_row(*, changes: int = 40) -> Row:
     ended, took = threading.Event(), list[float]()
     thread = threading.Thread(target=change_thread.watch, kwargs={"until": ended})
     thread.start()
-    for number in range(changes):
-        Customer.objects.filter(user_id=f"u{1 + number * 7919 % SMALL}").update(name=f"Now {number}")
-        began = perf_counter()
-        while message.records.count() <= number:
-            time.sleep(0.01)
-            assert perf_counter() - began < LATEST, "The customer was not matched."
-        took.append(perf_counter() - began)
-    ended.set()
-    thread.join()
+    try:
+        for number in range(changes):
+            Customer.objects.filter(user_id=f"u{1 + number * 7919 % SMALL}").update(name=f"Now {number}")
+            began = perf_counter()
+            while message.records.count() <= number:
+                time.sleep(0.01)
+                assert perf_counter() - began < LATEST, "The customer was not matched."
+            took.append(perf_counter() - began)
+    finally:
+        ended.set()
+        thread.join()
     p95 = statistics.quantiles(took, n=20)[-1]
     note = f"seconds; median {statistics.median(took):.2f}, one of them the quiet second; {changes} changes in turn"
     return Row(
@@ -206,7 +240,7 @@ def measure(*, times: int = 5) -> list[Row]:
     at = timezone.now()
     forget_old_entries(at)
     small = [idle_round(at) for _ in range(times)]
-    rows = [*write_rows(), prompt_row()]
+    rows = [*write_rows(), prompt_row(), many_messages_row(times=times)]
     populate(CUSTOMERS)
     at = timezone.now()
     forget_old_entries(at)
@@ -217,6 +251,7 @@ def measure(*, times: int = 5) -> list[Row]:
     changed = measure_alternately(lambda: round_after_changes(at, share=100), lambda: full_round(at), times=times)
     ratios = [a / b for a, b in changed]
     rows.append(ratio_row("round after 1 % of the customers changed / full round", ratios, at_most=0.05))
+    rows.append(full_match_row(at, times=times))
     if GROWTH > CUSTOMERS:
         populate(GROWTH)
         at = timezone.now()

@@ -144,18 +144,20 @@ def store_hits(followed: Sequence[Followed], *, at: datetime) -> list[int]:
 
 
 def hits_select(asked: Sequence[Followed], *, joins_company: bool) -> str:
-    """Return SQL for the pairs of message and customer that match and have no record, or a withdrawn one."""
-    rows = ", ".join(f"({one.live.pk}::bigint, {match_expression(one)})" for one in asked)
+    """Return SQL for the pairs of message and customer that match and have no record, or a withdrawn one.
+
+    The rules are one array, as PostgreSQL would prepare the rows of VALUES anew for each customer.
+    """
+    tests = ", ".join(f"CASE WHEN {match_expression(one)} THEN {one.live.pk}::bigint END" for one in asked)
     each = ", ".join(str(one.live.pk) for one in asked if one.live.per_company)
-    pair = f"CASE WHEN v.message_id IN ({each}) THEN k.id END" if each else "NULL::bigint"
-    company = COMPANY_OF_PAIR if joins_company else ""
+    company, join = ("k.id", COMPANY_OF_PAIR) if joins_company else ("NULL::bigint", "")
+    pair = f"CASE WHEN h.message_id IN ({each}) THEN h.company_id END" if each else "NULL::bigint"
     return (
-        f"SELECT v.message_id, c.id AS customer_id FROM {CANDIDATES} n"
-        f" JOIN audiences_customer c ON c.id = n.customer_id{company}"
-        f" CROSS JOIN LATERAL (VALUES {rows}) AS v (message_id, holds)"
-        " LEFT JOIN delivery_deliveryrecord r ON r.message_id = v.message_id AND r.customer_id = c.id"
-        f" AND r.company_id IS NOT DISTINCT FROM {pair}"
-        f" WHERE c.archived_at IS NULL AND v.holds AND {sql.NEEDS_RECORD}"
+        f"SELECT h.message_id, h.customer_id FROM (SELECT c.id AS customer_id, {company} AS company_id,"
+        f" unnest(array_remove(ARRAY[{tests}], NULL)) AS message_id FROM {CANDIDATES} n"
+        f" JOIN audiences_customer c ON c.id = n.customer_id{join} WHERE c.archived_at IS NULL) AS h"
+        " LEFT JOIN delivery_deliveryrecord r ON r.message_id = h.message_id AND r.customer_id = h.customer_id"
+        f" AND r.company_id IS NOT DISTINCT FROM {pair} WHERE {sql.NEEDS_RECORD}"
     )
 
 

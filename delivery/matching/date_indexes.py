@@ -58,13 +58,13 @@ def text_literal(text: str) -> str:
 
 def dates_in_use() -> set[Attribute]:
     """Return the dates that rolling rules of live and paused ongoing emails and pushes use."""
-    messages = [live for live in compiled_messages().values() if live.channel != Channel.IN_APP]
+    found = [dependencies for live, dependencies in compiled_messages().values() if live.channel != Channel.IN_APP]
     # A message that is resumed finds its indexes.
     paused = Message.objects.ongoing().filter(state=State.PAUSED).exclude(channel=Channel.IN_APP)
     for message in paused.select_related("audience"):
         with suppress(RuleError):
-            messages.append(ongoing.compile_now(message))
-    return {boundary.attribute for live in messages for boundary in dependencies_of(live).boundaries}
+            found.append(dependencies_of(ongoing.compile_now(message)))
+    return {boundary.attribute for dependencies in found for boundary in dependencies.boundaries}
 
 
 def update_indexes() -> None:

@@ -7,6 +7,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from audiences.models import Company, Customer
+from delivery import rendering
 from delivery.eligibility import conditions
 from delivery.matching import direct, launch
 from delivery.models import DeliveryRecord, Reason, Status
@@ -59,7 +60,7 @@ def send_to_one(
     with transaction.atomic():
         message = Message(
             pk=reserved,
-            title=title_of(subject, body),
+            title=title_of(subject, body, customer=customer, company=company),
             channel=channel,
             format=format,
             send_type=SendType.ONE_OFF,
@@ -101,9 +102,10 @@ def company_of_text(customer: Customer, *, company: Company | None, texts: tuple
     return company
 
 
-def title_of(subject: str, body: str) -> str:
-    """Return the title for lists of messages: the subject, or the first words."""
+def title_of(subject: str, body: str, *, customer: Customer, company: Company | None) -> str:
+    """Return the title for lists of messages: the subject, or the first words, as the customer reads them."""
     words = " ".join((subject or html_to_text(body)).split())
+    words = content.fill_in(words, rendering.facts_of(customer, company))
     if len(words) > TITLE_MAX_LENGTH:
         return f"{words[: TITLE_MAX_LENGTH - 1].rstrip()}…"
     return words or "Message"

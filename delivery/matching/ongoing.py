@@ -46,7 +46,7 @@ def match_safely(message: Message, *, at: datetime, progress: sql.Progress = sql
         return match(message, at=at, progress=progress)
     except Exception:
         log.exception("message %s cannot be matched", message.pk)
-        record_problem(message, MATCHING_FAILED)
+        record_problem(message.pk, MATCHING_FAILED)
         return 0
 
 
@@ -68,7 +68,7 @@ def match(message: Message, *, at: datetime, progress: sql.Progress = sql.no_pro
         try:
             live = compile_now(message)
         except RuleError as wrong:
-            record_problem(message, str(wrong))
+            record_problem(message.pk, str(wrong))
             return 0
         recheck.recheck_held(message, at=at)
         made = 0
@@ -111,10 +111,10 @@ def compile_now(message: Message) -> Live:
     return live_messages.compile_message(message, catalogue=catalogue, workspace=workspace)
 
 
-def record_problem(message: Message, problem: str) -> None:
+def record_problem(message: int, problem: str) -> None:
     """Write on the message why it cannot be matched. Everyone is judged once it can."""
     MatchState.objects.filter(message=message).delete()
-    Message.objects.filter(pk=message.pk).update(problem=problem)
+    Message.objects.filter(pk=message).update(problem=problem)
 
 
 def is_still_live(message: Message) -> bool:

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from django.conf import settings
 from django.db import connection
@@ -19,10 +20,10 @@ from audiences.models import Workspace
 from audiences.rules import RuleError
 from delivery import locks
 from delivery.eligibility import conditions, live_messages
-from delivery.eligibility.live_messages import Live
+from delivery.eligibility.live_messages import Live, LiveMessages
 from delivery.matching import changes, ongoing, sql
 from delivery.matching.changes import Followed
-from delivery.matching.dependencies import dependencies_of
+from delivery.matching.dependencies import Dependencies, dependencies_of
 from delivery.matching.logins import condition_with_logins
 from delivery.models import MatchState
 from messaging.models import Channel, Checking, Message
@@ -36,6 +37,9 @@ MAX_LOG_BYTES = 4 * 1024**3
 QUIET, UNQUIET_AT_MOST = timedelta(seconds=1), timedelta(seconds=10)
 # How long after its last full match a message that is checked as soon as something changes may have the next one.
 FULL_MATCH_INTERVAL = timedelta(minutes=10)
+
+# The fields of a message that decide how it is matched; the others are read only for those with people to add.
+FACTS = ("recheck_before", "last_matched_at", "went_live_at")
 
 
 @dataclass(slots=True)
@@ -63,19 +67,19 @@ def run_round(*, at: datetime, progress: sql.Progress = sql.no_progress) -> Roun
     compiled = compiled_messages()
     result = Round()
     messages: dict[int, Message] = {}
-    for message in Message.objects.live().ongoing().select_related("audience").order_by("pk"):
+    live = Message.objects.live().ongoing()
+    for message in live.only("channel", "problem", *FACTS):
         if message.channel != Channel.IN_APP:
             messages[message.pk] = message
         elif message.problem or message.pk not in compiled:
             check_rules(message)
     followed = followed_messages(messages, compiled, horizon=horizon, at=at)
-    if not followed or not match_by_changes(messages, followed, result, at=at, horizon=horizon, progress=progress):
+    if not followed or not match_by_changes(followed, result, at=at, horizon=horizon, progress=progress):
         followed = []
-    matched = {one.live.pk for one in followed}
-    for message in messages.values():
-        if message.pk not in matched:
-            result.in_full.append(message.pk)
-            result.made += ongoing.match_safely(message, at=at, progress=progress)
+    unmatched = messages.keys() - {one.live.pk for one in followed}
+    for message in with_audiences(live.filter(pk__in=unmatched)):
+        result.in_full.append(message.pk)
+        result.made += ongoing.match_safely(message, at=at, progress=progress)
     if settings.CHANGE_DRIVEN_MATCHING:
         truncate_read_entries()
     log.info(
@@ -85,15 +89,29 @@ def run_round(*, at: datetime, progress: sql.Progress = sql.no_progress) -> Roun
     return result
 
 
-def compiled_messages() -> dict[int, Live]:
+def with_audiences(messages: MessageQuerySet) -> MessageQuerySet:
+    """Return whole messages, oldest first."""
+    return messages.select_related("audience").order_by("pk")
+
+
+def compiled_messages() -> dict[int, tuple[Live, Dependencies]]:
     """Return the live ongoing messages with valid rules, from the cache of the process."""
     generation = Workspace.current().generation
-    found = live_messages.live_messages(generation=generation, database=connection.settings_dict["NAME"])
-    return {live.pk: live for live in found.ongoing}
+    return messages_by_id(live_messages.live_messages(generation=generation, database=connection.settings_dict["NAME"]))
+
+
+@lru_cache(maxsize=1)
+def messages_by_id(found: LiveMessages) -> dict[int, tuple[Live, Dependencies]]:
+    """Return the ongoing messages of one generation with their dependencies, which only a new generation changes."""
+    return {live.pk: (live, dependencies_of(live)) for live in found.ongoing}
 
 
 def followed_messages(
-    messages: Mapping[int, Message], compiled: Mapping[int, Live], *, horizon: int, at: datetime
+    messages: Mapping[int, Message],
+    compiled: Mapping[int, tuple[Live, Dependencies]],
+    *,
+    horizon: int,
+    at: datetime,
 ) -> list[Followed]:
     """Return the messages that can be matched by changes."""
     if not settings.CHANGE_DRIVEN_MATCHING:
@@ -103,25 +121,19 @@ def followed_messages(
     found = []
     cluster = change_log.cluster_id()
     for state in MatchState.objects.filter(message__in=list(messages)).order_by("pk"):
-        live, message = compiled.get(state.message_id), messages[state.message_id]
+        message = messages[state.message_id]
         # A database that was restored from a dump may be in another cluster, which counts other transactions.
         is_readable = state.horizon <= horizon and state.cluster == cluster
-        if live is None or message.recheck_before is not None or not is_readable:
+        if message.pk not in compiled or message.recheck_before is not None or not is_readable:
             continue
-        dependencies = dependencies_of(live)
+        live, dependencies = compiled[message.pk]
         if dependencies.is_traceable and dependencies.fingerprint == state.fingerprint:
             found.append(Followed(live, condition_with_logins(live, message, at=at), dependencies, state))
     return found
 
 
 def match_by_changes(
-    messages: Mapping[int, Message],
-    followed: list[Followed],
-    result: Round,
-    *,
-    at: datetime,
-    horizon: int,
-    progress: sql.Progress,
+    followed: list[Followed], result: Round, *, at: datetime, horizon: int, progress: sql.Progress
 ) -> bool:
     """Match messages for the customers who changed. Return False if everyone must be judged."""
     try:
@@ -129,7 +141,7 @@ def match_by_changes(
         if changes.is_large_share(result.candidates):
             return False
         found = result.candidates
-        result.made, done = match_candidates(messages, followed, found=found, at=at, progress=progress)
+        result.made, done = match_candidates(followed, found=found, at=at, progress=progress)
     except Exception:
         # The rules of one message may fail for one customer. In full, each message is matched on its own.
         log.exception("messages cannot be matched by changes")
@@ -143,7 +155,7 @@ def match_by_changes(
 
 
 def match_candidates(
-    messages: Mapping[int, Message], followed: Sequence[Followed], *, found: int, at: datetime, progress: sql.Progress
+    followed: Sequence[Followed], *, found: int, at: datetime, progress: sql.Progress
 ) -> tuple[int, list[int]]:
     """Judge the stored candidates, if any. Return how many records were made, and the messages that are done.
 
@@ -151,11 +163,12 @@ def match_candidates(
     """
     done = {one.live.pk for one in followed}
     total = 0
-    for pk in changes.store_hits(followed, at=at) if found else ():
-        hits = f"SELECT h.customer_id FROM {changes.HITS} h WHERE h.message_id = {pk}"
-        made = ongoing.match_hits(messages[pk], at=at, hits=hits, progress=progress)
+    with_hits = changes.store_hits(followed, at=at) if found else ()
+    for message in with_audiences(Message.objects.filter(pk__in=with_hits)):
+        hits = f"SELECT h.customer_id FROM {changes.HITS} h WHERE h.message_id = {message.pk}"
+        made = ongoing.match_hits(message, at=at, hits=hits, progress=progress)
         if made is None:
-            done.remove(pk)
+            done.remove(message.pk)
         total += made or 0
     return total, sorted(done)
 
@@ -167,7 +180,7 @@ def run_prompt_round(*, at: datetime) -> int:
     seconds. Boundaries are left to the hourly round.
     """
     horizon = change_log.current_horizon()
-    messages = {message.pk: message for message in prompt_messages().select_related("audience")}
+    messages = {message.pk: message for message in prompt_messages().only(*FACTS)}
     followed = followed_messages(messages, compiled_messages(), horizon=horizon, at=at) if messages else []
     if not followed:
         return 0
@@ -175,16 +188,16 @@ def run_prompt_round(*, at: datetime) -> int:
         if not mine:
             return 0
         try:
-            return match_promptly(messages, followed, at=at, horizon=horizon)
+            return match_promptly(followed, at=at, horizon=horizon)
         except OperationalError:
             raise
         except Exception:
             log.exception("messages cannot be matched promptly together")
         # The rules of one message may fail for one customer.
-        return sum(match_promptly_alone(messages, one, at=at, horizon=horizon) for one in followed)
+        return sum(match_promptly_alone(one, at=at, horizon=horizon) for one in followed)
 
 
-def match_promptly(messages: Mapping[int, Message], followed: Sequence[Followed], *, at: datetime, horizon: int) -> int:
+def match_promptly(followed: Sequence[Followed], *, at: datetime, horizon: int) -> int:
     """Match messages for the customers who changed and are quiet. Return how many records were made.
 
     If a large share of the customers changed, the states are deleted, and a task judges everyone.
@@ -197,22 +210,22 @@ def match_promptly(messages: Mapping[int, Message], followed: Sequence[Followed]
             return 0
         unread = changes.drop_unquiet_candidates(quiet=QUIET, at_most=UNQUIET_AT_MOST)
         horizon = horizon if unread is None else min(horizon, unread)
-        made, done = match_candidates(messages, followed, found=found, at=at, progress=sql.no_progress)
+        made, done = match_candidates(followed, found=found, at=at, progress=sql.no_progress)
     finally:
         changes.drop_tables()
     MatchState.objects.move_forward(done, horizon=horizon, at=None)
     return made
 
 
-def match_promptly_alone(messages: Mapping[int, Message], one: Followed, *, at: datetime, horizon: int) -> int:
+def match_promptly_alone(one: Followed, *, at: datetime, horizon: int) -> int:
     """Match one message promptly. If that fails, write it on the message and return 0."""
     try:
-        return match_promptly(messages, [one], at=at, horizon=horizon)
+        return match_promptly([one], at=at, horizon=horizon)
     except OperationalError:
         raise
     except Exception:
         log.exception("message %s cannot be matched promptly", one.live.pk)
-        ongoing.record_problem(messages[one.live.pk], ongoing.MATCHING_FAILED)
+        ongoing.record_problem(one.live.pk, ongoing.MATCHING_FAILED)
         return 0
 
 

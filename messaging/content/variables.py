@@ -95,6 +95,21 @@ def variables_in(text: str) -> frozenset[str]:
     return frozenset(name for name, _ in _variable_uses(parse_template(unescape_liquid(text))))
 
 
+def fill_in(line: str, facts: Mapping[str, object] | None = None) -> str:
+    """Return a line for lists: with a customer's facts, or with the names of its variables in brackets.
+
+    An invalid line stays as it is.
+    """
+    try:
+        template = parse_template(unescape_liquid(line))
+        names = frozenset(name for name, _ in _variable_uses(template))
+        labels = {name: f"[{name.rpartition('.')[2].replace('_', ' ')}]" for name in names}
+        values = labels if facts is None else variable_values(names, facts)
+        return " ".join(render_template(template, nest_values(values)).split())
+    except ContentError:
+        return line
+
+
 def uses_company(*texts: str) -> bool:
     """Return whether any text uses a company variable, so that the message is sent once for each company."""
     return any(f"{name}.".startswith(COMPANY_PREFIX) for text in texts for name in variables_in(text))

@@ -26,6 +26,9 @@ RULE_PATH = re.compile(r"^(?:Rule|Group) ([\d.]+)")
 UNTITLED = "Untitled message"
 OPENS_THE_APP = {"placeholder": "For example: https://www.example.com/orders or myapp://orders", "inputmode": "url"}
 
+# For a teammate who opens a colleague's message.
+KEPT_SENDER = "You cannot choose {} for messages of your own. This message may keep it."
+
 
 class JSONText(forms.CharField):
     """JSON in a hidden field that a script of the page maintains; invalid input is shown again as it was sent."""
@@ -92,6 +95,8 @@ class ContentForm(forms.Form):
         )
         if not message.sender_id and not senders.exists():
             self.fields["sender"].help_text = no_sender(user)
+        elif message.sender and not senders.filter(pk=message.sender.pk).exists():
+            self.fields["sender"].help_text = KEPT_SENDER.format(message.sender.name)
 
     def clean(self) -> dict[str, Any]:
         """Sanitize the text and report errors of the template with their lines."""
@@ -129,8 +134,8 @@ class ContentForm(forms.Form):
 
     def title_or_first_words(self) -> str:
         """Return the name, or the subject or the first words if no name was entered."""
-        given = self.cleaned_data["title"].strip() or self.cleaned_data.get("subject", "").strip()
-        words = given or " ".join(html_to_text(self.cleaned_data["source"]).split())[:80]
+        given = self.cleaned_data["title"].strip() or content.fill_in(self.cleaned_data.get("subject", "").strip())
+        words = given or content.fill_in(" ".join(html_to_text(self.cleaned_data["source"]).split()))[:80]
         return words[:200] or UNTITLED
 
 

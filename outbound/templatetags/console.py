@@ -1,16 +1,21 @@
 """Template tags and filters of the console."""
 
+import re
 from typing import Any
 
 from django import template
 from django.template import Context
 from django.utils import timezone
+from django.utils.html import conditional_escape
+from django.utils.safestring import mark_safe
 
 from delivery.models import AlarmKind
 from delivery.monitoring import alarms as watched
 
 register = template.Library()
 
+LONG_WORD = re.compile(r"\S{24,}")
+SIGN = re.compile(r"(?<=\w)[@._/+-](?=\w)")
 # Staff's names for tables, if they differ from the model's name.
 TABLE_NAMES: dict[str, str] = {
     "messages": "Outbound",
@@ -69,6 +74,15 @@ def noun(opts: Any, many: int = 1) -> str:
 def number(value: object) -> str:
     """Format a whole number with a comma for each thousand."""
     return f"{value:,}" if isinstance(value, int) else str(value or 0)
+
+
+@register.filter
+def breakable(value: object) -> object:
+    """Let a long word, such as an address, break before its signs instead of anywhere."""
+    if not isinstance(value, str):
+        return value
+    escaped = conditional_escape(value)
+    return mark_safe(LONG_WORD.sub(lambda word: SIGN.sub(r"<wbr>\g<0>", word[0]), escaped))  # noqa: S308 - it is escaped
 
 
 @register.inclusion_tag("outbound/console/alarms.html", takes_context=True)

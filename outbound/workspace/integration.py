@@ -12,6 +12,7 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
 from django.urls import reverse
 
 from audiences.models import Integration, Notification, NotificationState, Subscription, Workspace
@@ -33,7 +34,7 @@ EXAMPLES: tuple[tuple[str, str], ...] = (
     ("Node", 'crypto.createHmac("sha256", SECRET).update(String(user.id)).digest("hex")'),
 )
 
-View = Callable[[Any, HttpRequest], HttpResponse]
+View = Callable[..., HttpResponse]
 
 
 def by_post(permission: str) -> Callable[[View], View]:
@@ -60,10 +61,8 @@ RIGHTS: dict[TokenRight, str] = {
 }
 
 
-class TokenForm(forms.Form):
-    name = forms.CharField(
-        label="Name", max_length=150, widget=forms.TextInput({"class": "ob-input", "placeholder": "The shop"})
-    )
+class RightsForm(forms.Form):
+    """The rights of a token."""
 
     rights = forms.MultipleChoiceField(
         label="It may be used to",
@@ -71,6 +70,14 @@ class TokenForm(forms.Form):
         initial=TokenRight.values,
         widget=forms.CheckboxSelectMultiple,
         error_messages={"required": "Choose at least one right."},
+    )
+
+
+class TokenForm(RightsForm):
+    """A new token."""
+
+    name = forms.CharField(
+        label="Name", max_length=150, widget=forms.TextInput({"class": "ob-input", "placeholder": "The shop"})
     )
 
     def clean_name(self) -> str:
@@ -110,6 +117,7 @@ class IntegrationAdmin(ChangeLogAdmin):
     delete_confirmation_template = "outbound/workspace/revoke_token.html"
     own_pages = (
         ("make-token/", "make_token"),
+        ("<path:object_id>/change-rights/", "change_rights"),
         ("show-secret/", "show_secret"),
         ("change-secret/", "change_secret"),
         ("require-hash/", "require_hash"),
@@ -143,6 +151,22 @@ class IntegrationAdmin(ChangeLogAdmin):
             made, token = Integration.issue(**form.cleaned_data, teammate=teammate(request))
             self.log_addition(request, made, f"Created the token. Rights: {made.rights_text}")
         return self.render_page(request, made=made, token=token)
+
+    @by_post("audiences.change_integration")
+    def change_rights(self, request: HttpRequest, *, object_id: str) -> HttpResponse:
+        """Change what a token may be used to, from its next request on."""
+        form = RightsForm(request.POST)
+        if not form.is_valid():
+            messages.error(request, f"{form.errors['rights'][0]} To end a token, revoke it.")
+            return back_to_section("tokens")
+        with transaction.atomic():
+            token = get_object_or_404(Integration.objects.select_for_update(no_key=True), pk=object_id)
+            before, token.rights = token.rights_text, form.cleaned_data["rights"]
+            if token.rights_text != before:
+                token.save(update_fields=["rights"])
+                self.note(request, token, change_text("Rights", before, token.rights_text))
+                messages.success(request, f"The rights of the token “{token}” have been changed.")
+        return back_to_section("tokens")
 
     @by_post(CHANGE_WORKSPACE)
     def show_secret(self, request: HttpRequest) -> HttpResponse:
@@ -211,7 +235,10 @@ class IntegrationAdmin(ChangeLogAdmin):
                 "origin_form": OriginForm(),
                 "workspace": workspace,
                 "address": address,
-                "tokens": Integration.objects.order_by("name", "pk"),
+                "tokens": [
+                    (token, RightsForm(initial={"rights": token.rights}, auto_id=f"id_%s_{token.pk}"))
+                    for token in Integration.objects.order_by("name", "pk")
+                ],
                 "subscriptions": webhooks_with_last_delivery(),
                 "for_users": script.snippet(address=address),
                 "for_visitors": script.snippet(address=address, settings_of=FOR_VISITORS),

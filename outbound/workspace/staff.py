@@ -7,7 +7,7 @@ from django.contrib import messages
 from django.contrib.auth.models import Group, User
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, JsonResponse
 from django.middleware.csrf import get_token
 from django.urls import reverse
@@ -276,7 +276,7 @@ class RoleAdmin(ReadOnlyAdmin):
     ordering = ("pk",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).filter(name__in=Role.values).prefetch_related("user_set")
+        return super().get_queryset(request).filter(name__in=Role.values)
 
     @display(description="Permissions")
     def permissions_text(self, group: Group) -> str:
@@ -284,7 +284,9 @@ class RoleAdmin(ReadOnlyAdmin):
 
     @display(description="Teammates")
     def members(self, group: Group) -> int:
-        return len([user for user in group.user_set.all() if user.is_active])
+        """Count active teammates; a superuser has all rights of an Admin."""
+        may = Q(groups=group) | Q(is_superuser=True) if group.name == Role.ADMIN else Q(groups=group)
+        return User.objects.filter(may, is_active=True).distinct().count()
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None

@@ -23,7 +23,9 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, R
 
 from delivery import process, schedule
 
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+WHOLE_CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+# It needs less time for a page.
+CHROMIUM = shutil.which("chromium-headless-shell") or WHOLE_CHROMIUM
 # First Playwright's own list, which this argument replaces; then parts of the window that no test sees. Chromium loads
 # the pages of an address bar for each profile, which takes longer than ours, and starts a process for a next website.
 DISABLED_FEATURES = [

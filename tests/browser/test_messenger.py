@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from django.core.cache import cache
@@ -16,7 +17,15 @@ from audiences.models import Customer, Event, Workspace
 from delivery.conversations import threads
 from delivery.matching import direct
 from delivery.models import Conversation, DeliveryRecord, Hit
-from tests.browser.conftest import ARGUMENTS, CHROMIUM, Requests, Site, global_names, violations, without_scripts
+from tests.browser.conftest import (
+    ARGUMENTS,
+    WHOLE_CHROMIUM,
+    Requests,
+    Site,
+    global_names,
+    violations,
+    without_scripts,
+)
 from tests.factories import CustomerFactory, MessageFactory, SenderFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -591,12 +600,16 @@ def test_messenger_works_under_a_strict_content_security_policy(live_server, sit
     said_nothing_wrong(page)
 
 
+@pytest.mark.skipif(not Path(WHOLE_CHROMIUM).exists(), reason=f"There is no {WHOLE_CHROMIUM}.")
 def test_messenger_works_with_blocked_storage(playwright, tmp_path, live_server, site):
+    # The shell reads no preferences.
     profile = tmp_path / "profile"
     (profile / "Default").mkdir(parents=True)
     preferences = {"profile": {"default_content_setting_values": {"cookies": 2}}}
     (profile / "Default" / "Preferences").write_text(json.dumps(preferences))
-    context = playwright.chromium.launch_persistent_context(str(profile), executable_path=CHROMIUM, args=ARGUMENTS)
+    context = playwright.chromium.launch_persistent_context(
+        str(profile), executable_path=WHOLE_CHROMIUM, args=ARGUMENTS
+    )
     page = context.new_page()
     try:
         page.goto(site.put("/", html(address(live_server), {})))

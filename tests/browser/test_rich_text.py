@@ -199,3 +199,11 @@ def test_a_late_frame_does_not_take_the_focus_back_to_the_editor(open_editor):
     expect(editor).to_have_text("Hello")
     editor.evaluate("element => element.editor.insertString('!')")
     expect(editor).to_have_text("Hello!")
+
+
+def test_text_comes_before_the_toolbar_on_a_phone(open_editor):
+    page = open_editor("send a message")
+    page.set_viewport_size({"width": 390, "height": 844})
+
+    text, toolbar = (page.locator(name).bounding_box() for name in ("trix-editor", "trix-toolbar"))
+    assert text["y"] + text["height"] <= toolbar["y"]

@@ -165,6 +165,7 @@ OWN = {
     "user_deactivate": (NOBODY, B),
     "user_activate": (NOBODY, B),
     "integration_make_token": (NOBODY, B),
+    "integration_change_rights": (NOBODY, B),
     "integration_show_secret": (NOBODY, B),
     "integration_change_secret": (NOBODY, B),
     "integration_require_hash": (NOBODY, B),

@@ -1,18 +1,21 @@
 """Two network namespaces of Linux: their programs act like those of two machines in two networks.
 
-Each is joined to this machine by a pair of virtual interfaces. Its programs reach only the servers on HOST, and have an
-address of their own. The addresses are reserved for documentation, so no real network has them.
+Each is joined to this thread's own namespace by a pair of virtual interfaces. Its programs reach only the servers on
+HOST, and have an address of their own. The addresses are reserved for documentation, so no real network has them.
 """
 
+import ctypes
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-# The address of this machine for both namespaces.
+# The address of this thread for both namespaces.
 HOST = "198.51.100.1"
+CLONE_NEWNET = 0x40000000
 LINKS = (("198.51.100.1", "198.51.100.2"), ("203.0.113.1", "203.0.113.2"))
 
 
@@ -42,10 +45,27 @@ def refusal() -> str:
 
 
 @contextmanager
+def own_namespace() -> Iterator[None]:
+    """Move this thread, and all threads and programs that it starts, to a namespace of its own.
+
+    A browser of another test repeats no request that a new interface of the machine interrupts.
+    """
+    system = ctypes.CDLL(None, use_errno=True)
+    with Path("/proc/thread-self/ns/net").open() as before:
+        if system.unshare(CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "This thread cannot have a network namespace.")
+        try:
+            run("ip", "link", "set", "lo", "up")
+            yield
+        finally:
+            system.setns(before.fileno(), CLONE_NEWNET)
+
+
+@contextmanager
 def two_namespaces() -> Iterator[list[Namespace]]:
-    """Create both, joined to this machine; delete them in the end, and with them their interfaces."""
+    """Create both, joined to one for this thread; delete them in the end, and with them their interfaces."""
     found = []
-    with ExitStack() as ends:
+    with own_namespace(), ExitStack() as ends:
         for number, (ours, theirs) in enumerate(LINKS):
             name, link = f"outbound-{os.getpid()}-{number}", f"ob{os.getpid()}{number}"
             run("ip", "netns", "add", name)

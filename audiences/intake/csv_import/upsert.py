@@ -123,6 +123,13 @@ FROM resolved
 LOCK_CUSTOMERS = """
 SELECT FROM audiences_customer WHERE id IN (SELECT customer_id FROM resolved) ORDER BY id FOR NO KEY UPDATE
 """
+# While the lock was waited for, a customer may have been erased, merged or given another address: the row is not theirs
+# any more, so it waits for the next round, which looks again.
+LOOK_AGAIN = """
+UPDATE resolved i SET now = FALSE FROM audiences_customer c
+WHERE c.id = i.customer_id AND i.now AND i.id IS NULL
+AND (c.user_id = i.user_id) IS NOT TRUE AND (c.email = i.email) IS NOT TRUE
+"""
 UPDATE_CUSTOMERS = f"""
 WITH i AS MATERIALIZED (SELECT * FROM resolved WHERE now AND customer_id IS NOT NULL)
 UPDATE audiences_customer c SET {", ".join(f"{name} = {sql}" for name, sql in NEW_VALUES.items())}, updated_at = %(at)s
@@ -270,6 +277,7 @@ def write_round(cursor: Any, *, new: int, found: int, tag: int | None, at: datet
     with transaction.atomic():
         if found:
             cursor.execute(LOCK_CUSTOMERS)
+            cursor.execute(LOOK_AGAIN)
             cursor.execute(UPDATE_CUSTOMERS, {"at": at})
             changed = int(cursor.rowcount)
         if found and tag is not None:

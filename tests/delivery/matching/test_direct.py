@@ -103,8 +103,9 @@ def test_a_company_the_text_does_not_speak_of_is_left_out():
 
 
 def test_is_listed_by_its_subject_or_first_words():
-    customer = CustomerFactory(**REACHABLE)
+    customer = CustomerFactory(name="Ada Byron", **REACHABLE)
 
     assert send(customer, channel="email", format="", subject="A question").message.title == "A question"
     assert send(customer, body="<h1>Hi</h1><p>there</p>").message.title == "Hi there"
+    assert send(customer, body="<p>Hi {{ first_name | default: 'there' }}!</p>").message.title == "Hi Ada!"
     assert len(send(customer, body="<p>word </p>" * 50).message.title) == direct.TITLE_MAX_LENGTH

@@ -208,7 +208,7 @@ def test_everyone_is_judged_once_after(what, at, monkeypatch, settings, ada):
         MatchState.objects.filter(pk=message.pk).delete()
         settings.CHANGE_DRIVEN_MATCHING = True
     else:
-        ongoing.record_problem(message, "It failed.")
+        ongoing.record_problem(message.pk, "It failed.")
 
     done = rounds.run_round(at=at + HOUR)
 

@@ -7,6 +7,7 @@ import uuid
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Group, User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
@@ -21,6 +22,7 @@ from delivery.models import DeliveryRecord, Status
 from messaging import duplication
 from messaging.models import Checking, Message, SendType, State
 from outbound.composer import confirm, review
+from outbound.roles import Role
 from tests.factories import (
     CustomAttributeFactory,
     CustomerFactory,
@@ -94,6 +96,25 @@ def test_name_defaults_to_the_subject(console):
     console.post(ADD, typed(SenderFactory(), ticket=ticket(console), title=" ", subject="Reports you can share"))
 
     assert Message.objects.get().title == "Reports you can share"
+
+
+def test_author_of_a_draft_with_a_senders_name_that_they_may_not_use_reads_why_once(client):
+    author = User.objects.create_user("kim", is_staff=True)
+    author.groups.add(Group.objects.get(name=Role.AUTHOR))
+    client.force_login(author)
+    draft = MessageFactory(sender=SenderFactory(name="Ada", teammate=User.objects.create_user("ada")))
+
+    page = client.get(message_page(draft)).content.decode()
+
+    assert page.count("You cannot choose Ada for messages of your own. This message may keep it.") == 1
+    assert "You cannot choose" not in client.get(ADD).content.decode()
+
+
+def test_default_name_shows_variables_in_words(console):
+    subject = 'Hi {{ first_name | default: "there" }}, your {{ company.plan }} plan'
+    console.post(ADD, typed(SenderFactory(), ticket=ticket(console), title=" ", subject=subject))
+
+    assert Message.objects.get().title == "Hi [first name], your [plan] plan"
 
 
 def test_a_form_posted_twice_makes_one_message(console, django_capture_on_commit_callbacks):

@@ -112,11 +112,7 @@ def test_in_app_chat_is_the_default(console, boss, send, nudged):
     record = DeliveryRecord.objects.get()
     assert (message.channel, message.format, message.state) == ("in_app", "chat", State.LIVE)
     assert (message.to_customer, message.audience, message.send_type) == (customer, None, "one_off")
-    assert (message.created_by, message.version.author, message.title) == (
-        boss,
-        boss,
-        "Hi {{ first_name | default: 'there' }}",
-    )
+    assert (message.created_by, message.version.author, message.title) == (boss, boss, "Hi Ada")
     assert (record.customer, record.status, record.reason) == (customer, Status.WAITING, Reason.VISIT)
     assert nudged == ["hand over"]
     assert answer.redirect_chain[-1][0] == profile(customer)

@@ -53,10 +53,18 @@ def page_text(answer) -> str:
     return answer.content.decode()
 
 
-def asked_with(token: str) -> int:
+def client_with(token: str) -> APIClient:
     client = APIClient()
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
-    return client.get("/api/me").status_code
+    return client
+
+
+def asked_with(token: str) -> int:
+    return client_with(token).get("/api/me").status_code
+
+
+def writes_with(token: str) -> int:
+    return client_with(token).post("/api/users", {"user_id": "ann"}, format="json").status_code
 
 
 def test_token_is_shown_once_works_and_is_revoked_separately(console):
@@ -83,8 +91,21 @@ def test_token_is_limited_to_the_chosen_rights(console):
 
     assert asked_with(token) == 200
     assert Integration.objects.get().rights == ["read"]
-    assert "Read data</td>" in shown
+    assert re.search(r"ob-rights[^>]*>Read data<", shown)
     assert latest_log_entry() == "Created the token. Rights: Read data"
+
+
+def test_rights_of_a_token_are_changed_and_logged_and_the_token_stays(console):
+    made, token = Integration.issue(name="The report", rights=["read"])
+    assert writes_with(token) == 403
+
+    press(console, "integration_change_rights", made.pk, rights=["read", "write"])
+
+    assert writes_with(token) == 200
+    assert latest_log_entry() == "Rights: from Read data to Read data, Write data"
+    refused = page_text(press(console, "integration_change_rights", made.pk))
+    assert "Choose at least one right. To end a token, revoke it." in refused
+    assert Integration.objects.get().rights == ["read", "write"]
 
 
 def test_page_that_revokes_a_token_names_it_and_the_consequence(console, boss):

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 import time_machine
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.core import mail
 from django.urls import reverse
 from django.utils import timezone
@@ -43,6 +43,17 @@ def open_link(client, path: str):
 def choose(client, page, **changes):
     form = {"first_name": "Grace", "last_name": "Ho", "new_password1": PASSWORD, "new_password2": PASSWORD, **changes}
     return client.post(page.request["PATH_INFO"], form)
+
+
+def test_role_counts_active_teammates_and_superusers_as_admins(admin_client):
+    for name, role, active in (("a", "Admin", True), ("b", "Admin", False), ("c", "Author", True)):
+        User.objects.create_user(name, is_active=active).groups.add(Group.objects.get(name=role))
+
+    page = admin_client.get("/admin/auth/group/").content.decode()
+
+    # The client's own superuser is the second Admin.
+    counted = dict(re.findall(r"field-name[^>]*>\s*(\w+).*?field-members[^>]*>\s*(\d+)", page, re.DOTALL))
+    assert counted == {"Viewer": "0", "Author": "1", "Sender": "0", "Admin": "2"}
 
 
 def test_invitation_creates_password_role_and_sender(console, client, boss, django_capture_on_commit_callbacks):

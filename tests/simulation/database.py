@@ -1,0 +1,304 @@
+"""Gates at SQL statements, lock waits read from PostgreSQL, and a database that starts each schedule alike."""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from django.db import connection, connections, transaction
+from django.db.backends.postgresql.base import DatabaseWrapper
+from django.db.utils import OperationalError
+
+from tests.simulation.scheduler import Actor, Scheduler, current_actor
+
+# Names of savepoints and cursors, which contain the number of a thread.
+THREAD_NUMBERS = re.compile(r"s\d+_x|_django_curs_\d+_\w+")
+# A wait that closes a circle of locks is cancelled after this long.
+DEADLOCK_TIMEOUT = "1ms"
+# Whether a session waits for a lock, and whether it waits in a circle, which PostgreSQL resolves by itself.
+WAITING = (
+    "WITH RECURSIVE blocked(pid) AS (SELECT unnest(pg_blocking_pids(%(pid)s))"
+    " UNION SELECT unnest(pg_blocking_pids(pid)) FROM blocked)"
+    " SELECT count(*) > 0, coalesce(bool_or(pid = %(pid)s), FALSE) FROM blocked"
+)
+TIMEOUT_VALUE = re.compile(r"(\d+)(ms|s)")
+# In PostgreSQL no wait for a lock times out: the scheduler cancels it by the simulated clock.
+ENDLESS = "1h"
+# Sessions of earlier schedules, which the next ones use: to open a session takes long.
+IDLE: list[Any] = []
+
+
+class Watch:
+    """Asks PostgreSQL about the sessions of actors, over a connection of its own."""
+
+    def __init__(self) -> None:
+        params = connection.get_connection_params()
+        params.pop("cursor_factory", None)
+        params.pop("context", None)
+        self.session = psycopg.connect(**{**params, "autocommit": True})
+        self.session.prepare_threshold = 0
+
+    def waits_for_lock(self, actor: Actor) -> bool:
+        """Return whether a statement waits for a lock, and PostgreSQL will not cancel the wait as a deadlock."""
+        for backend in actor.backends:
+            while True:
+                waits, is_in_circle = self.rows(WAITING, {"pid": backend})[0]
+                if not waits:
+                    break
+                if not is_in_circle:
+                    return True
+        return False
+
+    def terminate(self, actor: Actor) -> None:
+        """End the sessions of an actor and wait until their locks are free."""
+        for backend in actor.backends:
+            self.rows("SELECT pg_terminate_backend(%s, 10000)", [backend])
+        actor.backends.clear()
+
+    def cancel(self, actor: Actor) -> None:
+        """Cancel the statement of an actor, which waits for a lock."""
+        for backend in actor.backends:
+            self.rows("SELECT pg_cancel_backend(%s)", [backend])
+
+    def rows(self, question: str, params: Any = None) -> list[Any]:
+        return self.session.execute(question, params).fetchall()
+
+    def close(self) -> None:
+        self.session.close()
+
+
+class Sessions:
+    """Gives each actor a database connection whose statements are gates."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
+
+    def open(self) -> DatabaseWrapper:
+        """Give the current thread a connection."""
+        made = connections.create_connection("default")
+        connections["default"] = made
+        self.watch(made)
+        return made
+
+    def watch(self, made: Any) -> None:
+        """Let each statement of a connection be a gate, now and after it reconnects."""
+        actor = current_actor()
+        assert actor is not None
+        actor.connections.append(Watched(made, actor, self))
+        made.execute_wrappers.append(self.execute)
+
+    def execute(self, execute: Callable[..., Any], sql: Any, params: Any, *rest: Any) -> Any:
+        """Execute a statement of Django's when it is the actor's turn."""
+        text = sql if isinstance(sql, str) else repr(sql)
+        return self.run_statement(THREAD_NUMBERS.sub("", text), lambda given: execute(sql, given, *rest), params)
+
+    def run_statement(self, text: str, call: Callable[[Any], Any], params: Any) -> Any:
+        """Execute a statement when it is the actor's turn. Its lock timeout counts by the simulated clock."""
+        actor = current_actor()
+        if actor is None:
+            return call(params)
+        timeout = actor.lock_timeout
+        if text.startswith("ROLLBACK"):
+            timeout = None
+        elif "lock_timeout" in text:
+            timeout, params = self.read_lock_timeout(params)
+        try:
+            return self.at_gate(text, lambda: call(params))
+        except (OperationalError, psycopg.errors.QueryCanceled) as error:
+            if not actor.is_timed_out:
+                raise
+            actor.is_timed_out = False
+            late = psycopg.errors.LockNotAvailable("canceling statement due to lock timeout")
+            if isinstance(error, OperationalError):
+                raise OperationalError(str(late)) from late
+            raise late from error
+        finally:
+            actor.lock_timeout = timeout
+
+    def read_lock_timeout(self, params: Any) -> tuple[float | None, Any]:
+        """Return the lock timeout among the parameters, in seconds, and the parameters with an endless one."""
+        items = params.items() if isinstance(params, dict) else enumerate(params or ())
+        for key, value in items:
+            if isinstance(value, str) and (found := TIMEOUT_VALUE.fullmatch(value)):
+                seconds = int(found[1]) / (1000 if found[2] == "ms" else 1)
+                changed = dict(params) if isinstance(params, dict) else list(params)
+                changed[key] = ENDLESS
+                return seconds, changed
+        return None, params
+
+    def at_gate(self, name: str, call: Callable[[], object]) -> Any:
+        actor = current_actor()
+        if actor is None:
+            return call()
+        self.scheduler.stop_at(name)
+        actor.is_in_statement = True
+        try:
+            return call()
+        finally:
+            actor.is_in_statement = False
+            if actor.is_blocked:
+                actor.is_blocked = False
+                self.scheduler.stop_at(f"behind {name}")
+
+
+class Watched:
+    """A database connection of an actor. It uses the session of an earlier connection if one is idle."""
+
+    def __init__(self, made: Any, actor: Actor, sessions: Sessions) -> None:
+        self.made, self.actor, self.sessions = made, actor, sessions
+        self.get_new_connection, self.copy = made.get_new_connection, made.copy
+        made.get_new_connection, made._close, made.copy = self.open_session, self.close_session, self.copy_and_watch
+        made._commit, made._rollback = self.gated("COMMIT", made._commit), self.gated("ROLLBACK", made._rollback)
+
+    def open_session(self, params: dict[str, Any]) -> Any:
+        while IDLE:
+            session = IDLE.pop()
+            if not session.closed:
+                break
+        else:
+            session = self.get_new_connection({**params, "options": f"-c deadlock_timeout={DEADLOCK_TIMEOUT}"})
+            session.autocommit = True
+            session.execute("SELECT setseed(0.5)", prepare=False)
+        self.actor.backends.append(session.info.backend_pid)
+        return session
+
+    def close_session(self) -> None:
+        session = self.made.connection
+        if session is None:
+            return
+        pid, status = session.info.backend_pid, session.info.transaction_status
+        if status != psycopg.pq.TransactionStatus.IDLE or not self.keep_session(session):
+            session.close()
+        if pid in self.actor.backends:
+            self.actor.backends.remove(pid)
+
+    def keep_session(self, session: Any) -> bool:
+        """Keep a session for the next connection, as if it were new. Return whether that was possible."""
+        try:
+            session.autocommit = True
+            session.execute("DISCARD ALL", prepare=False)
+            # The driver must not believe that its prepared statements are still there.
+            session._prepared.clear()
+            session._prepared._to_flush.clear()
+            session.execute("SELECT setseed(0.5)", prepare=False)
+        except psycopg.Error:
+            return False
+        IDLE.append(session)
+        return True
+
+    def copy_and_watch(self, alias: str | None = None) -> Any:
+        second = self.copy(alias)
+        self.sessions.watch(second)
+        return second
+
+    def gated(self, name: str, call: Callable[[], object]) -> Callable[[], object]:
+        def run() -> object:
+            if self.made.connection is None:
+                return call()
+            try:
+                return self.sessions.at_gate(name, call)
+            finally:
+                self.actor.lock_timeout = None
+
+        return run
+
+    def close(self) -> None:
+        """Close the session from another thread."""
+        if self.made.connection is not None:
+            self.made.connection.close()
+
+
+def gated_cursor(cursor: Any, sessions: Sessions) -> Any:
+    """Return a cursor of the driver whose statements are gates, for code that bypasses Django's cursors."""
+
+    def execute(self: Any, query: Any, params: Any = None, **options: Any) -> Any:
+        text = query.decode() if isinstance(query, bytes) else str(query)
+        return sessions.run_statement(text, lambda given: cursor.execute(self, query, given, **options), params)
+
+    return type(f"Gated{cursor.__name__}", (cursor,), {"execute": execute})
+
+
+def close_idle_sessions() -> None:
+    """Close the sessions that no actor uses."""
+    while IDLE:
+        IDLE.pop().close()
+
+
+# Copies of a filled database
+
+# The rows of a filled database by table, and the next numbers of its sequences.
+Rows = tuple[dict[str, bytes], dict[str, int]]
+SEQUENCES = "SELECT schemaname || '.' || sequencename, last_value FROM pg_sequences WHERE last_value IS NOT NULL"
+FILLED_TABLES = (
+    "SELECT relname FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace"
+    " AND pg_relation_size(oid) > 0 AND relname <> ALL(%s) ORDER BY relname"
+)
+# Tables that a schedule does not change, and the change log: its entries belong to transactions that are over.
+KEPT = ["auth_permission", "django_content_type", "django_migrations"]
+NOT_COPIED = "audiences_change_"
+
+
+def filled_tables() -> list[str]:
+    """Return the tables that have rows of this schedule."""
+    with connection.cursor() as cursor:
+        cursor.execute(FILLED_TABLES, [KEPT])
+        return [name for (name,) in cursor.fetchall()]
+
+
+def copy_rows() -> Rows:
+    """Copy the rows of the database, and the numbers of its sequences."""
+    rows = {}
+    names = filled_tables()
+    with connection.cursor() as cursor:
+        for name in names:
+            if not name.startswith(NOT_COPIED):
+                with cursor.copy(f"COPY {name} TO STDOUT") as copy:
+                    rows[name] = b"".join(copy)
+        cursor.execute(SEQUENCES)
+        return rows, dict(cursor.fetchall())
+
+
+def restore_rows(filled: Rows) -> None:
+    """Restore copied rows in an empty database, without triggers."""
+    rows, numbers = filled
+    with without_triggers(), connection.cursor() as cursor:
+        for name, data in rows.items():
+            with cursor.copy(f"COPY {name} FROM STDIN") as copy:
+                copy.write(data)
+        cursor.execute(
+            "SELECT setval(name::regclass, number) FROM unnest(%s::text[], %s::bigint[]) AS given(name, number)",
+            [list(numbers), list(numbers.values())],
+        )
+
+
+@contextmanager
+def without_triggers() -> Iterator[None]:
+    """Run a transaction without triggers and without checks of foreign keys."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL session_replication_role = replica")
+        yield
+
+
+def empty_database() -> None:
+    """Delete all rows, and restart the sequences. Afterwards new rows lie in the same order as in a new database."""
+    if not (names := filled_tables()):
+        return
+    with without_triggers(), connection.cursor() as cursor:
+        cursor.execute("; ".join(f"DELETE FROM {name}" for name in names))  # noqa: S608 - names of tables
+        cursor.execute(
+            "SELECT setval(schemaname || '.' || sequencename, start_value, FALSE) FROM pg_sequences"
+            " WHERE last_value IS NOT NULL"
+        )
+    with connection.cursor() as cursor:
+        cursor.execute(f"VACUUM {', '.join(names)}")
+
+
+def switch_autovacuum_off() -> None:
+    """Keep PostgreSQL from analysing tables at some moment, so that a seed always has the same plans."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "DO $$ DECLARE name text; BEGIN FOR name IN SELECT relname FROM pg_class WHERE relkind = 'r'"
+            " AND relnamespace = 'public'::regnamespace LOOP"
+            " EXECUTE format('ALTER TABLE %I SET (autovacuum_enabled = off)', name); END LOOP; END $$"
+        )

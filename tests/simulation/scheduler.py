@@ -1,0 +1,433 @@
+"""A seeded scheduler: of many actors, which are threads, exactly one runs at a time, and a random generator chooses it.
+
+An actor stops at each gate: before an SQL statement, before and after a hand-over, and where it sleeps or waits. The
+scheduler owns the clock. It also freezes processes for good, drops database connections, and makes actors slow. With
+the same seed, everything happens again in the same order.
+"""
+
+import hashlib
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum, auto
+from random import Random
+from typing import Any, Protocol
+
+# In seconds of the machine. A statement that takes longer, without a lock wait, ends the run as stuck.
+STUCK_AFTER = 5.0
+# In seconds of the machine. A statement that takes longer is asked about: does it wait for a lock?
+STATEMENT_TAKES = 0.002
+# A schedule with more steps than this fails: an actor goes round in circles.
+MAX_STEPS = 4_000
+# In seconds of the simulated clock: how long a step takes, a slow actor takes for one, and a process is stopped.
+STEP_SECONDS = (0.001, 0.03)
+SLOW_SECONDS = (0.1, 0.4, 2.0)
+STOPPED_SECONDS = (2.0, 20.0, 400.0)
+
+
+class State(Enum):
+    """The state of an actor."""
+
+    READY = auto()
+    RUNNING = auto()
+    WAITING = auto()
+    BLOCKED = auto()
+    DONE = auto()
+    FROZEN = auto()
+
+
+class Killed(BaseException):
+    """Ends the thread of a frozen actor, after the schedule."""
+
+
+class Stuck(AssertionError):
+    """No actor can go on, although some have not ended."""
+
+
+class Baton:
+    """Handed from one thread to another; much faster than `threading.Semaphore`."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.lock.acquire()
+
+    def release(self) -> None:
+        # A thread that was frozen has not taken the last one.
+        with suppress(RuntimeError):
+            self.lock.release()
+
+    def acquire(self, *, timeout: float = -1) -> bool:
+        return self.lock.acquire(timeout=timeout)
+
+    def is_there(self) -> bool:
+        return self.lock.acquire(blocking=False)
+
+
+@dataclass(eq=False)
+class Process:
+    """A simulated process: its machine, its memory, and whether it may be killed."""
+
+    name: str
+    is_mortal: bool = True
+    machine: str = "A"
+    memory: dict[str, Any] = field(default_factory=dict)
+    journals: list[Any] = field(default_factory=list)
+    is_frozen: bool = False
+    has_lost_connection: bool = False
+    # Until when it is stopped, as by SIGSTOP.
+    stopped_until: float = 0.0
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(eq=False)
+class Actor:
+    """A thread of a process."""
+
+    name: str
+    process: Process
+    # Set by the scheduler alone; `next_state` by the thread, before it stops.
+    state: State = State.READY
+    next_state: State = State.READY
+    # The backends of its database connections, and whether a statement is being executed.
+    backends: list[int] = field(default_factory=list)
+    is_in_statement: bool = False
+    # Whether the statement has waited for a lock: then the thread stops behind it.
+    is_blocked: bool = False
+    connections: list[Any] = field(default_factory=list)
+    gate: str = "begin"
+    # How long its transaction waits for a lock at most, and until when the current wait lasts; whether it was too long.
+    lock_timeout: float | None = None
+    lock_deadline: float = 0.0
+    is_timed_out: bool = False
+    # While it waits: until when, and for what.
+    deadline: float | None = None
+    holds: Callable[[], bool] = lambda: False
+    error: BaseException | None = None
+    go: Baton = field(default_factory=lambda: Baton())
+    parked: Baton = field(default_factory=lambda: Baton())
+    thread: threading.Thread | None = None
+
+
+class LockWatch(Protocol):
+    """What the scheduler asks of the database."""
+
+    def waits_for_lock(self, actor: Actor) -> bool:
+        """Return whether a statement of the actor waits for a lock, and will go on waiting."""
+
+    def terminate(self, actor: Actor) -> None:
+        """End the database sessions of an actor."""
+
+    def cancel(self, actor: Actor) -> None:
+        """Cancel the statement of an actor, which waits for a lock."""
+
+
+class Faults(Protocol):
+    """Chooses what goes wrong."""
+
+    def may_freeze(self, process: Process) -> bool:
+        """Return whether a process is killed now."""
+
+    def may_drop(self, actor: Actor) -> bool:
+        """Return whether an actor's database connection is lost at its next statement."""
+
+    def may_delay(self, actor: Actor) -> bool:
+        """Return whether an actor is slow now."""
+
+    def may_stop(self, process: Process) -> bool:
+        """Return whether a process is stopped for a while now."""
+
+
+class NoFaults:
+    """Nothing goes wrong."""
+
+    def may_freeze(self, _process: Process) -> bool:
+        return False
+
+    def may_drop(self, _actor: Actor) -> bool:
+        return False
+
+    def may_delay(self, _actor: Actor) -> bool:
+        return False
+
+    def may_stop(self, _process: Process) -> bool:
+        return False
+
+
+local = threading.local()
+
+
+def current_actor() -> Actor | None:
+    """Return the actor of this thread; None outside the simulation."""
+    return getattr(local, "actor", None)
+
+
+def stack_of(actor: Actor) -> str:
+    """Return the last calls of an actor's thread."""
+    thread = actor.thread
+    frame = sys._current_frames().get(thread.ident) if thread is not None and thread.ident else None
+    return "".join(traceback.format_stack(frame)[-6:]) if frame is not None else "(ended)"
+
+
+@dataclass(eq=False)
+class Scheduler:
+    """Runs actors one at a time until all have ended."""
+
+    random: Random
+    start: datetime
+    locks: LockWatch
+    swap: Callable[[Process | None, Process], None]
+    faults: Faults = field(default_factory=NoFaults)
+    # Called after each step with the actor that ran, and the gate at which it began.
+    on_step: Callable[[Actor, str], None] = lambda _actor, _gate: None
+    on_freeze: Callable[[Process], None] = lambda _process: None
+    seconds: float = 0.0
+    actors: list[Actor] = field(default_factory=list)
+    # Those that have not ended.
+    living: list[Actor] = field(default_factory=list)
+    max_steps: int = MAX_STEPS
+    last: Process | None = None
+    steps: int = 0
+    trace: list[str] = field(default_factory=list)
+    is_over: bool = False
+
+    # The clock
+
+    def now(self) -> datetime:
+        """Return the simulated time."""
+        return self.start + timedelta(seconds=self.seconds)
+
+    def monotonic(self) -> float:
+        """Return the simulated seconds."""
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        """Let an actor sleep."""
+        self.wait(lambda: False, timeout=seconds, gate="sleep")
+
+    # For actors
+
+    def spawn(self, name: str, process: Process, work: Callable[[], object]) -> Actor:
+        """Add an actor. It begins when it is chosen."""
+        actor = Actor(name, process)
+
+        def run() -> None:
+            local.actor = actor
+            actor.go.acquire()
+            try:
+                if not self.is_over:
+                    work()
+            except Killed:
+                pass
+            except BaseException as error:  # noqa: BLE001 - reported by the schedule
+                if not self.is_over:
+                    actor.error = error
+            finally:
+                actor.next_state = State.DONE
+                actor.parked.release()
+
+        actor.thread = threading.Thread(target=run, name=name, daemon=True)
+        self.actors.append(actor)
+        self.living.append(actor)
+        actor.thread.start()
+        return actor
+
+    def stop_at(self, gate: str) -> None:
+        """Stop the current actor until it is chosen again. Outside the simulation, do nothing."""
+        if current_actor() is not None:
+            self.park(State.READY, gate)
+
+    def wait(self, holds: Callable[[], bool], *, timeout: float | None, gate: str) -> bool:
+        """Stop the current actor until a condition holds. Return False if the time was over before."""
+        actor = current_actor()
+        if actor is None:
+            raise AssertionError("only actors wait")
+        actor.holds = holds
+        actor.deadline = None if timeout is None else self.seconds + max(0.0, timeout)
+        self.park(State.WAITING, gate)
+        return holds()
+
+    def park(self, state: State, gate: str) -> None:
+        """Give the turn back and wait for the next one. A frozen actor waits for the end of the schedule."""
+        actor = current_actor()
+        assert actor is not None
+        if self.is_over:
+            raise Killed
+        actor.next_state, actor.gate = state, gate
+        actor.parked.release()
+        actor.go.acquire()
+        if self.is_over:
+            raise Killed
+
+    # The schedule
+
+    def run(self) -> None:
+        """Run until every actor has ended or is frozen. Raise Stuck if some cannot go on."""
+        while True:
+            if self.time_out_locks():
+                continue
+            able = [actor for actor in self.living if self.is_able(actor)]
+            if not able:
+                if not self.skip_time():
+                    return
+                continue
+            actor = self.random.choice(able)
+            if self.interfere(actor):
+                continue
+            self.seconds += self.random.uniform(*STEP_SECONDS)
+            self.step(actor)
+            if self.steps > self.max_steps:
+                raise Stuck(f"more than {self.max_steps} steps")
+
+    def skip_time(self) -> bool:
+        """Move the clock to the next moment at which an actor can go on. Return False if all have ended."""
+        left = [a for a in self.living if a.state not in (State.DONE, State.FROZEN)]
+        if not left:
+            return False
+        moments = [a.deadline for a in left if a.state == State.WAITING and a.deadline is not None]
+        moments += [a.lock_deadline for a in left if a.state == State.BLOCKED and a.lock_timeout is not None]
+        moments += [a.process.stopped_until for a in left]
+        later = [moment for moment in moments if moment > self.seconds]
+        if not later:
+            raise Stuck("; ".join(f"{a.name} waits at {a.gate}" for a in left))
+        self.seconds = min(later)
+        return True
+
+    def time_out_locks(self) -> bool:
+        """Cancel the statements whose time to wait for a lock is over. Return whether there were any."""
+        late = [
+            a
+            for a in self.living
+            if a.state == State.BLOCKED and a.lock_timeout is not None and self.seconds >= a.lock_deadline
+        ]
+        for actor in late:
+            self.note(f"{actor.name} waits for a lock no longer")
+            actor.is_timed_out = True
+            self.locks.cancel(actor)
+            self.collect_blocked()
+        return bool(late)
+
+    def is_able(self, actor: Actor) -> bool:
+        """Return whether an actor can take a step."""
+        if self.seconds < actor.process.stopped_until:
+            return False
+        if actor.state == State.READY:
+            return True
+        if actor.state != State.WAITING:
+            return False
+        return (actor.deadline is not None and self.seconds >= actor.deadline) or actor.holds()
+
+    def interfere(self, actor: Actor) -> bool:
+        """Let something go wrong at an actor's turn, perhaps. Return whether it loses the turn."""
+        process = actor.process
+        if process.is_mortal and self.faults.may_freeze(process):
+            self.freeze(process)
+            return True
+        if actor.backends and self.faults.may_drop(actor):
+            self.note(f"{actor.name} loses its connection")
+            process.has_lost_connection = True
+            self.locks.terminate(actor)
+        if process.is_mortal and self.faults.may_stop(process):
+            seconds = self.random.choice(STOPPED_SECONDS)
+            self.note(f"{process} is stopped for {seconds:g} s")
+            process.stopped_until = self.seconds + seconds
+            return True
+        if actor.state == State.READY and self.faults.may_delay(actor):
+            seconds = self.random.choice(SLOW_SECONDS)
+            self.note(f"{actor.name} is slow for {seconds:g} s")
+            actor.state, actor.deadline, actor.holds = State.WAITING, self.seconds + seconds, lambda: False
+            return True
+        return False
+
+    def freeze(self, process: Process) -> None:
+        """Kill a process: its threads never run again, and its database sessions end."""
+        self.note(f"{process} is killed")
+        process.is_frozen = True
+        for actor in self.actors:
+            if actor.process is process and actor.state != State.DONE:
+                actor.state = State.FROZEN
+                self.locks.terminate(actor)
+        self.on_freeze(process)
+        self.collect_blocked()
+
+    def step(self, actor: Actor) -> None:
+        """Let one actor run to its next gate, or until it waits for a lock."""
+        self.swap(self.last, actor.process)
+        self.last = actor.process
+        self.steps += 1
+        gate = actor.gate
+        self.note(f"{actor.name}: {gate}")
+        actor.state = State.RUNNING
+        actor.go.release()
+        self.wait_for_gate(actor)
+        self.collect_blocked()
+        self.on_step(actor, gate)
+        if actor.state == State.DONE:
+            self.living.remove(actor)
+        if actor.error is not None:
+            raise Stuck(f"{actor.name} ended with {actor.error!r}")
+
+    def wait_for_gate(self, actor: Actor) -> None:
+        """Wait until an actor stops, or waits for a lock."""
+        began = time.monotonic()
+        while not actor.parked.acquire(timeout=STATEMENT_TAKES):
+            if actor.is_in_statement and self.locks.waits_for_lock(actor):
+                self.note(f"{actor.name} waits for a lock")
+                # Its thread stops as soon as the statement returns.
+                actor.is_blocked, actor.state = True, State.BLOCKED
+                actor.lock_deadline = self.seconds + (actor.lock_timeout or 0.0)
+                return
+            if time.monotonic() - began > STUCK_AFTER:
+                raise Stuck(f"{actor.name} does not come back from {actor.gate}:\n{stack_of(actor)}")
+        actor.state = actor.next_state
+
+    def collect_blocked(self) -> None:
+        """Collect the actors whose lock was released: they stopped behind their statement.
+
+        One of them may let the next one go on, so this ends when all that are left wait.
+        """
+        found: list[Actor] = []
+        while again := [a for a in self.living if a.state == State.BLOCKED and self.is_released(a)]:
+            found += again
+        for actor in sorted(found, key=lambda actor: actor.name):
+            self.note(f"{actor.name} goes on")
+
+    def is_released(self, actor: Actor) -> bool:
+        """Return whether the statement of an actor that waited for a lock has returned, and stop the actor."""
+        began = time.monotonic()
+        while not actor.parked.is_there():
+            if self.locks.waits_for_lock(actor):
+                return False
+            if actor.parked.acquire(timeout=STATEMENT_TAKES):
+                break
+            if time.monotonic() - began > STUCK_AFTER:
+                raise Stuck(f"{actor.name} does not come back from {actor.gate}:\n{stack_of(actor)}")
+        actor.state = actor.next_state
+        if actor.error is not None:
+            raise Stuck(f"{actor.name} ended with {actor.error!r}")
+        return True
+
+    def note(self, event: str) -> None:
+        """Add an event to the trace."""
+        self.trace.append(event)
+
+    def digest(self) -> str:
+        """Return a hash of everything that happened, in order."""
+        return hashlib.blake2b("\n".join(self.trace).encode(), digest_size=8).hexdigest()
+
+    def end(self) -> None:
+        """End the threads that were frozen or are stuck, one by one."""
+        self.is_over = True
+        self.swap(self.last, Process("the dead"))
+        for actor in self.actors:
+            for held in actor.connections:
+                held.close()
+            if actor.thread is not None and actor.thread.is_alive():
+                actor.go.release()
+                actor.thread.join(timeout=STUCK_AFTER)
