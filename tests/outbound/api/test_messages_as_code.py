@@ -200,7 +200,8 @@ def test_draft_that_the_console_saved_with_a_template_error_is_shown_and_cannot_
     assert call(api, "get", here).json()["body"] == "<p>{{ name | }</p>"
     assert "Line 1" in call(api, "get", f"{here}/review").json()["problems"][0]["message"]
     assert error_of(call(api, "post", f"{here}/live")) == (400, "body")
-    assert error_of(call(api, "patch", here, title="Hello")) == (400, "body")
+    assert error_of(call(api, "patch", here, subject="Other")) == (400, "body")
+    assert error_of(api.get(f"/api/outbound{here}/preview")) == (400, "body")
     assert call(api, "patch", here, body="<p>{{ name }}</p>").status_code == 200
 
 
