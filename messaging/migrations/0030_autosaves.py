@@ -18,7 +18,7 @@ class Migration(migrations.Migration):
             name='Autosave',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('form', models.CharField(max_length=60)),
+                ('form', models.CharField(max_length=200)),
                 ('tab', models.UUIDField()),
                 ('page', models.UUIDField()),
                 ('revision', models.PositiveIntegerField(default=1)),
@@ -37,7 +37,7 @@ class Migration(migrations.Migration):
             name='FormVisit',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('form', models.CharField(max_length=60)),
+                ('form', models.CharField(max_length=200)),
                 ('seen_at', models.DateTimeField()),
                 ('saved_at', models.DateTimeField(null=True)),
                 ('teammate', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to=settings.AUTH_USER_MODEL)),

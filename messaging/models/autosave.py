@@ -10,6 +10,8 @@ AUTOSAVES_KEPT = timedelta(days=30)
 # An open page reports itself every 15 seconds; one that has missed two reports is closed.
 VISIT_ENDS_AFTER = timedelta(seconds=40)
 VISITS_KEPT = timedelta(days=1)
+# The key of an integration has 128 characters.
+FORM_NAME_LENGTH = 200
 
 
 class AutosaveQuerySet(models.QuerySet["Autosave"]):
@@ -34,7 +36,7 @@ class Autosave(models.Model):
     """
 
     teammate = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
-    form = models.CharField(max_length=60)
+    form = models.CharField(max_length=FORM_NAME_LENGTH)
     tab = models.UUIDField()
     page = models.UUIDField()
     revision = models.PositiveIntegerField(default=1)
@@ -69,7 +71,7 @@ class FormVisit(models.Model):
     """A teammate who has a form open or had it within a day: when their page last reported, and when they saved."""
 
     teammate = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="+")
-    form = models.CharField(max_length=60)
+    form = models.CharField(max_length=FORM_NAME_LENGTH)
     seen_at = models.DateTimeField()
     saved_at = models.DateTimeField(null=True)
 

@@ -12,6 +12,7 @@ from django.http import Http404, HttpRequest
 from audiences.models import Customer
 from delivery.models import Conversation
 from messaging.models import Message
+from messaging.models.autosave import FORM_NAME_LENGTH
 from outbound import roles
 
 NEW = "new"
@@ -77,15 +78,17 @@ class FoundForm:
 def find_form(name: str, request: HttpRequest) -> FoundForm:
     """Return the form with this name. Raise Http404 if there is none, PermissionDenied without the permission."""
     word, _, target = name.partition("/")
+    if len(name) > FORM_NAME_LENGTH or not name.isprintable():
+        raise Http404("This form does not exist.")
     kind = KINDS.get(word)
     if kind and target == NEW:
         if not kind.permission_to_add or not request.user.has_perm(kind.permission_to_add):
             raise PermissionDenied
         return FoundForm(name, kind)
+    if kind is None:
+        return find_admin_form(name, word, target, request)
     if not (target.isascii() and target.isdecimal() and len(target) < 19):
         raise Http404("This form does not exist.")
-    if kind is None:
-        return find_admin_form(name, word, int(target), request)
     if not request.user.has_perms(kind.permissions):
         raise PermissionDenied
     row = kind.rows().filter(pk=int(target)).first()
@@ -94,11 +97,11 @@ def find_form(name: str, request: HttpRequest) -> FoundForm:
     return FoundForm(name, kind, kind.customer_of(row))
 
 
-def find_admin_form(name: str, word: str, target: int, request: HttpRequest) -> FoundForm:
+def find_admin_form(name: str, word: str, target: str, request: HttpRequest) -> FoundForm:
     """Return the form of a table of the console whose edits are guarded."""
     for model, pages in site._registry.items():  # noqa: SLF001 - Django offers no other list
         if model._meta.model_name == word and getattr(pages, "guards_edits", False):
-            row = pages.get_queryset(request).filter(pk=target).first()
+            row = pages.get_object(request, target)
             if row is None:
                 break
             if not pages.has_change_permission(request, row):

@@ -1,22 +1,29 @@
 """Autosave: typed text is stored for its author alone and restored until it is saved or discarded."""
 
 import json
+import re
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 import time_machine
+from django.contrib.admin import site
+from django.contrib.admin.utils import quote
 from django.contrib.auth.models import User
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.urls import reverse
 from django.utils import timezone
+from django_celery_beat.models import ClockedSchedule, CrontabSchedule, SolarSchedule
 
+from audiences.models import Integration, Subscription, Workspace
+from delivery import schedule
 from delivery.conversations import threads
 from delivery.customers import erase, merge
 from delivery.maintenance import retention
+from delivery.models import Pace
 from messaging.models import Autosave, FormVisit, Message
 from outbound.edits import autosave
-from tests.factories import CustomerFactory, MessageFactory, SegmentFactory
+from tests.factories import CustomerFactory, MessageFactory, SegmentFactory, SenderFactory, TagFactory
 from tests.support.pages import field_of
 from tests.support.staff import Staff
 
@@ -117,6 +124,10 @@ def test_report_that_cannot_be_stored_is_refused_with_a_reason(console, boss):
         ({"form": "message/999999"}, 404, "This was deleted"),
         ({"form": "message/1e3"}, 404, "This was deleted"),
         ({"form": "nonsense/1"}, 404, "This was deleted"),
+        ({"form": "pace/smoke"}, 404, "This was deleted"),
+        ({"form": "pace/\x00"}, 404, "This was deleted"),
+        ({"form": "pace/" + "x" * 300}, 404, "This was deleted"),
+        ({"form": "sender/" + "9" * 30}, 404, "This was deleted"),
         ({"form": "answer/new"}, 403, "Your role no longer allows this form."),
         ({"form": form, **tab, "fields": "x" * (autosave.MAX_LENGTH + 1)}, 413, "more than 300,000 characters"),
         ({"form": form, **tab, "fields": "{"}, 400, "could not be read"),
@@ -242,6 +253,29 @@ def test_others_in_the_same_form_are_shown_while_their_page_reports(console, bos
     assert report(console, boss, form, opened=opened).json()["saved"]["by"] == "Cleo"
     with time_machine.travel(timezone.now() + timedelta(seconds=41)):
         assert report(console, boss, form, opened=opened).json()["others"] == []
+
+
+def test_form_of_each_guarded_table_reports_under_its_name(console, boss):
+    schedule.install()
+    Integration.issue(name="The shop")
+    Pace.objects.create(channel="email", per_second=10)
+    moment = {"created_at": timezone.now(), "updated_at": timezone.now()}
+    Subscription.objects.create(url="https://x.example", topics=["user.created"], **moment)
+    for make in (TagFactory, SenderFactory, SegmentFactory, Workspace.current):
+        make()
+    CrontabSchedule.objects.get_or_create(minute="7")
+    ClockedSchedule.objects.create(clocked_time=timezone.now())
+    SolarSchedule.objects.create(event="sunset", latitude=1, longitude=1)
+    for model, pages in site._registry.items():
+        if not getattr(pages, "guards_edits", False):
+            continue
+        row = pages.get_queryset(RequestFactory().get("/")).first()
+        label = f"{model._meta.app_label}_{model._meta.model_name}"
+        page = console.get(reverse(f"admin:{label}_change", args=[quote(row.pk)])).content.decode()
+        shown = re.search(r'data-open-form="([^"]+)"', page)
+        assert shown, label
+        assert report(console, boss, shown[1]).json() == {"others": [], "saved": None}, label
+        assert json.loads(field_of(page, "seen")), label
 
 
 def test_draft_with_an_error_in_its_template_is_saved_shown_and_not_sent(staff):
