@@ -581,6 +581,8 @@ def test_review_says_who_is_left_out_of_a_message_to_new_matches(console):
     said = console.post(FORECAST, form).content.decode()
     assert "This includes everyone for whom “ordered” ever happened." in said
     assert "2 match now, all will receive it" in said
+    # The field says so already, without delivery times.
+    assert '<p class="ob-help" id="window-words"></p>' in said
 
     form["only_new_matches"] = "on"
     said = console.post(FORECAST, form).content.decode()
