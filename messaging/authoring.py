@@ -16,6 +16,7 @@ from messaging import content
 from messaging.models import Channel, Locked, Message, MessageVersion, SendType, State
 
 NO_SENDER = "Choose who the message is from."
+ENDS_TOO_EARLY = "“Stop showing on” must be later than the time when it goes live."
 
 
 def content_problems(message: Message, *, subject: str, body: str, link: str = "") -> dict[str, list[str]]:
@@ -125,13 +126,13 @@ def change_audience(message: Message, *, rules: object, by: User | None, at: dat
             add_version(message, subject=last.subject, body=last.body, link=last.link, by=by, at=at)
 
 
-def launch_problems(message: Message) -> list[str]:
-    """Return the reasons why the message cannot go live, one sentence each."""
-    return [sentence for sentences in launch_problems_by_field(message).values() for sentence in sentences]
+def launch_problems(message: Message, *, at: datetime) -> list[str]:
+    """Return the reasons why the message cannot go live at this time, one sentence each."""
+    return [sentence for sentences in launch_problems_by_field(message, at=at).values() for sentence in sentences]
 
 
-def launch_problems_by_field(message: Message) -> dict[str, list[str]]:
-    """Return the reasons why the message cannot go live, one sentence each, by the field to change."""
+def launch_problems_by_field(message: Message, *, at: datetime) -> dict[str, list[str]]:
+    """Return the reasons why the message cannot go live at this time, one sentence each, by the field to change."""
     found: dict[str, list[str]] = {}
     version = message.version
     if version is None or not version.body.strip():
@@ -151,6 +152,8 @@ def launch_problems_by_field(message: Message) -> dict[str, list[str]]:
             compiler.compile_tree(message.audience.tree)
         except RuleError as wrong:
             found["rules"] = [str(wrong)]
+    if message.has_ended(at=at):
+        found["shown_until"] = [ENDS_TOO_EARLY]
     return found
 
 

@@ -62,9 +62,10 @@ class Review(Endpoint):
         message = find_message(pk)
         if message.audience is None:
             raise Refused("A direct message has no audience to review.", field="id")
-        problems = authoring.launch_problems_by_field(message)
+        at = timezone.now()
+        problems = authoring.launch_problems_by_field(message, at=at)
         sentences = [sentence for found in problems.values() for sentence in found]
-        found = review.review(message, at=timezone.now(), problems=sentences)
+        found = review.review(message, at=at, problems=sentences)
         fields = {sentence: field for field, found in problems.items() for sentence in found}
         return Response(
             {

@@ -53,6 +53,10 @@ class JSONText(forms.CharField):
             raise ValidationError("This could not be read. Reload the page and try again.") from wrong
 
 
+# Values of inputs for a local day and time.
+LOCAL_TIME_FORMATS = ("%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")
+
+
 class ContentForm(forms.Form):
     """Step 1: channel, sender and content."""
 
@@ -84,6 +88,15 @@ class ContentForm(forms.Form):
     # Push is written as plain text and stored as HTML paragraphs.
     text = forms.CharField(required=False, label="Text", widget=UnfoldAdminTextareaWidget({"rows": 5}))
     link = forms.CharField(required=False, max_length=1000, widget=UnfoldAdminTextInputWidget(OPENS_THE_APP))
+
+    shown_until = forms.DateTimeField(
+        required=False,
+        label="Stop showing on",
+        help_text="In the workspace’s time zone. From then on nobody sees it any more, and the message is stopped.",
+        input_formats=LOCAL_TIME_FORMATS,
+        error_messages={"invalid": "Enter a day and a time for “Stop showing on”."},
+        widget=forms.DateTimeInput({"type": "datetime-local", "class": "ob-input"}, format=LOCAL_TIME_FORMATS[0]),
+    )
 
     def __init__(self, *args: Any, user: User, message: Message, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -122,6 +135,8 @@ class ContentForm(forms.Form):
             problems = {}
             self.add_error(field, str(wrong))
         self.problems = {field if name == "body" else name: sentences for name, sentences in problems.items()}
+        if channel != Channel.IN_APP or self.message.to_customer_id:
+            data["shown_until"] = None
         data["style"] = data.get("style") or self.message.style
         data["format"] = (data.get("format") or Format.CHAT) if channel == Channel.IN_APP else ""
         return data
@@ -193,6 +208,7 @@ class AudienceFields(forms.Form):
 DRAFT_FIELDS = (
     *("channel", "format", "style", "sender", "send_type", "window_zone", "checking", "same_inbox_once"),
     "only_new_matches",
+    "shown_until",
 )
 
 
@@ -216,7 +232,7 @@ class DraftForm(AudienceFields, ContentForm):
         label="Only people who start to match after it goes live",
         help_text="The people who match now are left out, also if they stop and start to match again.",
     )
-    scheduled_for = forms.DateTimeField(required=False, input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
+    scheduled_for = forms.DateTimeField(required=False, input_formats=LOCAL_TIME_FORMATS)
     sample = forms.IntegerField(required=False, min_value=1, max_value=MAX_SAMPLE)
 
     def clean(self) -> dict[str, Any]:
@@ -265,6 +281,7 @@ class DraftForm(AudienceFields, ContentForm):
             window=data.get("window", []),
             same_inbox_once=data.get("same_inbox_once", True),
             only_new_matches=data.get("only_new_matches", False),
+            shown_until=data.get("shown_until"),
             window_zone=data["window_zone"],
             checking=data["checking"],
             audience=Audience(rules=data.get("rules", {})),
@@ -289,12 +306,19 @@ class VersionForm(ContentForm):
         self.require_valid_content()
         return data
 
+    def clean_shown_until(self) -> datetime | None:
+        """Refuse a new time that is over: the message would stop without the question that “Stop” asks."""
+        end: datetime | None = self.cleaned_data["shown_until"]
+        if end and end != self.message.shown_until and end <= timezone.now():
+            raise ValidationError("The time must be in the future. To end the message now, stop it.")
+        return end
+
     def save(self, *, by: User, at: datetime) -> MessageVersion:
         """Save the name, the sender and the style, and a new version if the content changed."""
         message = self.message
         message.title, message.sender = self.title_or_first_words(), self.cleaned_data["sender"]
-        message.style = self.cleaned_data["style"]
-        message.save(update_fields=("title", "sender", "style", "updated_at"))
+        message.style, message.shown_until = self.cleaned_data["style"], self.cleaned_data["shown_until"]
+        message.save(update_fields=("title", "sender", "style", "shown_until", "updated_at"))
         data = self.cleaned_data
         return authoring.revise(
             message, subject=data.get("subject", ""), body=data["source"], link=data.get("link", ""), by=by, at=at
@@ -347,6 +371,7 @@ def content_of(message: Message) -> dict[str, Any]:
         "body": "" if is_push else body,
         "text": html_to_text(body) if is_push else "",
         "link": version.link if version else "",
+        "shown_until": message.shown_until,
     }
 
 

@@ -156,7 +156,7 @@ def launch_plan(form: DraftForm, request: HttpRequest, *, at: datetime) -> actio
     draft = form.preview()
     sample = form.cleaned_data["sample"] if request.POST["act"] == "sample" else None
     asked = confirm_page.PostedCounts.from_post(request.POST, sample=sample)
-    found = None if authoring.launch_problems(draft) else confirm_page.count_recipients(draft, asked, at=at)
+    found = None if authoring.launch_problems(draft, at=at) else confirm_page.count_recipients(draft, asked, at=at)
     if found is None:
         return actions.UNCOUNTED
     if refusal := confirm_page.refusal_reason(draft, found, asked):
@@ -206,9 +206,9 @@ def forecast(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
     """Render the summary and the review of the posted form without saving it."""
     form, draft = posted_draft(admin, request)
     wrong = [str(sentence) for name, found in form.errors.items() if name in REVIEWED_FIELDS for sentence in found]
-    problems = [*wrong, *(authoring.launch_problems(draft) if not wrong else [])]
-    within = None if "exact" in request.GET else COUNT_WITHIN
     at = timezone.now()
+    problems = [*wrong, *(authoring.launch_problems(draft, at=at) if not wrong else [])]
+    within = None if "exact" in request.GET else COUNT_WITHIN
     found = review(draft, at=at, problems=list(dict.fromkeys(problems)), within=within)
     known = found.people and draft.audience
     matching = matching_people(request, draft.audience.tree, at=at, within=within) if known and draft.audience else []
@@ -362,4 +362,4 @@ def launch_progress(request: HttpRequest, message: Message) -> HttpResponse:
 # Leaves half of a second for the estimate and the page.
 COUNT_WITHIN = timedelta(milliseconds=500)
 CONTENT_FIELDS = ("subject", "body", "text", "link")
-REVIEWED_FIELDS = ("subject", "body", "text", "link", "rules", "window")
+REVIEWED_FIELDS = ("subject", "body", "text", "link", "rules", "window", "shown_until")

@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 from django.db.models import Model, QuerySet
+from django.utils import timezone
 
 from audiences.models import Audience, Workspace
 from messaging import delivery_window
@@ -91,7 +92,15 @@ def message_fields(message: Message) -> dict[str, str]:
         "Filters": rules_in_one_line(message.audience.rules) if message.audience else "",
         "One copy to each inbox": display_value(message.same_inbox_once) if message.channel == Channel.EMAIL else "",
         "Delivery times": delivery_times(message),
+        "Stop showing on": end_of_showing(message),
     }
+
+
+def end_of_showing(message: Message) -> str:
+    """Return when an in-app message stops being shown, in the workspace's time zone; "" if never."""
+    if message.shown_until is None:
+        return ""
+    return f"{timezone.localtime(message.shown_until, Workspace.current().tz):%A %-d %B %Y at %H:%M}"
 
 
 def segment_fields(segment: Audience) -> dict[str, str]:

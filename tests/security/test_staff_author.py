@@ -8,6 +8,7 @@ from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from audiences.models import Customer, Workspace
 from delivery.channels import Rejected
@@ -193,7 +194,7 @@ def assert_saved_but_never_rendered(mallory: Client, text: str) -> None:
     form = typed(draft.sender, body=f"<p>{text}</p>")
     preview = mallory.post(reverse("admin:message_preview"), form).context["preview"]
     assert (bool(preview.wrong), preview.page.count(text)) == (True, 0)
-    assert authoring.launch_problems_by_field(draft)["body"]
+    assert authoring.launch_problems_by_field(draft, at=timezone.now())["body"]
 
 
 @pytest.mark.parametrize("burns", BURN, ids=lambda text: text[:40])

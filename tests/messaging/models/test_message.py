@@ -39,7 +39,7 @@ def test_unknown_variable_is_refused_with_the_line_and_the_reason(at):
 def test_draft_keeps_a_template_error_and_cannot_go_live(at):
     message = MessageFactory(body="<p>{{ name | }</p>")
 
-    assert "Line 1" in authoring.launch_problems(message)[0]
+    assert "Line 1" in authoring.launch_problems(message, at=at)[0]
     with pytest.raises(ValidationError):
         lifecycle.set_live(message, at=at)
     assert (message.goes_per_company, message.version.body) == (False, "<p>{{ name | }</p>")

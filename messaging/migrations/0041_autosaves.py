@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('audiences', '0031_suppression'),
-        ('messaging', '0015_only_new_matches'),
+        ('messaging', '0040_shown_until'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
