@@ -1,6 +1,6 @@
 """Authoring: changes to a message's content and audience (behaviour 4.2).
 
-A draft is changed in place. Once a message has been live, each change adds a version.
+A draft is changed in place, and its template may have errors. Once a message has been live, each change adds a version.
 """
 
 from datetime import datetime
@@ -47,7 +47,10 @@ def content_problems(message: Message, *, subject: str, body: str, link: str = "
 def revise(
     message: Message, *, subject: str, body: str, by: User | None, at: datetime, link: str = ""
 ) -> MessageVersion:
-    """Change the content: in place in a draft, as a new version once live. Raise ValidationError by field."""
+    """Change the content: in place in a draft, as a new version once live. Raise ValidationError by field.
+
+    A draft to an audience may have problems; they are refused when it goes live.
+    """
     try:
         body = content.sanitise(body)
     except content.ContentError as wrong:
@@ -55,7 +58,9 @@ def revise(
     link = link.strip() if message.channel == Channel.PUSH else ""
     with transaction.atomic():
         lock_for_edit(message)
-        if problems := content_problems(message, subject=subject, body=body, link=link):
+        # Going live checks a draft to an audience again, so it can be saved half-written.
+        is_strict = message.is_locked or message.to_customer_id
+        if is_strict and (problems := content_problems(message, subject=subject, body=body, link=link)):
             raise ValidationError(problems)
         current = message.version
         same_layout = current is not None and (not message.is_locked or current.layout == message.layout)

@@ -189,4 +189,8 @@ class Message(models.Model):
         """Whether the message is sent once for each company. For a draft, decided by its current content."""
         if self.is_locked or self.version is None or self.to_customer_id:
             return self.per_company
-        return content.uses_company(self.version.subject, self.version.body, self.version.link)
+        try:
+            return content.uses_company(self.version.subject, self.version.body, self.version.link)
+        except content.ContentError:
+            # A half-written draft; it cannot go live.
+            return False

@@ -157,7 +157,10 @@ def with_message_keys(rules: Any) -> Any:
 
 def check_form(form: forms.Form) -> None:
     """Raise Refused with the first error of the form, by the key of the request."""
-    if not form.is_valid():
+    form.is_valid()
+    if isinstance(form, DraftForm):
+        form.require_valid_content()
+    if form.errors:
         field, sentences = next(iter(form.errors.items()))
         raise Refused(str(sentences[0]), field={"text": "body", "__all__": ""}.get(field, field))
 

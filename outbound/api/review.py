@@ -31,8 +31,11 @@ class Preview(Endpoint):
         message, query = find_message(pk), request.query_params
         customer = intake.find_customer(query) if given_parameters(query, PERSON_PARAMETERS) else None
         company = intake.find_company({"company_id": query["company_id"]}) if query.get("company_id") else None
-        if message.version is None:
-            message.version = MessageVersion()
+        version = message.version = message.version or MessageVersion()
+        problems = authoring.content_problems(message, subject=version.subject, body=version.body, link=version.link)
+        if problems:
+            field, sentences = next(iter(problems.items()))
+            raise Refused(sentences[0], field=field)
         found = preview.preview(message, customer=customer, company=company.pk if company else None)
         if found.wrong:
             raise Refused(found.wrong, field="body")

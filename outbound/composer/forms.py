@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -13,12 +14,13 @@ from django.utils import timezone
 from django.utils.html import format_html
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
-from audiences.models import Audience
-from messaging import authoring, content
+from audiences.models import Audience, Workspace
+from messaging import authoring, content, delivery_window
 from messaging.content.plain_text import html_to_text
 from messaging.models import Channel, Checking, Format, Message, MessageVersion, Sender, SendType, Style, WindowZone
 from outbound.composer.confirm import MAX_SAMPLE
 from outbound.console.rich_text import RichTextWidget
+from outbound.console.wording import rules_in_one_line
 
 RULE_PATH = re.compile(r"^(?:Rule|Group) ([\d.]+)")
 UNTITLED = "Untitled message"
@@ -33,9 +35,16 @@ class JSONText(forms.CharField):
 
     widget = forms.HiddenInput
 
-    def __init__(self, *, nothing: str) -> None:
-        super().__init__(required=False)
-        self.nothing = nothing
+    def __init__(self, *, nothing: str, label: str, describe: Callable[[Any], str]) -> None:
+        super().__init__(required=False, label=label)
+        self.nothing, self.describe_parsed = nothing, describe
+
+    def describe(self, value: str) -> str:
+        """Return the JSON in words, for the comparison of two versions."""
+        try:
+            return self.describe_parsed(self.clean(value))
+        except ValidationError:
+            return "Invalid"
 
     def clean(self, value: Any) -> Any:
         try:
@@ -91,7 +100,7 @@ class ContentForm(forms.Form):
 
     def __init__(self, *args: Any, user: User, message: Message, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.message = message
+        self.message, self.user = message, user
         senders = Sender.objects.usable_by(user)
         # A teammate who edits a colleague's message may leave a sender that they cannot use themselves.
         self.fields["sender"].queryset = (  # type: ignore[attr-defined]
@@ -106,6 +115,7 @@ class ContentForm(forms.Form):
         """Sanitize the text and report errors of the template with their lines."""
         data = super().clean() or {}
         channel = data.get("channel") or self.message.channel
+        self.problems = {}
         is_push = channel == Channel.PUSH
         how = data.get("format") if "format" in self.fields else self.message.format
         if channel == Channel.IN_APP and how != Format.ANNOUNCEMENT:
@@ -122,15 +132,20 @@ class ContentForm(forms.Form):
                 link=data.get("link", "").strip() if is_push else "",
             )
         except content.ContentError as wrong:
-            problems = {"body": [str(wrong)]}
-        for name, sentences in problems.items():
-            for sentence in sentences:
-                self.add_error(field if name == "body" else name, sentence)
+            problems = {}
+            self.add_error(field, str(wrong))
+        self.problems = {field if name == "body" else name: sentences for name, sentences in problems.items()}
         if channel != Channel.IN_APP or self.message.to_customer_id:
             data["shown_until"] = None
         data["style"] = data.get("style") or self.message.style
         data["format"] = (data.get("format") or Format.CHAT) if channel == Channel.IN_APP else ""
         return data
+
+    def require_valid_content(self) -> None:
+        """Add the problems of the text as errors: only a draft is saved with them."""
+        for name, sentences in self.problems.items():
+            for sentence in sentences:
+                self.add_error(name, sentence)
 
     def title_or_first_words(self) -> str:
         """Return the name, or the subject or the first words if no name was entered."""
@@ -139,13 +154,24 @@ class ContentForm(forms.Form):
         return words[:200] or UNTITLED
 
 
+def window_in_words(stored: Any) -> str:
+    try:
+        return delivery_window.describe_window(delivery_window.parse_window(stored), Workspace.current().zone)
+    except delivery_window.WindowError as wrong:
+        return str(wrong)
+
+
 class AudienceFields(forms.Form):
     """Step 2: the rules and the delivery times."""
 
-    rules = JSONText(nothing="{}")
-    window = JSONText(nothing="[]")
-    window_zone = forms.ChoiceField(choices=WindowZone, widget=forms.RadioSelect, required=False)
-    checking = forms.ChoiceField(choices=Checking, widget=forms.RadioSelect, required=False)
+    rules = JSONText(nothing="{}", label="Filters", describe=rules_in_one_line)
+    window = JSONText(nothing="[]", label="Delivery times", describe=window_in_words)
+    window_zone = forms.ChoiceField(
+        choices=WindowZone, widget=forms.RadioSelect, required=False, label="Time zone of the delivery times"
+    )
+    checking = forms.ChoiceField(
+        choices=Checking, widget=forms.RadioSelect, required=False, label="When the filters are checked"
+    )
 
     def clean(self) -> dict[str, Any]:
         """Refuse invalid rules and delivery times; the error names the invalid rule."""
@@ -191,6 +217,7 @@ class DraftForm(AudienceFields, ContentForm):
 
     send_type = forms.ChoiceField(
         choices=SendType,
+        label="How it sends",
         widget=forms.RadioSelect({"x-model": "kind"}),
         error_messages={"required": "Choose Ongoing or One-off."},
     )
@@ -279,6 +306,12 @@ class VersionForm(ContentForm):
         if end and end != self.message.shown_until and end <= timezone.now():
             raise ValidationError("The time must be in the future. To end the message now, stop it.")
         return end
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse a text with problems, because copies are sent with it."""
+        data = super().clean()
+        self.require_valid_content()
+        return data
 
     def save(self, *, by: User, at: datetime) -> MessageVersion:
         """Save the name, the sender and the style, and a new version if the content changed."""

@@ -6,14 +6,12 @@ from typing import Any
 
 from django import forms
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
 from django.utils import timezone
 
 from audiences.models import Audience, Workspace
 from messaging import delivery_window
 from messaging.content.plain_text import html_to_text
 from messaging.models import Channel, Message, SendType, WindowZone
-from outbound.console.admin import ConsoleAdmin
 from outbound.console.wording import rules_in_one_line
 
 MAX_VALUE_LENGTH = 200
@@ -119,16 +117,3 @@ def delivery_times(message: Message) -> str:
     if message.window_zone == WindowZone.CUSTOMER and window.spans:
         return f"{delivery_window.describe_window(window, '')}, in each customer’s own time zone"
     return delivery_window.describe_window(window, Workspace.current().zone)
-
-
-class ChangeLogAdmin(ConsoleAdmin):
-    """An admin that logs each change with old and new values."""
-
-    # Fields whose values are not written to the log.
-    secrets: tuple[str, ...] = ()
-
-    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:  # noqa: FBT001, FBT002 - Django's own signature
-        """Return the old and new value of each changed field."""
-        if add:
-            return [{"added": {}}]
-        return changes(form, secrets=self.secrets) or "Saved without changes"

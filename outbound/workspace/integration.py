@@ -19,7 +19,8 @@ from audiences.models import Integration, Notification, NotificationState, Subsc
 from audiences.models.workspace import TokenRight, new_secret
 from delivery.messenger import origins, script
 from outbound.console.admin import answer_without_button, teammate
-from outbound.console.change_message import ChangeLogAdmin, change_text
+from outbound.console.change_message import change_text
+from outbound.edits.admin import ChangeLogAdmin
 
 PAGE = "admin:audiences_integration_changelist"
 CHANGE_WORKSPACE = "audiences.change_workspace"

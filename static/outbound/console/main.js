@@ -1,3 +1,4 @@
 /* The scripts of every page of the console. */
+import "./autosave.js";
 import "./file_fields.js";
 import "./session.js";

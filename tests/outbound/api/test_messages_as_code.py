@@ -198,6 +198,17 @@ def test_launch_problems_name_the_key_to_change(api, sender):
         assert error_of(call(api, "post", f"{unreached}/{verb}", **asked)) == (400, "rules")
 
 
+def test_draft_that_the_console_saved_with_a_template_error_is_shown_and_cannot_go_live(api, sender):
+    here = f"/{MessageFactory(sender=sender, body='<p>{{ name | }</p>').pk}"
+
+    assert call(api, "get", here).json()["body"] == "<p>{{ name | }</p>"
+    assert "Line 1" in call(api, "get", f"{here}/review").json()["problems"][0]["message"]
+    assert error_of(call(api, "post", f"{here}/live")) == (400, "body")
+    assert error_of(call(api, "patch", here, subject="Other")) == (400, "body")
+    assert error_of(api.get(f"/api/outbound{here}/preview")) == (400, "body")
+    assert call(api, "patch", here, body="<p>{{ name }}</p>").status_code == 200
+
+
 def test_large_launch_needs_the_number_of_people_and_refuses_a_drifted_audience(api, sender):
     Workspace.current()
     Workspace.objects.update(confirm_above=2)

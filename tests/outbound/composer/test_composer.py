@@ -146,9 +146,9 @@ def test_form_of_another_teammate_is_refused(console, log_in_with):
 @pytest.mark.parametrize(
     ("changes", "field", "says"),
     [
-        ({"body": "<p>{{ frist_name }}</p>"}, "body", "There is no variable"),
-        ({"body": "<p>{{ first_name </p>"}, "body", "Line 1"),
-        ({"subject": "{{ nobody }}"}, "subject", "There is no variable"),
+        ({"act": "live", "body": "<p>{{ frist_name }}</p>"}, "body", "There is no variable"),
+        ({"act": "live", "body": "<p>{{ first_name </p>"}, "body", "Line 1"),
+        ({"act": "live", "subject": "{{ nobody }}"}, "subject", "There is no variable"),
         ({"channel": "pigeon"}, "channel", "not one of the available choices"),
         ({"send_type": ""}, "send_type", "Choose Ongoing or One-off."),
         ({"sender": "999999"}, "sender", "You cannot send as this sender"),
@@ -274,7 +274,8 @@ def test_only_push_keeps_its_link(console):
 def test_push_link_must_be_a_url_with_a_fixed_host(console, link):
     draft = MessageFactory(channel="push")
 
-    answered = console.post(message_page(draft), typed(draft.sender, channel="push", text="Hi", link=link))
+    fields = typed(draft.sender, channel="push", text="Hi", link=link)
+    answered = console.post(message_page(draft), {**fields, "act": "live"})
 
     assert answered.context["form"].errors["link"]
     assert draft.versions.get().link == ""
