@@ -7,6 +7,7 @@ and must give the same trace.
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -46,6 +47,8 @@ def main() -> int:
 
         worker.run_part(given)
         return 0
+    # Also then the processes end and their databases are dropped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     first, last = (int(part) for part in given.seeds.split("-"))
     if given.trace:
         # Long lines of two processes would mix.
