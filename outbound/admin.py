@@ -22,6 +22,7 @@ from audiences.models import (
 )
 from delivery.models import Conversation, DeliveryRecord, Pace
 from messaging.models import Message, Sender
+from outbound import palette
 from outbound.inbox import admin as inbox_admin
 from outbound.messages import admin as messages_admin
 from outbound.messages import records
@@ -64,4 +65,4 @@ for model, pages in PAGES.items():
 
 admin.site.index_title = "Home"
 admin.site.login_form = login.LoginForm
-admin.site.extra_urls = login.login_urls  # type: ignore[attr-defined]
+admin.site.extra_urls = lambda: [*login.login_urls(), *palette.palette_urls()]  # type: ignore[attr-defined]

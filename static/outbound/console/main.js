@@ -1,3 +1,4 @@
 /* The scripts of every page of the console. */
 import "./file_fields.js";
+import "./palette.js";
 import "./session.js";
