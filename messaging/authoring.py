@@ -1,6 +1,6 @@
 """Authoring: changes to a message's content and audience (behaviour 4.2).
 
-A draft is changed in place. Once a message has been live, each change adds a version.
+A draft is changed in place, and its template may have errors. Once a message has been live, each change adds a version.
 """
 
 from datetime import datetime
@@ -16,6 +16,7 @@ from messaging import content
 from messaging.models import Channel, Locked, Message, MessageVersion, SendType, State
 
 NO_SENDER = "Choose who the message is from."
+ENDS_TOO_EARLY = "“Stop showing on” must be later than the time when it goes live."
 
 
 def content_problems(message: Message, *, subject: str, body: str, link: str = "") -> dict[str, list[str]]:
@@ -46,7 +47,10 @@ def content_problems(message: Message, *, subject: str, body: str, link: str = "
 def revise(
     message: Message, *, subject: str, body: str, by: User | None, at: datetime, link: str = ""
 ) -> MessageVersion:
-    """Change the content: in place in a draft, as a new version once live. Raise ValidationError by field."""
+    """Change the content: in place in a draft, as a new version once live. Raise ValidationError by field.
+
+    A draft to an audience may have problems; they are refused when it goes live.
+    """
     try:
         body = content.sanitise(body)
     except content.ContentError as wrong:
@@ -54,7 +58,9 @@ def revise(
     link = link.strip() if message.channel == Channel.PUSH else ""
     with transaction.atomic():
         lock_for_edit(message)
-        if problems := content_problems(message, subject=subject, body=body, link=link):
+        # Going live checks a draft to an audience again, so it can be saved half-written.
+        is_strict = message.is_locked or message.to_customer_id
+        if is_strict and (problems := content_problems(message, subject=subject, body=body, link=link)):
             raise ValidationError(problems)
         current = message.version
         same_layout = current is not None and (not message.is_locked or current.layout == message.layout)
@@ -120,13 +126,13 @@ def change_audience(message: Message, *, rules: object, by: User | None, at: dat
             add_version(message, subject=last.subject, body=last.body, link=last.link, by=by, at=at)
 
 
-def launch_problems(message: Message) -> list[str]:
-    """Return the reasons why the message cannot go live, one sentence each."""
-    return [sentence for sentences in launch_problems_by_field(message).values() for sentence in sentences]
+def launch_problems(message: Message, *, at: datetime) -> list[str]:
+    """Return the reasons why the message cannot go live at this time, one sentence each."""
+    return [sentence for sentences in launch_problems_by_field(message, at=at).values() for sentence in sentences]
 
 
-def launch_problems_by_field(message: Message) -> dict[str, list[str]]:
-    """Return the reasons why the message cannot go live, one sentence each, by the field to change."""
+def launch_problems_by_field(message: Message, *, at: datetime) -> dict[str, list[str]]:
+    """Return the reasons why the message cannot go live at this time, one sentence each, by the field to change."""
     found: dict[str, list[str]] = {}
     version = message.version
     if version is None or not version.body.strip():
@@ -146,6 +152,8 @@ def launch_problems_by_field(message: Message) -> dict[str, list[str]]:
             compiler.compile_tree(message.audience.tree)
         except RuleError as wrong:
             found["rules"] = [str(wrong)]
+    if message.has_ended(at=at):
+        found["shown_until"] = [ENDS_TOO_EARLY]
     return found
 
 

@@ -24,7 +24,7 @@ def prepare_launch(message: Message, *, at: datetime, sample: int | None = None)
     message.lock_row()
     if message.state not in launchable_states(sample):
         raise WrongState("Only a draft or a scheduled message can be set live.")
-    if problems := authoring.launch_problems_by_field(message):
+    if problems := authoring.launch_problems_by_field(message, at=at):
         raise NotReady(problems)
     if sample is not None and (message.send_type != SendType.ONE_OFF or message.to_customer_id or sample < 1):
         raise NotReady({"send_type": "Only a one-off to an audience can be tried on a few first."})
@@ -59,7 +59,7 @@ def launchable_states(sample: int | None) -> Collection[State]:
 
 def schedule(message: Message, *, for_: datetime, at: datetime, reviewed_count: int | None = None) -> None:
     """Schedule a one-off to go live at `for_`."""
-    if problems := authoring.launch_problems_by_field(message):
+    if problems := authoring.launch_problems_by_field(message, at=max(for_, at)):
         raise NotReady(problems)
     if for_ <= at:
         raise NotReady({"scheduled_for": "The time must be in the future."})

@@ -5,6 +5,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth import admin as registered_by_django  # noqa: F401 - first, so that it is not registered after
 from django.contrib.auth.models import Group, User
 from django.db.models import Model
+from django.urls import URLPattern, path
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 from unfold.admin import ModelAdmin
 
@@ -23,6 +24,7 @@ from audiences.models import (
 from delivery.models import Conversation, DeliveryRecord, Pace
 from messaging.models import Message, Sender
 from outbound import palette
+from outbound.edits import autosave
 from outbound.inbox import admin as inbox_admin
 from outbound.messages import admin as messages_admin
 from outbound.messages import records
@@ -65,4 +67,15 @@ for model, pages in PAGES.items():
 
 admin.site.index_title = "Home"
 admin.site.login_form = login.LoginForm
-admin.site.extra_urls = lambda: [*login.login_urls(), *palette.palette_urls()]  # type: ignore[attr-defined]
+
+
+def extra_urls() -> list[URLPattern]:
+    """Return the addresses of the console that belong to no table."""
+    return [
+        *login.login_urls(),
+        path("autosave/", admin.site.admin_view(autosave.receive), name="autosave"),
+        path("palette/", admin.site.admin_view(palette.palette), name="palette"),
+    ]
+
+
+admin.site.extra_urls = extra_urls  # type: ignore[attr-defined]

@@ -4,9 +4,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from django.contrib.admin import site
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from django.urls import URLPattern, path, reverse
+from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from audiences.models import Customer
@@ -54,10 +53,6 @@ def palette(request: HttpRequest) -> HttpResponse:
     found = people_for_message(request, search, message=message) if message else results(request, search)
     groups = [{"title": title, "items": [asdict(one) for one in rows]} for title, rows in found.items() if rows]
     return JsonResponse({"groups": groups})
-
-
-def palette_urls() -> list[URLPattern]:
-    return [path("palette/", site.admin_view(palette), name="palette")]
 
 
 def results(request: HttpRequest, search: str) -> Groups:

@@ -27,7 +27,7 @@ from delivery.models import (
     Visitor,
 )
 from delivery.models.device_copy import settle_begun_pushes
-from messaging.models import Message, MessageVersion
+from messaging.models import Autosave, Message, MessageVersion
 
 ERASED = "Erased"
 # Fields without personal data, which the bare row keeps.
@@ -60,6 +60,7 @@ def erase(customer: Customer, *, at: datetime) -> None:
     Visitor.objects.filter(customer=locked).delete()
     for rows in (locked.notes, locked.devices, locked.memberships):
         rows.all().delete()
+    Autosave.objects.filter(customer=locked).end(at=at)
     locked.tags.clear()
     locked.events.update(metadata={})
     Notification.objects.filter(customer=locked).exclude(topic__endswith=".deleted").delete()

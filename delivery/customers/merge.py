@@ -33,7 +33,7 @@ from audiences.transactions import retried
 from audiences.webhook_outbox import announce
 from delivery import locks
 from delivery.models import Conversation, DeliveryRecord, Reason, Status, Visitor
-from messaging.models import Message
+from messaging.models import Autosave, Message
 
 # Of two records for one message the higher rank stays, so that nothing that may have been sent is repeated.
 STATUS_RANK: dict[Status, int] = {
@@ -70,6 +70,7 @@ MOVES: dict[type[Model], str | tuple[str, ...]] = {
     ),
     Device: "customer",
     Note: "customer",
+    Autosave: "customer",
     Notification: "customer",
     # Before the events are merged: an event of both at the same time counts once.
     EventSummary: (

@@ -42,6 +42,7 @@ class Verdict(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"
     STOPPED = "stopped"  # It was waiting when the message was stopped.
+    ENDED = "ended"  # An in-app message whose time to be shown is over.
     NOT_LIVE = "not_live"
     NOT_AMONG_THEM = "not_among_them"  # A one-off went to the customers who matched at launch.
     BROKEN = "broken"  # Its rules are no longer valid.
@@ -141,7 +142,9 @@ def explain(message: Message, customer: Customer, *, at: datetime) -> Explanatio
         record.company_id: record
         for record in message.records.filter(customer=customer).select_related("company", "version", "message")
     }
-    asked = SharedFacts(message, customer, trouble, unreachable, capped_until, companies_of(customer))
+    asked = SharedFacts(
+        message, customer, trouble, unreachable, capped_until, companies_of(customer), message.has_ended(at=at)
+    )
     window, zone = message.parsed_window, zone_of(message, customer)
     return Explanation(
         message=message,
@@ -192,6 +195,7 @@ class SharedFacts:
     unreachable: tuple[Reason, ...]
     capped_until: datetime | None
     companies: frozenset[int]
+    has_ended: bool
 
     def case(self, company: Company | None, pairs: tuple[Pair, ...], record: DeliveryRecord | None) -> Case:
         verdict = self.verdict(company, record, matches=any(pair.matches for pair in pairs))
@@ -207,6 +211,7 @@ class SharedFacts:
         held = (
             (message.to_customer_id not in (None, self.customer.pk), Verdict.SOMEBODY_ELSE),
             (has_left and by_record is Verdict.WAITING, Verdict.LEFT_COMPANY),
+            (self.has_ended and by_record in (None, Verdict.WAITING, Verdict.STOPPED), Verdict.ENDED),
             (by_record is not None, by_record),
             (message.state not in RUNNING, Verdict.NOT_LIVE),
             (message.send_type == SendType.ONE_OFF, Verdict.NOT_AMONG_THEM),

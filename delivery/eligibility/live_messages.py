@@ -29,6 +29,7 @@ class Live:
     per_company: bool
     window: delivery_window.Window
     window_zone: str
+    shown_until: datetime | None
     condition: Condition | None
     # The same rules with the last-seen values of a visit and of a login; None if no rule sees the customer's.
     visit_condition: Condition | None
@@ -50,6 +51,9 @@ class Live:
         """The compiled rules of an ongoing message with the last-seen values that a visit sees."""
         assert self.visit_condition is not None  # noqa: S101 - ongoing ones are compiled
         return self.visit_condition
+
+    def has_ended(self, *, at: datetime) -> bool:
+        return self.shown_until is not None and self.shown_until <= at
 
     def opening(self, zone_name: str, *, workspace: ZoneInfo, at: datetime) -> datetime:
         """Return when it may next be delivered to a customer in that zone; `at` while the window is open."""
@@ -144,6 +148,7 @@ def compile_message(message: Message, *, catalogue: Catalogue, workspace: Worksp
         per_company=message.per_company,
         window=message.parsed_window,
         window_zone=message.window_zone,
+        shown_until=message.shown_until,
         condition=condition,
         visit_condition=at_visit,
         login_condition=at_login,

@@ -19,6 +19,7 @@ from audiences.intake.attributes.fields import replace_unstorable
 from audiences.intake.identity_resolution import lower_case
 from delivery.inbound import auto_replies, charsets, reply_parser
 from delivery.inbound.charsets import MAX_HEADER_LENGTH
+from delivery.inbound.reply_parser import Reply
 
 # In the order of their authors: the last server before us, the mailbox, the writer.
 RECIPIENT_HEADERS = (
@@ -180,22 +181,22 @@ class InboundEmail:
         return "\n".join(map(decode_text, own))
 
     @cached_property
-    def reply_content(self) -> tuple[str, set[str]]:
-        """The reply text without quotes, and the Content-IDs of the images in it."""
+    def reply_content(self) -> Reply:
+        """The reply without quotes, and an end that may be a quote."""
         html, plain = self.body("html"), self.body("plain")
         if len(html) > MAX_HTML_LENGTH:
             # The reply usually stands above the quote.
             html = "" if plain.strip() else html[:MAX_HTML_LENGTH].rpartition("<")[0]
         if html:
-            text, images = reply_parser.parse_html_reply(html)
-            if text or images:
-                return text, images
-        return reply_parser.parse_text_reply(plain), set()
+            reply = reply_parser.parse_html_reply(html)
+            if reply.text or reply.images:
+                return reply
+        return reply_parser.parse_text_reply(plain)
 
     @cached_property
     def attachments(self) -> list[Attachment]:
         """The attached files, without images that only the quote shows."""
-        html, (_, images) = self.body("html"), self.reply_content
+        html, images = self.body("html"), self.reply_content.images
         return [file for part in self.parts if (file := as_attachment(part)) and is_own_attachment(file, html, images)]
 
 
@@ -249,7 +250,7 @@ def default_file_name(part: Message) -> str:
     return f"{part.get_content_maintype()}{ending}"
 
 
-def is_own_attachment(file: Attachment, html: str, images: set[str]) -> bool:
+def is_own_attachment(file: Attachment, html: str, images: frozenset[str]) -> bool:
     """Tell whether a file belongs to the reply: an image that the HTML shows only in the quote does not."""
     return not file.content_id or file.content_id in images or f"cid:{file.content_id}" not in html
 

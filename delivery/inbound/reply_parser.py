@@ -1,13 +1,15 @@
 """Reply parser: the text of an email without quotes, signatures and lines such as "Sent from my phone".
 
 The HTML of an email marks its quotes, in each mail program's own way, so it is used first. In plain text, the parser
-looks for the lines that programs put above a quote. If nothing would be left, the whole text is returned: a wrong guess
-never loses text.
+looks for the lines that programs put above a quote. Only a marked quote is removed: lines with ">", and blocks marked
+as cited. Other text that may be a quote or a signature is folded, because the writer's own words may stand in it.
 """
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from html import unescape
+from typing import NamedTuple
 
 from delivery.inbound import quote_headers
 from messaging.content.plain_text import PlainTextParser
@@ -28,17 +30,29 @@ MOBILE_SIGNATURE = re.compile(
     re.IGNORECASE,
 )
 QUOTED_LINE = re.compile(r"^>", re.MULTILINE)
-SIGNATURE = re.compile(r"\n-- ?\n")
+# A line that a program adds names it or a device; else it may be the writer's last sentence.
+DEVICE = re.compile(
+    r"iPhone|iPad|iCloud|Mac\b|Apple|Android|Outlook|Mail\b|mail app|Samsung|Galaxy|Huawei|Xiaomi|Redmi|HONOR|OnePlus"
+    r"|Pixel|Nokia|Sony|Xperia|OPPO|BlackBerry|Windows|Yahoo|Proton|Tuta|GMX|WEB\.DE|Gmail|Superhuman|Spark|Thunderbird|K-9"
+    r"|AOL|Orange|Free|Handy|Smartphone|smartphone|Mobil|mobile? (?:phone|device)|my phone|tablet|Tablet|[Tt]elefon"
+    r"|téléphone|telefono|teléfono|móvil|celular|telefoon|puhelin|телефон|手机|手機|휴대"
+)
 # A drawn line, with or without text in it, such as "Original Message".
 SEPARATOR = re.compile(r"[_*=-]{3,}|-{3,} ?[\w ]{3,40}-{3,}")
 
-# Classes of elements that contain only a quote; cited blockquotes are checked in addition.
-QUOTE_CLASSES = {"gmail_attr", "yahoo_quoted", "moz-cite-prefix", "protonmail_quote", "tutanota_quote", "zmail_extra"}
+# Classes of elements that contain only the line above a quote.
+ATTRIBUTION_CLASSES = {"gmail_attr", "moz-cite-prefix"}
+# Classes of elements around a quote; people write below the quote in them.
+QUOTE_CLASSES = {"yahoo_quoted", "protonmail_quote", "tutanota_quote", "zmail_extra"}
 # IDs of elements after which everything is quoted.
 TRAILING_QUOTE_IDS = {"appendonsend", "divrplyfwdmsg", "mail-editor-reference-message-container", "replysplit"}
 # The line that Outlook for Windows draws above a quote header.
 OUTLOOK_LINE = re.compile(r"border:\s*none;\s*border-top:\s*solid #(?:e1e1e1|b5c4df)", re.IGNORECASE)
 HIDDEN_ELEMENTS = {"head", "script", "style", "title", "template"}
+# Mail programs indent paragraphs by a blockquote without a line.
+INDENTATION = re.compile(r"border(?:-left)?:\s*(?:none|0)", re.IGNORECASE)
+# Stands for a removed or folded quote: text below the quote then belongs to the reply.
+QUOTE_MARK = "\n>\n"
 NO_MARGIN = re.compile(r"margin(?:-\w+)?:\s*0")
 # Outlook's conditional comments, which confuse the parser; the end of an enclosing comment is left in place.
 CONDITIONAL_COMMENT = re.compile(r"<!\[(?:[^>]{0,500}(?<!--)>)?")
@@ -46,29 +60,69 @@ TAG = re.compile(r"<[^<>]*>")
 VOID_ELEMENTS = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"}
 
 
+class Reply(NamedTuple):
+    """A reply: the writer's own words, an end that may be a quote, and the Content-IDs of the images in the words."""
+
+    text: str
+    folded: str = ""
+    images: frozenset[str] = frozenset()
+
+
+class OpenElements:
+    """An open element with all open elements in it, in order and counted by tag."""
+
+    def __init__(self) -> None:
+        self.tags: list[str] = []
+        self.count: Counter[str] = Counter()
+
+    def __bool__(self) -> bool:
+        return bool(self.tags)
+
+    def open(self, tag: str) -> None:
+        if tag not in VOID_ELEMENTS:
+            self.tags.append(tag)
+            self.count[tag] += 1
+
+    def close(self, tag: str) -> bool:
+        """Close the last element of a tag with the unclosed elements in it; return False if there is none."""
+        if not self.count[tag]:
+            return False
+        ended = ""
+        while ended != tag:
+            ended = self.tags.pop()
+            self.count[ended] -= 1
+        return True
+
+
 class ReplyReader(PlainTextParser):
-    """Converts the HTML of an email to plain text without its quotes."""
+    """Converts the HTML of an email to plain text, with the parts that may be quotes in `folded`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.images: set[str] = set()
-        # Open elements within a quote, in order and counted by tag.
-        self.left_out: list[str] = []
-        self.open: Counter[str] = Counter()
-        self.ended = False
+        self.folded_images: set[str] = set()
+        self.left_out = OpenElements()
+        self.fold = OpenElements()
+        self.fold_begin: int | None = None
+        self.state_before_fold: tuple[int, list[int]] = (0, [])
+        self.folded: list[str] = []
         self.paragraph_is_a_line = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}
-        if not self.ended and not self.left_out and starts_trailing_quote(tag, given):
-            self.ended = True
-        if self.ended:
+        if self.left_out or tag in HIDDEN_ELEMENTS or is_marked_quote(tag, given):
+            if tag == "blockquote" and not self.left_out:
+                self.write(QUOTE_MARK)
+            self.left_out.open(tag)
             return
-        if self.left_out or tag in HIDDEN_ELEMENTS or is_quote(tag, given):
-            if tag not in VOID_ELEMENTS:
-                self.left_out.append(tag)
-                self.open[tag] += 1
-        elif tag == "img":
+        if self.fold:
+            self.fold.open(tag)
+        elif self.fold_begin is None and starts_trailing_quote(tag, given):
+            self.begin_fold()
+        elif self.fold_begin is None and may_be_quote(tag, given):
+            self.begin_fold()
+            self.fold.open(tag)
+        if tag == "img":
             self.handle_image(given)
         elif self.begins_a_line(tag, given):
             self.start_line()
@@ -76,23 +130,30 @@ class ReplyReader(PlainTextParser):
             super().handle_starttag(tag, attrs)
 
     def handle_endtag(self, tag: str) -> None:
-        if self.ended:
+        if self.left_out.close(tag) or self.left_out:
             return
-        if self.open[tag]:
-            # Unclosed elements within it end with it.
-            ended = ""
-            while ended != tag:
-                ended = self.left_out.pop()
-                self.open[ended] -= 1
-        elif self.left_out:
-            return
-        elif tag == "div" or (tag == "p" and self.paragraph_is_a_line):
+        if tag == "div" or (tag == "p" and self.paragraph_is_a_line):
             self.start_line()
         else:
             super().handle_endtag(tag)
+        if self.fold.close(tag) and not self.fold:
+            self.end_fold()
+
+    def begin_fold(self) -> None:
+        self.fold_begin = len(self.out)
+        self.state_before_fold = (self.verbatim, list(self.lists))
+
+    def end_fold(self) -> None:
+        """Move the text since `begin_fold` to the folded text, and forget its unclosed elements."""
+        if self.fold_begin is not None:
+            self.folded += ["\n\n", *self.out[self.fold_begin :]]
+            del self.out[self.fold_begin :]
+            self.fold_begin = None
+            self.verbatim, self.lists = self.state_before_fold
+            self.write(QUOTE_MARK)
 
     def handle_data(self, data: str) -> None:
-        if not self.ended and not self.left_out:
+        if not self.left_out:
             super().handle_data(data.replace("\xa0", " ") if data.strip("\xa0") else "\xa0")
 
     def handle_comment(self, data: str) -> None:
@@ -107,12 +168,12 @@ class ReplyReader(PlainTextParser):
         self.handle_data(unescape(TAG.sub(" ", unended)))
 
     def begins_a_line(self, tag: str, given: dict[str, str]) -> bool:
-        """Tell whether an element is one line: a div, or a paragraph without margin."""
+        """Tell whether an element is one line: a div, a paragraph without margin, or an indented text."""
         if tag == "p":
             self.paragraph_is_a_line = "msonormal" in given.get("class", "").lower() or bool(
                 NO_MARGIN.search(given.get("style", ""))
             )
-        return tag == "div" or (tag == "p" and self.paragraph_is_a_line)
+        return tag in {"div", "blockquote"} or (tag == "p" and self.paragraph_is_a_line)
 
     def start_line(self) -> None:
         if self.out and not self.out[-1].endswith("\n"):
@@ -122,42 +183,71 @@ class ReplyReader(PlainTextParser):
         """Collect an attached image; of a remote image, write only a short alternative text, such as an emoji."""
         source = given.get("src", "")
         if source.lower().startswith("cid:"):
-            self.images.add(source[4:])
+            # Mail programs attach the images of a quote again, such as logos.
+            (self.images if self.fold_begin is None else self.folded_images).add(source[4:])
         elif len(given.get("alt", "")) <= 4:
             self.write(given.get("alt", ""))
 
 
-def is_quote(tag: str, given: dict[str, str]) -> bool:
-    """Tell whether an element contains only the quoted email."""
+def is_marked_quote(tag: str, given: dict[str, str]) -> bool:
+    """Tell whether an element contains only text that the mail program marked as cited."""
     classes = set(given.get("class", "").lower().split())
     if tag == "blockquote":
         return given.get("type", "").lower() == "cite" or "cite" in given or "gmail_quote" in classes
+    return bool(classes & ATTRIBUTION_CLASSES)
+
+
+def may_be_quote(tag: str, given: dict[str, str]) -> bool:
+    """Tell whether an element may contain the quoted email, and below it the writer's own words."""
+    if tag == "blockquote":
+        return not INDENTATION.search(given.get("style", ""))
+    classes = set(given.get("class", "").lower().split())
     return bool(classes & QUOTE_CLASSES) or given.get("id", "").lower().startswith("yahoo_quoted")
 
 
 def starts_trailing_quote(tag: str, given: dict[str, str]) -> bool:
-    """Tell whether everything from this element on is quoted."""
+    """Tell whether everything from this element on may be quoted."""
     name = given.get("id", "").lower().removeprefix("x_")
     return name in TRAILING_QUOTE_IDS or (tag == "div" and bool(OUTLOOK_LINE.search(given.get("style", ""))))
 
 
-def parse_html_reply(source: str) -> tuple[str, set[str]]:
-    """Return the reply in an HTML body as plain text, and the Content-IDs of its images."""
+def parse_html_reply(source: str) -> Reply:
+    """Return the reply in an HTML body, as plain text."""
     reader = ReplyReader()
     reader.feed(CONDITIONAL_COMMENT.sub("", source))
     reader.add_unclosed_rest()
-    return parse_text_reply(normalize_whitespace("".join(reader.out))), reader.images
+    reader.end_fold()
+    own, folded = (normalize_whitespace("".join(texts)) for texts in (reader.out, reader.folded))
+    own = own if own.strip("> \n") else ""
+    if not own and not reader.images:
+        return parse_text_reply(folded)._replace(images=frozenset(reader.folded_images))
+    reply = parse_text_reply(own)
+    ends = [reply.folded, folded if has_words(folded) else ""]
+    return Reply(reply.text, join_texts(ends), frozenset(reader.images))
 
 
-def parse_text_reply(source: str) -> str:
+def parse_text_reply(source: str) -> Reply:
     """Return the reply in a plain-text body."""
     text = normalize_whitespace(source)
-    above, below = split_at_quote(text)
-    found = [remove_quotes_and_signature(above)]
-    if not found[0] or QUOTED_LINE.search(below):
+    above, header, below = split_at_quote(text)
+    parts = [split_at_signature(above)]
+    if not parts[0][0] or QUOTED_LINE.search(below):
         # If quoted lines are marked, the unmarked lines between them belong to the reply.
-        found += texts_between_quotes(below)
-    return "\n\n".join(filter(None, found)) or text
+        parts += map(split_at_signature, texts_between_quotes(below))
+    elif below:
+        parts.append(("", f"{header}\n{below}"))
+    own, folded = (join_texts(texts) for texts in zip(*parts, strict=True))
+    return Reply(own, folded) if own else Reply(text)
+
+
+def has_words(folded: str) -> bool:
+    """Tell whether a text that may be a quote is more than the header of a removed quote."""
+    above, _, below = split_at_quote(folded)
+    return any(any(split_at_signature(text)) for text in (above, below))
+
+
+def join_texts(texts: Iterable[str]) -> str:
+    return "\n\n".join(filter(None, texts))
 
 
 def split_doubtful_quote(reply: str) -> tuple[str, str]:
@@ -175,34 +265,39 @@ def texts_between_quotes(text: str) -> list[str]:
     """Return the texts between quotes that each begin with a header."""
     texts: list[str] = []
     while text and len(texts) < MAX_QUOTES:
-        above, text = split_at_quote(text)
-        texts.append(remove_quotes_and_signature(above))
-    return [*texts, remove_quotes_and_signature(text)]
+        above, _, text = split_at_quote(text)
+        texts.append(above)
+    return [*texts, text]
 
 
-def split_at_quote(text: str) -> tuple[str, str]:
-    """Return the texts above and below the first quote header."""
+def split_at_quote(text: str) -> tuple[str, str, str]:
+    """Return the text above the first quote header, the header, and the text below it."""
     searched, rest = text[:MAX_SEARCHED_LENGTH], text[MAX_SEARCHED_LENGTH:]
     lines = searched.split("\n")
     found = quote_headers.find_quote_header(lines)
     if found is None:
-        return text, ""
+        return text, "", ""
     begin, end = found
-    return "\n".join(lines[:begin]), "\n".join(lines[end:]) + rest
+    return "\n".join(lines[:begin]), "\n".join(lines[begin:end]), "\n".join(lines[end:]) + rest
 
 
-def remove_quotes_and_signature(text: str) -> str:
-    """Return text without quoted lines, the signature below "--", and the line that a mail program adds."""
-    lines = [line for line in text.split("\n") if not line.startswith(">")]
-    lines = SIGNATURE.split("\n" + "\n".join(lines), maxsplit=1)[0].strip().split("\n")
+def split_at_signature(text: str) -> tuple[str, str]:
+    """Return the text above "--" without the line that a mail program adds, and the signature; no quoted lines."""
+    unquoted = "\n".join(line for line in text.split("\n") if not line.startswith(">"))
+    own, _, signature = f"\n{unquoted}\n".partition("\n--\n")
+    lines = own.strip().split("\n")
     while lines and is_noise_line(lines[-1].strip(), is_only=len(lines) == 1):
         lines.pop()
-    return normalize_whitespace("\n".join(lines))
+    return normalize_whitespace("\n".join(lines)), normalize_whitespace(signature)
 
 
 def is_noise_line(line: str, *, is_only: bool) -> bool:
     """Tell whether a last line is empty, a drawn separator, or added by the mail program."""
-    return not line or bool(SEPARATOR.fullmatch(line)) or (not is_only and bool(MOBILE_SIGNATURE.fullmatch(line)))
+    return (
+        not line
+        or bool(SEPARATOR.fullmatch(line))
+        or (not is_only and bool(MOBILE_SIGNATURE.fullmatch(line) and DEVICE.search(line)))
+    )
 
 
 def normalize_whitespace(text: str) -> str:

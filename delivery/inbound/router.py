@@ -155,12 +155,14 @@ def find_conversation(referent: Referent, *, at: datetime) -> Conversation | Non
 def add_reply(conversation: Conversation, email: InboundEmail, *, at: datetime) -> None:
     """Add an email to its conversation, with notes for the team on anything that the reply does not show."""
     customer, files = conversation.customer, sort_attachments(email)
-    text = email.reply_content[0] or subject_as_text(email, has_files=bool(files.accepted))
+    reply = email.reply_content
+    text = reply.text or subject_as_text(email, has_files=bool(files.accepted))
     own, doubtful = reply_parser.split_doubtful_quote(text[:MAX_REPLY_LENGTH])
+    folded = reply_parser.join_texts([doubtful, reply.folded])
     threads.reply_by_customer(
         conversation,
         body=own,
-        may_be_quoted=doubtful,
+        may_be_quoted=folded[: MAX_REPLY_LENGTH - len(own)],
         at=at,
         attachments=[store_attachment(file, kind) for file, kind in files.accepted],
         mail_id=email.message_id,
@@ -169,7 +171,7 @@ def add_reply(conversation: Conversation, email: InboundEmail, *, at: datetime) 
         other_sender_note(email, conversation),
         auto_reply_note(email),
         refused_files_note(files),
-        truncation_note(text),
+        truncation_note(length=len(text) + len(reply.folded)),
     )
     for note in notes:
         if note:
@@ -237,7 +239,7 @@ def refused_files_note(files: Files) -> str:
     return "\n".join(["Attachments that were not saved:", *files.refused[:20]])
 
 
-def truncation_note(text: str) -> str:
-    if len(text) <= MAX_REPLY_LENGTH:
+def truncation_note(*, length: int) -> str:
+    if length <= MAX_REPLY_LENGTH:
         return ""
     return f"This email was longer than {MAX_REPLY_LENGTH:,} characters; the rest was cut off."

@@ -14,7 +14,7 @@ from django.db.models import Max, Min, Q, QuerySet
 
 from audiences.models import Event, IdempotencyKey, JobItem, Workspace
 from delivery.models import DeliveryRecord, Link, MissedMatch, RefusedVisitors, Status
-from messaging.models import Channel, Message, MessageVersion
+from messaging.models import Autosave, Channel, FormVisit, Message, MessageVersion
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,8 @@ def delete_expired(*, at: datetime, go_on: ShouldContinue, size: int = SLICE_SIZ
     workspace = Workspace.current()
     IdempotencyKey.objects.all().delete_expired(at=at)
     RefusedVisitors.objects.filter(day__lt=(at - REFUSED_VISITORS_RETENTION).date()).delete()
+    Autosave.objects.all().delete_expired(at=at)
+    FormVisit.objects.all().delete_expired(at=at)
     MissedMatch.objects.filter(found_at__lt=at - MISSED_MATCHES_RETENTION).delete()
     found: dict[str, int] = {}
     for kept_days, parts in (

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 
 from audiences import change_log
@@ -9,7 +10,7 @@ from delivery.matching import launch_job, lifecycle, ongoing, rounds, verificati
 from delivery.models import Status
 from delivery.reporting import counters
 from delivery.sending import settle, suppression
-from messaging.models import Message, NotReady, State, WrongState
+from messaging.models import RUNNING, Message, NotReady, State, WrongState
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ def sweep(*, at: datetime, queue_launch: Queue = queue_nothing, queue_match: Que
         lambda: suppression.repair_flags(at=at),
         lambda: launch_requested(at=at, queue=queue_launch),
         lambda: launch_scheduled(at=at, queue=queue_launch),
+        lambda: stop_ended(at=at),
         withdraw_rest_of_stopped,
         lambda: match_unmatched(at=at, queue=queue_match),
         lifecycle.finish_one_offs,
@@ -45,6 +47,14 @@ def sweep(*, at: datetime, queue_launch: Queue = queue_nothing, queue_match: Que
             step()
         except Exception:
             log.exception("a step of the sweep failed")
+
+
+def stop_ended(*, at: datetime) -> None:
+    """Stop the in-app messages whose time to be shown is over. Visits leave them out from that moment on."""
+    states = (*RUNNING, State.PAUSED)
+    for message in Message.objects.filter(state__in=states, shown_until__lte=at, launching_at=None):
+        with suppress(WrongState):  # A teammate stopped it first.
+            lifecycle.stop(message)
 
 
 def withdraw_rest_of_stopped() -> None:

@@ -54,7 +54,7 @@ def request_launch(
     WrongState unless it is in one of the states `among`. The worker counts, and stops if the number of customers has
     drifted from `reviewed`.
     """
-    if problems := authoring.launch_problems_by_field(message):
+    if problems := authoring.launch_problems_by_field(message, at=at):
         raise NotReady(problems)
     launchable = Message.objects.filter(pk=message.pk, state__in=among, launching_at=None)
     changed: dict[str, object] = {"launching_at": at, "launching_sample": sample}

@@ -171,7 +171,8 @@ RESULT = (
     " FROM delivery_deliveryrecord r JOIN messaging_message m ON m.id = r.message_id"
     " WHERE %(visiting)s::boolean AND r.customer_id = %(customer)s::bigint"
     f" AND m.channel = '{Channel.IN_APP}' AND r.status = '{Status.SENT}'"
-    " AND r.opened_at IS NULL AND r.dismissed_at IS NULL) AS found ON TRUE"
+    " AND r.opened_at IS NULL AND r.dismissed_at IS NULL"
+    " AND (m.shown_until IS NULL OR m.shown_until > %(now)s::timestamptz)) AS found ON TRUE"
     " LEFT JOIN messaging_message m ON m.id = found.message_id LEFT JOIN messaging_sender s ON s.id = m.sender_id"
     " LEFT JOIN begun ON begun.record_id = found.id"
 )

@@ -239,11 +239,15 @@ def match_live_messages(
         if m.channel in channels
         and m.pk not in arrival.had
         # Outside its delivery window, an in-app message is not shown; an email waits for the window.
-        and ((m.channel != Channel.IN_APP) or (visiting and opening.get(m.pk, at) <= at))
+        and (m.channel != Channel.IN_APP or (visiting and opening.get(m.pk, at) <= at and not m.has_ended(at=at)))
     ]
     if not judged and not visiting:
         return []
-    came = [m.pk for m in live.one_off_in_app if m.opening(customer.timezone, workspace=live.zone, at=at) <= at]
+    came = [
+        m.pk
+        for m in live.one_off_in_app
+        if not m.has_ended(at=at) and m.opening(customer.timezone, workspace=live.zone, at=at) <= at
+    ]
     sql, places = statement.statement(live, is_capped=cap is not None)
     values = {
         "cap": cap and cap.most,

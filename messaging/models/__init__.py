@@ -1,5 +1,6 @@
-"""Messages, their versions and their senders."""
+"""Messages, their versions and their senders; autosaves of text that is not saved yet."""
 
+from messaging.models.autosave import Autosave, FormVisit
 from messaging.models.choices import Channel, Checking, Format, SendType, Style, WindowZone
 from messaging.models.message import Message
 from messaging.models.sender import Sender
@@ -10,8 +11,10 @@ __all__ = [
     "NEXT_STATES",
     "NOT_YET_LIVE",
     "RUNNING",
+    "Autosave",
     "Channel",
     "Checking",
+    "FormVisit",
     "Format",
     "Locked",
     "Message",

@@ -43,6 +43,10 @@ CONSTRAINTS: list[models.BaseConstraint] = [
         name="only_ongoing_waits_for_new_matches",
         condition=models.Q(only_new_matches=False) | models.Q(send_type=SendType.ONGOING),
     ),
+    models.CheckConstraint(
+        name="only_in_app_to_an_audience_ends",
+        condition=models.Q(shown_until=None) | models.Q(channel=Channel.IN_APP, to_customer=None),
+    ),
     models.CheckConstraint(name="state_is_known", condition=models.Q(state__in=State.values)),
     models.CheckConstraint(name="checking_is_known", condition=models.Q(checking__in=Checking.values)),
     models.CheckConstraint(name="channel_is_known", condition=models.Q(channel__in=Channel.values)),
@@ -100,8 +104,8 @@ TRIGGERS = [
         condition=pgtrigger.Condition(
             "NEW.to_customer_id IS NULL"
             " AND (OLD.state IN ('live', 'sampled') OR NEW.state IN ('live', 'sampled'))"
-            " AND (OLD.state, OLD.version_id, OLD.window, OLD.window_zone)"
-            " IS DISTINCT FROM (NEW.state, NEW.version_id, NEW.window, NEW.window_zone)"
+            " AND (OLD.state, OLD.version_id, OLD.window, OLD.window_zone, OLD.shown_until)"
+            " IS DISTINCT FROM (NEW.state, NEW.version_id, NEW.window, NEW.window_zone, NEW.shown_until)"
         ),
         func="""
                 UPDATE audiences_workspace SET generation = generation + 1;

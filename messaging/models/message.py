@@ -1,5 +1,6 @@
 """Message: columns, querysets and properties (behaviour 3). `lifecycle` and `authoring` change it."""
 
+from datetime import datetime
 from typing import Self
 
 from django.conf import settings
@@ -74,6 +75,8 @@ class Message(models.Model):
         db_default=False,
         help_text="People who match now are left out, also if they stop and start to match again.",
     )
+    # Of an in-app message to an audience (behaviour 4.5).
+    shown_until = models.DateTimeField("stop showing on", null=True, blank=True)
     same_inbox_once = models.BooleanField(
         "one copy to each inbox",
         default=True,
@@ -137,6 +140,10 @@ class Message(models.Model):
         """Whether rounds check the filters, and not only a launch or visits."""
         return self.send_type == SendType.ONGOING and self.channel != Channel.IN_APP
 
+    def has_ended(self, *, at: datetime) -> bool:
+        """Whether the time for which an in-app message is shown is over."""
+        return self.shown_until is not None and self.shown_until <= at
+
     @property
     def parsed_window(self) -> delivery_window.Window:
         return delivery_window.parse_window(self.window)
@@ -154,7 +161,7 @@ class Message(models.Model):
         except delivery_window.WindowError as wrong:
             raise ValidationError({"window": str(wrong)}) from wrong
         if self.channel != Channel.IN_APP:
-            self.format = ""
+            self.format, self.shown_until = "", None
         elif not self.format:
             self.format = Format.CHAT
 
@@ -182,4 +189,8 @@ class Message(models.Model):
         """Whether the message is sent once for each company. For a draft, decided by its current content."""
         if self.is_locked or self.version is None or self.to_customer_id:
             return self.per_company
-        return content.uses_company(self.version.subject, self.version.body, self.version.link)
+        try:
+            return content.uses_company(self.version.subject, self.version.body, self.version.link)
+        except content.ContentError:
+            # A half-written draft; it cannot go live.
+            return False

@@ -156,7 +156,7 @@ class Stop(MessageAct):
 
 def launch_plan(message: Message, sent: dict[str, Any], *, sample: int | None) -> actions.LaunchPlan:
     """Return the plan of a launch. Raise Refused if the message is not ready, or not confirmed as the console asks."""
-    for field, sentences in authoring.launch_problems_by_field(message).items():
+    for field, sentences in authoring.launch_problems_by_field(message, at=timezone.now()).items():
         raise Refused(" ".join(sentences), field=field)
     reviewed = read_integer(sent.get("reviewed"), "reviewed")
     confirmed = first_given(sent, "confirm")

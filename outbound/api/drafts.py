@@ -13,7 +13,7 @@ from rest_framework.request import Request
 
 from audiences.attributes import BY_NAME
 from audiences.intake import Conflict, Refused
-from audiences.intake.attributes.fields import read_flag, read_mapping, read_text
+from audiences.intake.attributes.fields import read_flag, read_mapping, read_moment, read_text
 from audiences.models import Integration
 from audiences.rules import Kind
 from delivery.conversations.payloads import MESSAGE_PREFIX
@@ -25,7 +25,7 @@ from outbound.composer.forms import AudienceForm, DraftForm, VersionForm, audien
 from outbound.messages import report
 
 MAX_BODY_LENGTH = 100_000
-CONTENT_KEYS = ("title", "sender", "style", "subject", "body", "link")
+CONTENT_KEYS = ("title", "sender", "style", "subject", "body", "link", "shown_until")
 AUDIENCE_KEYS = ("rules", "window", "window_zone", "checking")
 # Set once, in a draft.
 DRAFT_KEYS = ("channel", "format", "send_type", "same_inbox_once", "only_new_matches")
@@ -117,10 +117,18 @@ def form_values(sent: Mapping[str, Any], *, channel: str) -> dict[str, Any]:
         values["rules"] = json_text(read_mapping(sent["rules"], "rules"), "rules", convert=with_message_keys)
     if "window" in sent:
         values["window"] = json_text([] if sent["window"] is None else sent["window"], "window")
-    for key in ("same_inbox_once", "only_new_matches"):
-        if key in sent:
-            values[key] = bool(read_flag(sent[key], key))
-    return values
+    if "shown_until" in sent:
+        values["shown_until"] = read_end(sent["shown_until"], channel=values.get("channel", channel))
+    flags = ("same_inbox_once", "only_new_matches")
+    return {**values, **{key: bool(read_flag(sent[key], key)) for key in flags if key in sent}}
+
+
+def read_end(value: object, *, channel: str) -> datetime | None:
+    """Read the moment when an in-app message stops being shown."""
+    end = read_moment(value, "shown_until")
+    if end and channel != Channel.IN_APP:
+        raise Refused("Only an in-app message stops being shown at a time.", field="shown_until")
+    return end
 
 
 def json_text(value: Any, field: str, *, convert: Callable[[Any], Any] = lambda value: value) -> str:
@@ -149,7 +157,10 @@ def with_message_keys(rules: Any) -> Any:
 
 def check_form(form: forms.Form) -> None:
     """Raise Refused with the first error of the form, by the key of the request."""
-    if not form.is_valid():
+    form.is_valid()
+    if isinstance(form, DraftForm):
+        form.require_valid_content()
+    if form.errors:
         field, sentences = next(iter(form.errors.items()))
         raise Refused(str(sentences[0]), field={"text": "body", "__all__": ""}.get(field, field))
 

@@ -221,6 +221,7 @@ def message_payload(message: Message) -> Json:
         "same_inbox_once": message.same_inbox_once,
         "per_company": message.goes_per_company,
         "only_new_matches": message.only_new_matches,
+        "shown_until": unix(message.shown_until),
         "to_customer": str(message.to_customer_id) if message.to_customer_id else None,
         "to_company": str(message.to_company_id) if message.to_company_id else None,
         "tags": list_payload("tag", map(tag, message.tags.all())),

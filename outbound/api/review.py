@@ -31,8 +31,11 @@ class Preview(Endpoint):
         message, query = find_message(pk), request.query_params
         customer = intake.find_customer(query) if given_parameters(query, PERSON_PARAMETERS) else None
         company = intake.find_company({"company_id": query["company_id"]}) if query.get("company_id") else None
-        if message.version is None:
-            message.version = MessageVersion()
+        version = message.version = message.version or MessageVersion()
+        problems = authoring.content_problems(message, subject=version.subject, body=version.body, link=version.link)
+        if problems:
+            field, sentences = next(iter(problems.items()))
+            raise Refused(sentences[0], field=field)
         found = preview.preview(message, customer=customer, company=company.pk if company else None)
         if found.wrong:
             raise Refused(found.wrong, field="body")
@@ -59,9 +62,10 @@ class Review(Endpoint):
         message = find_message(pk)
         if message.audience is None:
             raise Refused("A direct message has no audience to review.", field="id")
-        problems = authoring.launch_problems_by_field(message)
+        at = timezone.now()
+        problems = authoring.launch_problems_by_field(message, at=at)
         sentences = [sentence for found in problems.values() for sentence in found]
-        found = review.review(message, at=timezone.now(), problems=sentences)
+        found = review.review(message, at=at, problems=sentences)
         fields = {sentence: field for field, found in problems.items() for sentence in found}
         return Response(
             {

@@ -68,6 +68,10 @@ WRITABLE: dict[str, Schema] = {
     "window_zone": one_of(*WindowZone.values),
     "checking": one_of(*Checking.values),
     "same_inbox_once": SENT_BOOLEAN,
+    "shown_until": {
+        **SENT_MOMENT,
+        "description": "When an in-app message stops being shown, in Unix seconds; null is never.",
+    },
     "only_new_matches": {**SENT_BOOLEAN, "description": "Leave out the people who match at go-live."},
 }
 COUNTED = {
@@ -100,6 +104,7 @@ SCHEMAS: dict[str, Schema] = {
         same_inbox_once=BOOLEAN,
         per_company=BOOLEAN,
         only_new_matches=BOOLEAN,
+        shown_until=or_null(MOMENT),
         to_customer=or_null(TEXT),
         to_company=or_null(TEXT),
         tags=list_schema("tag", ref("Tag")),

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -13,12 +14,13 @@ from django.utils import timezone
 from django.utils.html import format_html
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
-from audiences.models import Audience
-from messaging import authoring, content
+from audiences.models import Audience, Workspace
+from messaging import authoring, content, delivery_window
 from messaging.content.plain_text import html_to_text
 from messaging.models import Channel, Checking, Format, Message, MessageVersion, Sender, SendType, Style, WindowZone
 from outbound.composer.confirm import MAX_SAMPLE
 from outbound.console.rich_text import RichTextWidget
+from outbound.console.wording import rules_in_one_line
 
 RULE_PATH = re.compile(r"^(?:Rule|Group) ([\d.]+)")
 UNTITLED = "Untitled message"
@@ -33,15 +35,26 @@ class JSONText(forms.CharField):
 
     widget = forms.HiddenInput
 
-    def __init__(self, *, nothing: str) -> None:
-        super().__init__(required=False)
-        self.nothing = nothing
+    def __init__(self, *, nothing: str, label: str, describe: Callable[[Any], str]) -> None:
+        super().__init__(required=False, label=label)
+        self.nothing, self.describe_parsed = nothing, describe
+
+    def describe(self, value: str) -> str:
+        """Return the JSON in words, for the comparison of two versions."""
+        try:
+            return self.describe_parsed(self.clean(value))
+        except ValidationError:
+            return "Invalid"
 
     def clean(self, value: Any) -> Any:
         try:
             return json.loads(super().clean(value) or self.nothing)
         except (ValueError, RecursionError) as wrong:
             raise ValidationError("This could not be read. Reload the page and try again.") from wrong
+
+
+# Values of inputs for a local day and time.
+LOCAL_TIME_FORMATS = ("%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S")
 
 
 class ContentForm(forms.Form):
@@ -76,9 +89,18 @@ class ContentForm(forms.Form):
     text = forms.CharField(required=False, label="Text", widget=UnfoldAdminTextareaWidget({"rows": 5}))
     link = forms.CharField(required=False, max_length=1000, widget=UnfoldAdminTextInputWidget(OPENS_THE_APP))
 
+    shown_until = forms.DateTimeField(
+        required=False,
+        label="Stop showing on",
+        help_text="In the workspace’s time zone. From then on nobody sees it any more, and the message is stopped.",
+        input_formats=LOCAL_TIME_FORMATS,
+        error_messages={"invalid": "Enter a day and a time for “Stop showing on”."},
+        widget=forms.DateTimeInput({"type": "datetime-local", "class": "ob-input"}, format=LOCAL_TIME_FORMATS[0]),
+    )
+
     def __init__(self, *args: Any, user: User, message: Message, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.message = message
+        self.message, self.user = message, user
         senders = Sender.objects.usable_by(user)
         # A teammate who edits a colleague's message may leave a sender that they cannot use themselves.
         self.fields["sender"].queryset = (  # type: ignore[attr-defined]
@@ -93,6 +115,7 @@ class ContentForm(forms.Form):
         """Sanitize the text and report errors of the template with their lines."""
         data = super().clean() or {}
         channel = data.get("channel") or self.message.channel
+        self.problems = {}
         is_push = channel == Channel.PUSH
         how = data.get("format") if "format" in self.fields else self.message.format
         if channel == Channel.IN_APP and how != Format.ANNOUNCEMENT:
@@ -109,13 +132,20 @@ class ContentForm(forms.Form):
                 link=data.get("link", "").strip() if is_push else "",
             )
         except content.ContentError as wrong:
-            problems = {"body": [str(wrong)]}
-        for name, sentences in problems.items():
-            for sentence in sentences:
-                self.add_error(field if name == "body" else name, sentence)
+            problems = {}
+            self.add_error(field, str(wrong))
+        self.problems = {field if name == "body" else name: sentences for name, sentences in problems.items()}
+        if channel != Channel.IN_APP or self.message.to_customer_id:
+            data["shown_until"] = None
         data["style"] = data.get("style") or self.message.style
         data["format"] = (data.get("format") or Format.CHAT) if channel == Channel.IN_APP else ""
         return data
+
+    def require_valid_content(self) -> None:
+        """Add the problems of the text as errors: only a draft is saved with them."""
+        for name, sentences in self.problems.items():
+            for sentence in sentences:
+                self.add_error(name, sentence)
 
     def title_or_first_words(self) -> str:
         """Return the name, or the subject or the first words if no name was entered."""
@@ -124,13 +154,24 @@ class ContentForm(forms.Form):
         return words[:200] or UNTITLED
 
 
+def window_in_words(stored: Any) -> str:
+    try:
+        return delivery_window.describe_window(delivery_window.parse_window(stored), Workspace.current().zone)
+    except delivery_window.WindowError as wrong:
+        return str(wrong)
+
+
 class AudienceFields(forms.Form):
     """Step 2: the rules and the delivery times."""
 
-    rules = JSONText(nothing="{}")
-    window = JSONText(nothing="[]")
-    window_zone = forms.ChoiceField(choices=WindowZone, widget=forms.RadioSelect, required=False)
-    checking = forms.ChoiceField(choices=Checking, widget=forms.RadioSelect, required=False)
+    rules = JSONText(nothing="{}", label="Filters", describe=rules_in_one_line)
+    window = JSONText(nothing="[]", label="Delivery times", describe=window_in_words)
+    window_zone = forms.ChoiceField(
+        choices=WindowZone, widget=forms.RadioSelect, required=False, label="Time zone of the delivery times"
+    )
+    checking = forms.ChoiceField(
+        choices=Checking, widget=forms.RadioSelect, required=False, label="When the filters are checked"
+    )
 
     def clean(self) -> dict[str, Any]:
         """Refuse invalid rules and delivery times; the error names the invalid rule."""
@@ -167,6 +208,7 @@ class AudienceFields(forms.Form):
 DRAFT_FIELDS = (
     *("channel", "format", "style", "sender", "send_type", "window_zone", "checking", "same_inbox_once"),
     "only_new_matches",
+    "shown_until",
 )
 
 
@@ -175,6 +217,7 @@ class DraftForm(AudienceFields, ContentForm):
 
     send_type = forms.ChoiceField(
         choices=SendType,
+        label="How it sends",
         widget=forms.RadioSelect({"x-model": "kind"}),
         error_messages={"required": "Choose Ongoing or One-off."},
     )
@@ -189,7 +232,7 @@ class DraftForm(AudienceFields, ContentForm):
         label="Only people who start to match after it goes live",
         help_text="The people who match now are left out, also if they stop and start to match again.",
     )
-    scheduled_for = forms.DateTimeField(required=False, input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"])
+    scheduled_for = forms.DateTimeField(required=False, input_formats=LOCAL_TIME_FORMATS)
     sample = forms.IntegerField(required=False, min_value=1, max_value=MAX_SAMPLE)
 
     def clean(self) -> dict[str, Any]:
@@ -238,6 +281,7 @@ class DraftForm(AudienceFields, ContentForm):
             window=data.get("window", []),
             same_inbox_once=data.get("same_inbox_once", True),
             only_new_matches=data.get("only_new_matches", False),
+            shown_until=data.get("shown_until"),
             window_zone=data["window_zone"],
             checking=data["checking"],
             audience=Audience(rules=data.get("rules", {})),
@@ -256,12 +300,25 @@ class VersionForm(ContentForm):
         super().__init__(*args, **kwargs)
         del self.fields["channel"], self.fields["format"]
 
+    def clean_shown_until(self) -> datetime | None:
+        """Refuse a new time that is over: the message would stop without the question that “Stop” asks."""
+        end: datetime | None = self.cleaned_data["shown_until"]
+        if end and end != self.message.shown_until and end <= timezone.now():
+            raise ValidationError("The time must be in the future. To end the message now, stop it.")
+        return end
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse a text with problems, because copies are sent with it."""
+        data = super().clean()
+        self.require_valid_content()
+        return data
+
     def save(self, *, by: User, at: datetime) -> MessageVersion:
         """Save the name, the sender and the style, and a new version if the content changed."""
         message = self.message
         message.title, message.sender = self.title_or_first_words(), self.cleaned_data["sender"]
-        message.style = self.cleaned_data["style"]
-        message.save(update_fields=("title", "sender", "style", "updated_at"))
+        message.style, message.shown_until = self.cleaned_data["style"], self.cleaned_data["shown_until"]
+        message.save(update_fields=("title", "sender", "style", "shown_until", "updated_at"))
         data = self.cleaned_data
         return authoring.revise(
             message, subject=data.get("subject", ""), body=data["source"], link=data.get("link", ""), by=by, at=at
@@ -314,6 +371,7 @@ def content_of(message: Message) -> dict[str, Any]:
         "body": "" if is_push else body,
         "text": html_to_text(body) if is_push else "",
         "link": version.link if version else "",
+        "shown_until": message.shown_until,
     }
 
 

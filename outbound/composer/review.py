@@ -17,6 +17,7 @@ from delivery.models import Reason
 from messaging import authoring, content, delivery_window
 from messaging.models import Channel, Checking, Message, SendType, Style, WindowZone
 from outbound.composer.confirm import nobody_reason
+from outbound.console.change_message import end_of_showing
 from outbound.console.wording import Line, Names, audience_lines, counted, joins_negatives_by_or
 
 AUDIENCE_SENTENCES: dict[SendType, str] = {
@@ -101,6 +102,8 @@ def review(message: Message, *, at: datetime, problems: list[str], within: timed
     """
     found = Review(problems=problems, window=delivery_times(message, at=at), only_new_matches=message.only_new_matches)
     found.sentences = [audience_sentence(message), timing_sentence(message), found.window]
+    if end := end_of_showing(message):
+        found.sentences.append(f"It is shown until {end}.")
     if message.sender is None and authoring.NO_SENDER not in problems:
         found.problems.append(authoring.NO_SENDER)
     try:

@@ -150,7 +150,7 @@ def build_sheet(
     """Count the recipients and return the sheet of a launch."""
     fields = {sentence: name for name, sentence in problems or ()}
     if not problems:
-        by_field = authoring.launch_problems_by_field(message).items()
+        by_field = authoring.launch_problems_by_field(message, at=scheduled_for or at).items()
         fields = {sentence: name for name, sentences in by_field for sentence in sentences}
     found = review(message, at=at, problems=list(fields))
     # The sheet begins with the number.

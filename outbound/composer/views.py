@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from django.contrib import messages
 from django.core.exceptions import NON_FIELD_ERRORS, PermissionDenied, ValidationError
 from django.db import transaction
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
@@ -21,11 +21,7 @@ from outbound.composer import confirm as confirm_page
 from outbound.composer import preview as preview_page
 from outbound.composer.forms import (
     AudienceFields,
-    AudienceForm,
     DraftForm,
-    VersionForm,
-    audience_of,
-    content_of,
     draft_of,
     is_new,
 )
@@ -34,11 +30,16 @@ from outbound.composer.review import review
 from outbound.console import idempotency, lookups
 from outbound.console.admin import ConsoleAdmin, teammate
 from outbound.console.search import TOO_LONG, is_too_long
+from outbound.edits import autosave, conflicts
+from outbound.edits.forms import MESSAGE, form_name
 
 # A teammate may have lost the permission after the page was rendered; their text is kept.
 MAY_NOT_SEND = (
     "Your role cannot send messages, so nothing was saved or sent. Your text is still here: save it as a draft, and a"
     " teammate with the role Sender or Admin can set it live."
+)
+SAVED_MEANWHILE = (
+    "A teammate has saved a newer version, so nothing was sent. Save the draft to compare the two and take either."
 )
 PREFILLED_FIELDS = {"title", "channel", "format", "send_type"}
 
@@ -57,6 +58,11 @@ def compose(admin: ConsoleAdmin, request: HttpRequest, message: Message | None) 
         draft.sender = Sender.objects.default_sender_of(teammate(request))
     form = DraftForm(initial=draft_of(draft), user=teammate(request), message=draft)
     return render_composer(admin, request, form, ticket="" if message else idempotency.issue_ticket(request.user))
+
+
+def current_form(message: Message, request: HttpRequest) -> DraftForm:
+    """Return the unbound form of the draft as it is stored."""
+    return DraftForm(initial=draft_of(message), user=teammate(request), message=message)
 
 
 def save_posted(admin: ConsoleAdmin, request: HttpRequest, message: Message | None, *, at: datetime) -> HttpResponse:
@@ -84,13 +90,19 @@ def save_and_act(
         raise PermissionDenied
     if message and there is None:
         raise Http404("This draft was deleted.")
-    if there and (there.state != State.DRAFT or there.to_customer_id):
-        messages.info(request, f"“{there}” is {there.get_state_display().lower()} already. Nothing was changed.")
+    if there and not is_open_draft(request, there):
         return sheet.answer_launch(request, message_url(there))
-    if there and there.launching_at:
-        return sheet.answer_launch(request, message_url(there))
+    conflict = None
+    if there:
+        request.POST, conflict = conflicts.resolve(request.POST, current=current_form(there, request))
+        if conflict and not sheet.is_from_sheet(request):
+            return conflicts.conflict_page(admin, request, conflict, row=there, is_autosaved=True)
     form = DraftForm(request.POST, user=teammate(request), message=there or Message(pk=key))
     pressed = actions.AFTER_SAVING.get(request.POST.get("act", ""))
+    if conflict:
+        # The sheet has no place for a comparison.
+        form.add_error(conflict.fields[0].name, SAVED_MEANWHILE)
+        return render_refused(admin, request, form, ticket=ticket, at=at)
     if pressed and not request.user.has_perm(pressed.permission):
         form.add_error(None, MAY_NOT_SEND)
         return render_refused(admin, request, form, ticket=ticket, at=at, status=403)
@@ -98,12 +110,21 @@ def save_and_act(
     if not form.is_valid():
         return render_refused(admin, request, form, ticket=ticket, at=at)
     draft = saving.save_draft(form, by=teammate(request), logged_as=teammate(request), at=at)
+    autosave.close_form(request, form_name(MESSAGE, message), at=at)
     done = f"“{draft}” is saved as a draft."
     if pressed:
         asked = {name: form.cleaned_data[name] for name in ("sample", "scheduled_for")}
         done = actions.do_and_log(teammate(request), draft, pressed, at=at, plan=plan, **asked)
     messages.success(request, done)
     return sheet.answer_launch(request, message_url(draft))
+
+
+def is_open_draft(request: HttpRequest, message: Message) -> bool:
+    """Whether the composer may change the message; otherwise note the reason for the next page."""
+    if message.state == State.DRAFT and not message.to_customer_id:
+        return message.launching_at is None
+    messages.info(request, f"“{message}” is {message.get_state_display().lower()} already. Nothing was changed.")
+    return False
 
 
 def render_refused(
@@ -131,10 +152,11 @@ def final_sheet(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
 
 def launch_plan(form: DraftForm, request: HttpRequest, *, at: datetime) -> actions.LaunchPlan:
     """Return the plan of the launch that was asked for; add an error to the form if it is refused."""
+    form.require_valid_content()
     draft = form.preview()
     sample = form.cleaned_data["sample"] if request.POST["act"] == "sample" else None
     asked = confirm_page.PostedCounts.from_post(request.POST, sample=sample)
-    found = None if authoring.launch_problems(draft) else confirm_page.count_recipients(draft, asked, at=at)
+    found = None if authoring.launch_problems(draft, at=at) else confirm_page.count_recipients(draft, asked, at=at)
     if found is None:
         return actions.UNCOUNTED
     if refusal := confirm_page.refusal_reason(draft, found, asked):
@@ -147,6 +169,9 @@ def render_composer(
 ) -> HttpResponse:
     message = form.message
     new = is_new(message)
+    opened = autosave.open_form(request, form_name(MESSAGE, None if new else message), at=timezone.now())
+    version = "" if new else opened.seen or conflicts.version_of(current_form(message, request))
+    opened.fill(form)
     return admin.page(
         request,
         "outbound/composer/composer.html",
@@ -154,6 +179,9 @@ def render_composer(
         title="New message" if new else message.title,
         crumb="New message" if new else "",
         form=form,
+        open_form=opened,
+        seen=version,
+        problems={} if form.errors else draft_problems(form),
         original=None if new else message,
         ticket=ticket,
         variables=options.variables(CustomAttribute.objects.offered().catalogue()),
@@ -167,13 +195,20 @@ def render_composer(
     )
 
 
+def draft_problems(form: DraftForm) -> dict[str, list[str]]:
+    """Return the problems of a saved draft's text by field, which going live refuses."""
+    shown = DraftForm(form.initial, user=form.user, message=form.message)
+    shown.is_valid()
+    return shown.problems
+
+
 def forecast(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
     """Render the summary and the review of the posted form without saving it."""
     form, draft = posted_draft(admin, request)
     wrong = [str(sentence) for name, found in form.errors.items() if name in REVIEWED_FIELDS for sentence in found]
-    problems = [*wrong, *(authoring.launch_problems(draft) if not wrong else [])]
-    within = None if "exact" in request.GET else COUNT_WITHIN
     at = timezone.now()
+    problems = [*wrong, *(authoring.launch_problems(draft, at=at) if not wrong else [])]
+    within = None if "exact" in request.GET else COUNT_WITHIN
     found = review(draft, at=at, problems=list(dict.fromkeys(problems)), within=within)
     known = found.people and draft.audience
     matching = matching_people(request, draft.audience.tree, at=at, within=within) if known and draft.audience else []
@@ -185,7 +220,9 @@ def posted_draft(admin: ConsoleAdmin, request: HttpRequest) -> tuple[DraftForm, 
     if not (admin.has_add_permission(request) or admin.has_change_permission(request)):
         raise PermissionDenied
     form = DraftForm(request.POST or None, user=teammate(request), message=Message())
-    form.is_valid()
+    if form.is_bound:
+        form.is_valid()
+        form.require_valid_content()
     return form, form.preview() if form.is_bound else Message(audience=Audience())
 
 
@@ -325,49 +362,4 @@ def launch_progress(request: HttpRequest, message: Message) -> HttpResponse:
 # Leaves half of a second for the estimate and the page.
 COUNT_WITHIN = timedelta(milliseconds=500)
 CONTENT_FIELDS = ("subject", "body", "text", "link")
-REVIEWED_FIELDS = ("subject", "body", "text", "link", "rules", "window")
-
-
-def edit_content(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpResponse:
-    """Edit the content of a message that has been live, as a new version."""
-    form = VersionForm(request.POST or None, initial=content_of(message), user=teammate(request), message=message)
-    if request.method == "POST" and form.is_valid():
-        author = teammate(request)
-        version = saving.save_version(form, by=author, logged_as=author, at=timezone.now())
-        messages.success(request, f"Version {version.number} is used for all copies sent from now on.")
-        return HttpResponseRedirect(message_url(message))
-    return admin.page(
-        request,
-        "outbound/composer/edit_content.html",
-        crumb="Edit content",
-        title=message.title,
-        form=form,
-        original=message,
-        variables=options.variables(CustomAttribute.objects.offered().catalogue()),
-    )
-
-
-def edit_audience(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpResponse:
-    """Edit the audience of a paused ongoing message."""
-    form = AudienceForm(request.POST or None, initial=audience_of(message), message=message)
-    if request.method == "POST" and form.is_valid():
-        author = teammate(request)
-        try:
-            saving.save_audience(form, by=author, logged_as=author, at=timezone.now())
-        except ValidationError as no:
-            for sentence in no.messages:
-                messages.error(request, sentence)
-        else:
-            messages.success(request, "The new filters apply when you resume the message.")
-        return HttpResponseRedirect(message_url(message))
-    return admin.page(
-        request,
-        "outbound/composer/edit_audience.html",
-        crumb="Edit the audience",
-        title=message.title,
-        form=form,
-        original=message,
-        offer=options.rule_builder(form["rules"].value()),
-        times=options.window_times(),
-        place=form.place if form.is_bound else "",
-    )
+REVIEWED_FIELDS = ("subject", "body", "text", "link", "rules", "window", "shown_until")

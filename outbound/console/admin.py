@@ -128,6 +128,10 @@ class ConsoleAdmin(ModelAdmin):
         with longer_statements():
             return super().delete_view(request, object_id, extra_context)
 
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """Find no object by a key with a null character, which PostgreSQL refuses."""
+        return None if "\x00" in str(object_id) else super().get_object(request, object_id, from_field)
+
     def get_object_or_refuse(self, request: HttpRequest, object_id: str, *, to: str = "change") -> Any:
         """Return the object; raise Http404 if it does not exist and PermissionDenied if the teammate may not use it."""
         obj = self.get_object(request, str(object_id))

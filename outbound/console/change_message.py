@@ -6,13 +6,12 @@ from typing import Any
 
 from django import forms
 from django.db.models import Model, QuerySet
-from django.http import HttpRequest
+from django.utils import timezone
 
 from audiences.models import Audience, Workspace
 from messaging import delivery_window
 from messaging.content.plain_text import html_to_text
 from messaging.models import Channel, Message, SendType, WindowZone
-from outbound.console.admin import ConsoleAdmin
 from outbound.console.wording import rules_in_one_line
 
 MAX_VALUE_LENGTH = 200
@@ -93,7 +92,15 @@ def message_fields(message: Message) -> dict[str, str]:
         "Filters": rules_in_one_line(message.audience.rules) if message.audience else "",
         "One copy to each inbox": display_value(message.same_inbox_once) if message.channel == Channel.EMAIL else "",
         "Delivery times": delivery_times(message),
+        "Stop showing on": end_of_showing(message),
     }
+
+
+def end_of_showing(message: Message) -> str:
+    """Return when an in-app message stops being shown, in the workspace's time zone; "" if never."""
+    if message.shown_until is None:
+        return ""
+    return f"{timezone.localtime(message.shown_until, Workspace.current().tz):%A %-d %B %Y at %H:%M}"
 
 
 def segment_fields(segment: Audience) -> dict[str, str]:
@@ -110,16 +117,3 @@ def delivery_times(message: Message) -> str:
     if message.window_zone == WindowZone.CUSTOMER and window.spans:
         return f"{delivery_window.describe_window(window, '')}, in each customer’s own time zone"
     return delivery_window.describe_window(window, Workspace.current().zone)
-
-
-class ChangeLogAdmin(ConsoleAdmin):
-    """An admin that logs each change with old and new values."""
-
-    # Fields whose values are not written to the log.
-    secrets: tuple[str, ...] = ()
-
-    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:  # noqa: FBT001, FBT002 - Django's own signature
-        """Return the old and new value of each changed field."""
-        if add:
-            return [{"added": {}}]
-        return changes(form, secrets=self.secrets) or "Saved without changes"

@@ -27,6 +27,8 @@ from messaging.content.plain_text import html_to_text
 from outbound.console.admin import ConsoleAdmin, answer_without_button, teammate
 from outbound.console.lookups import teammate_name
 from outbound.console.rich_text import RichTextWidget
+from outbound.edits import autosave
+from outbound.edits.forms import ANSWER, form_name
 from outbound.inbox import listing
 from outbound.inbox import thread as inbox_thread
 
@@ -38,6 +40,8 @@ class AnswerForm(forms.Form):
     """An answer or an internal note."""
 
     body = forms.CharField(required=False, max_length=MAX_BODY_LENGTH, widget=RichTextWidget({"aria-label": "Answer"}))
+    # An answer that is restored as a note, or a note as an answer, would reach the wrong reader.
+    kind = forms.ChoiceField(choices=[("reply", "Reply"), ("note", "Note")], required=False, widget=forms.HiddenInput())
     ticket = forms.UUIDField(
         widget=forms.HiddenInput(),
         error_messages={"invalid": "Reload the page and try again.", "required": "Reload the page and try again."},
@@ -184,8 +188,10 @@ class ConversationAdmin(ConsoleAdmin):
     ) -> HttpResponse:
         """Render one conversation. `wrong` is the reason why an action failed."""
         title, bound = str(found.customer), request.POST if wrong else None
-        form = AnswerForm(bound, initial={"ticket": uuid4()})
-        context = {**self.page_context(request, found), "form": form, "wrong": wrong}
+        form = AnswerForm(bound, initial={"ticket": uuid4(), "kind": "reply"})
+        opened = autosave.open_form(request, form_name(ANSWER, found), at=timezone.now())
+        opened.fill(form)
+        context = {**self.page_context(request, found), "form": form, "wrong": wrong, "open_form": opened}
         return self.page(request, "outbound/inbox/inbox.html", title=title, crumb=title, status=status, **context)
 
     def page_context(self, request: HttpRequest, found: Conversation | None) -> dict[str, Any]:
@@ -239,6 +245,8 @@ class ConversationAdmin(ConsoleAdmin):
             logged = ACTIONS[verb](found, request, timezone.now())
             if logged:
                 self.note(request, found, logged)
+            if verb in WITH_TEXT:
+                autosave.close_form(request, form_name(ANSWER, found), at=timezone.now())
 
         try:
             carry_out()

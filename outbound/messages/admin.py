@@ -14,7 +14,7 @@ from delivery.matching import launch_job
 from messaging import duplication
 from messaging.models import Message, SendType, State
 from outbound import actions, roles
-from outbound.composer import sheet, views
+from outbound.composer import live_edits, sheet, views
 from outbound.console.admin import answer_without_button, teammate
 from outbound.messages import progress as send_progress
 from outbound.messages import report
@@ -107,7 +107,7 @@ class MessageAdmin(OutboundList):
         message = self.get_object_or_refuse(request, object_id, to="edit_live")
         if "content" not in report.available_buttons(message):
             return self.back(request, message, "The content can be edited while the message is live or paused.")
-        return views.edit_content(self, request, message)
+        return live_edits.edit_content(self, request, message)
 
     def edit_audience(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Edit the audience while the message is paused."""
@@ -116,7 +116,7 @@ class MessageAdmin(OutboundList):
             ongoing = message.send_type == SendType.ONGOING
             why = "Pause this message to edit its audience." if ongoing else report.lock_explanation(message)
             return self.back(request, message, why)
-        return views.edit_audience(self, request, message)
+        return live_edits.edit_audience(self, request, message)
 
     def act(self, request: HttpRequest, object_id: str, verb: str) -> HttpResponse:
         """Perform the act of a button, after a confirmation if the launch is large."""

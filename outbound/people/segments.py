@@ -9,7 +9,7 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import render
+from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.utils import timezone
 from unfold.decorators import display
@@ -26,6 +26,8 @@ from outbound.composer.matching_people import matching_people
 from outbound.console import change_message
 from outbound.console.admin import ConsoleAdmin, answer_without_button, column
 from outbound.console.wording import audience_lines, counted
+from outbound.edits import autosave, conflicts
+from outbound.edits.forms import form_name
 
 
 class SegmentForm(AudienceFields):
@@ -56,6 +58,7 @@ class SegmentForm(AudienceFields):
 class SegmentAdmin(ConsoleAdmin):
     """The list of segments and the page that edits one."""
 
+    guards_edits = True
     list_display = ("name", "rules_count", "changed")
     changed = column("updated_at", called="Changed")
     nothing_yet = "A segment is a named set of rules. Use it as the audience of a message or to filter people."
@@ -100,14 +103,27 @@ class SegmentAdmin(ConsoleAdmin):
         before = change_message.segment_fields(segment)
         initial = {"name": segment.name, "rules": json.dumps(segment.rules)}
         title = segment.name or "New segment"
-        form = SegmentForm(request.POST or None, initial=initial, segment=segment)
-        if request.method == "POST" and form.is_valid():
-            with transaction.atomic():
+        posted = request.POST or None
+        with transaction.atomic():
+            if not is_new and posted is not None:
+                # Locked and read again, so that its version can be compared with the page's.
+                segment = get_object_or_404(Audience.objects.select_for_update(), pk=segment.pk)
+                before = change_message.segment_fields(segment)
+                initial = {"name": segment.name, "rules": json.dumps(segment.rules)}
+                current = SegmentForm(initial=initial, segment=segment)
+                posted, conflict = conflicts.resolve(request.POST, current=current)
+                if conflict:
+                    return conflicts.conflict_page(self, request, conflict, row=segment)
+            form = SegmentForm(posted, initial=initial, segment=segment)
+            is_saved = posted is not None and form.is_valid()
+            if is_saved:
                 segment.save()
                 if is_new:
                     self.log_addition(request, segment, "Created the segment")
                 elif changed := change_message.differences(before, change_message.segment_fields(segment)):
                     self.note(request, segment, f"Changed the segment. {changed}")
+        if is_saved:
+            autosave.note_saved(request, form_name("audience", segment), at=timezone.now())
             messages.success(request, f"The segment “{segment}” is saved.")
             return HttpResponseRedirect(reverse("admin:audiences_audience_change", args=[segment.pk]))
         return self.page(
@@ -117,6 +133,10 @@ class SegmentAdmin(ConsoleAdmin):
             title=title,
             original=None if is_new else segment,
             form=form,
+            open_form=None
+            if is_new
+            else autosave.open_form(request, form_name("audience", segment), at=timezone.now()),
+            seen="" if is_new else conflicts.version_of(form),
             offer=options.rule_builder(form["rules"].value()),
             place=form.place if form.is_bound else "",
             uses=[] if is_new else uses_of_segment(segment),

@@ -25,6 +25,8 @@ from outbound.composer.forms import OPENS_THE_APP
 from outbound.console import idempotency
 from outbound.console.admin import ConsoleAdmin, teammate
 from outbound.console.rich_text import RichTextWidget
+from outbound.edits import autosave
+from outbound.edits.forms import DIRECT_MESSAGE, form_name
 
 CHAT, ANNOUNCEMENT = "chat", "announcement"
 OTHER_CHANNELS = [channel for channel in Channel if channel != Channel.IN_APP]
@@ -118,6 +120,7 @@ def message_page(admin: ConsoleAdmin, request: HttpRequest, customer: Customer) 
     if not request.user.has_perm(roles.WRITE_TO_ONE):
         raise PermissionDenied
     form = DirectMessageForm(request.POST or None, user=teammate(request), customer=customer)
+    name, at = form_name(DIRECT_MESSAGE, customer), timezone.now()
     ticket = request.POST.get("ticket", "") or idempotency.issue_ticket(request.user)
     if request.method == "POST" and form.is_valid():
         key = idempotency.redeem_ticket(ticket, request.user)
@@ -128,11 +131,15 @@ def message_page(admin: ConsoleAdmin, request: HttpRequest, customer: Customer) 
                 for sentence in sentences:
                     form.add_error(field, sentence)
         else:
+            autosave.close_form(request, name, at=at)
             messages.success(request, success_message(customer, form.cleaned_data["way"]))
             return HttpResponseRedirect(reverse("admin:audiences_customer_change", args=[customer.pk]))
+    opened = autosave.open_form(request, name, at=at)
+    opened.fill(form)
     return admin.page(
         request,
         "outbound/people/send_message.html",
+        open_form=opened,
         title=f"Message to {customer}",
         original=customer,
         form=form,

@@ -165,6 +165,13 @@ VERDICTS: dict[Verdict, tuple[str, Sentence]] = {
     Verdict.FAILED: ("bad", lambda e, c: f"The message could not be sent. {reason_sentence(c.record)}"),
     Verdict.SKIPPED: ("warning", skipped_sentence),
     Verdict.STOPPED: ("plain", lambda e, c: "The message was stopped before it was sent to this customer."),
+    Verdict.ENDED: (
+        "plain",
+        lambda e, c: (
+            f"This message was to be shown until {format_moment(e.message.shown_until)}. "
+            "This customer did not visit and match before that."
+        ),
+    ),
     Verdict.NOT_LIVE: ("plain", lambda e, c: NOT_LIVE[e.message.state]),
     Verdict.NOT_AMONG_THEM: (
         "plain",

@@ -21,7 +21,7 @@ from delivery import tasks
 from delivery.eligibility import frequency_cap
 from messaging import delivery_window
 from outbound.composer import images
-from outbound.console.change_message import ChangeLogAdmin
+from outbound.edits.admin import ChangeLogAdmin
 
 
 def recheck_frequency_cap() -> None:

@@ -19,7 +19,8 @@ from audiences.models import Integration, Notification, NotificationState, Subsc
 from audiences.models.workspace import TokenRight, new_secret
 from delivery.messenger import origins, script
 from outbound.console.admin import answer_without_button, teammate
-from outbound.console.change_message import ChangeLogAdmin, change_text
+from outbound.console.change_message import change_text
+from outbound.edits.admin import ChangeLogAdmin
 
 PAGE = "admin:audiences_integration_changelist"
 CHANGE_WORKSPACE = "audiences.change_workspace"
@@ -158,8 +159,9 @@ class IntegrationAdmin(ChangeLogAdmin):
         if not form.is_valid():
             messages.error(request, f"{form.errors['rights'][0]} To end a token, revoke it.")
             return back_to_section("tokens")
+        found = self.get_object_or_refuse(request, object_id)
         with transaction.atomic():
-            token = get_object_or_404(Integration.objects.select_for_update(no_key=True), pk=object_id)
+            token = get_object_or_404(Integration.objects.select_for_update(no_key=True), pk=found.pk)
             before, token.rights = token.rights_text, form.cleaned_data["rights"]
             if token.rights_text != before:
                 token.save(update_fields=["rights"])

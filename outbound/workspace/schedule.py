@@ -14,8 +14,9 @@ from unfold.decorators import action, display
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from outbound.console.admin import column
-from outbound.console.change_message import ChangeLogAdmin, change_text
+from outbound.console.change_message import change_text
 from outbound.console.wording import counted
+from outbound.edits.admin import ChangeLogAdmin
 
 
 class TaskSelectWidget(UnfoldAdminSelectWidget, BeatTaskSelectWidget):

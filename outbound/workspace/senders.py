@@ -10,7 +10,7 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from messaging.models import Sender
 from outbound.console.admin import column
-from outbound.console.change_message import ChangeLogAdmin
+from outbound.edits.admin import ChangeLogAdmin
 
 
 def staff_users() -> QuerySet[User]:

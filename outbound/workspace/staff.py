@@ -19,8 +19,9 @@ from unfold.widgets import UnfoldAdminEmailInputWidget, UnfoldAdminRadioSelectWi
 from audiences.models import Integration
 from outbound import roles
 from outbound.console.admin import ReadOnlyAdmin, answer_without_button, column, teammate
-from outbound.console.change_message import ChangeLogAdmin, change_text
+from outbound.console.change_message import change_text
 from outbound.console.formatting import chip
+from outbound.edits.admin import ChangeLogAdmin
 from outbound.roles import DESCRIPTIONS, Role
 from outbound.workspace import login
 

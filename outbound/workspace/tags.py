@@ -12,7 +12,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from audiences.models import Audience, CompanyTag, CustomerTag, Tag
 from audiences.models.audience import TAG_ATTRIBUTES
 from messaging.models import Message
-from outbound.console.change_message import ChangeLogAdmin
+from outbound.edits.admin import ChangeLogAdmin
 from outbound.people.admin import count_related
 
 

@@ -15,7 +15,7 @@ from delivery.models.pace import check_plan, growing_plan
 from delivery.reporting import progress
 from delivery.sending import throttle
 from messaging.models import Channel
-from outbound.console.change_message import ChangeLogAdmin
+from outbound.edits.admin import ChangeLogAdmin
 
 # In-app messages are shown at a visit and not sent by a worker, so they have no throttle.
 THROTTLED_CHANNELS = [channel for channel in Channel if channel != Channel.IN_APP]

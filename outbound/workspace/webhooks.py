@@ -7,7 +7,7 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.paginator import Paginator
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
 from django.utils import timezone
@@ -18,8 +18,11 @@ from audiences.models.workspace import new_secret
 from delivery.webhooks import dispatcher, safe_http
 from delivery.webhooks.notification import standard_secret
 from outbound.console.admin import answer_without_button
-from outbound.console.change_message import ChangeLogAdmin, changes
+from outbound.console.change_message import changes
 from outbound.console.formatting import chip
+from outbound.edits import autosave, conflicts
+from outbound.edits.admin import ChangeLogAdmin
+from outbound.edits.forms import form_name
 from outbound.workspace.integration import back_to_section
 
 PER_PAGE = 25
@@ -164,20 +167,26 @@ class SubscriptionAdmin(ChangeLogAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         """Show or save a webhook."""
-        found = self.get_object_or_refuse(request, object_id, to="view")
-        form = SubscriptionForm(request.POST if request.method == "POST" else None, instance=found)
-        if request.method == "POST":
-            if not self.has_change_permission(request, found):
-                raise PermissionDenied
+        if request.method != "POST":
+            return self.render_page(request, self.get_object_or_refuse(request, object_id, to="view"))
+        self.get_object_or_refuse(request, object_id)
+        with transaction.atomic():
+            found = self.get_locked_object(request, object_id)
+            if found is None:
+                raise Http404("This webhook was deleted.")
+            request.POST, conflict = conflicts.resolve(request.POST, current=SubscriptionForm(instance=found))
+            if conflict:
+                return conflicts.conflict_page(self, request, conflict, row=found)
+            form = SubscriptionForm(request.POST, instance=found)
             if form.is_valid():
-                with transaction.atomic():
-                    form.instance.updated_at = timezone.now()
-                    form.save()
-                    self.note(request, found, changes(form) or "Saved without changes")
+                form.instance.updated_at = timezone.now()
+                form.save()
+                self.note(request, found, changes(form) or "Saved without changes")
+                autosave.note_saved(request, form_name("subscription", found), at=timezone.now())
                 messages.success(request, "Saved.")
                 return HttpResponseRedirect(self.webhook_url(found))
-            found.refresh_from_db()
-        return self.render_page(request, found, form=form, status=400 if request.method == "POST" else 200)
+        found.refresh_from_db()
+        return self.render_page(request, found, form=form, status=400)
 
     def render_page(
         self, request: HttpRequest, found: Subscription, *, status: int = 200, **shown: Any
@@ -186,6 +195,7 @@ class SubscriptionAdmin(ChangeLogAdmin):
         failures_only = request.GET.get("log") == "trouble"
         if failures_only:
             rows = rows.exclude(detail="").exclude(state=NotificationState.DELIVERED)
+        can_change = self.has_change_permission(request, found)
         page = Paginator(rows, PER_PAGE).get_page(request.GET.get("page"))
         return self.page(
             request,
@@ -197,7 +207,11 @@ class SubscriptionAdmin(ChangeLogAdmin):
                 # Shown only beside the secret.
                 "standard_secret": standard_secret(found.secret),
                 "form": SubscriptionForm(instance=found),
-                "can_change": self.has_change_permission(request, found),
+                "can_change": can_change,
+                "open_form": autosave.open_form(request, form_name("subscription", found), at=timezone.now())
+                if can_change
+                else None,
+                "seen": conflicts.version_of(SubscriptionForm(instance=found)),
                 "rows": page,
                 "told": [(row, chip(row.get_state_display(), TONES[NotificationState(row.state)])) for row in page],
                 "trouble": failures_only,

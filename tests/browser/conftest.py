@@ -7,6 +7,7 @@ import re
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 from aiosmtpd.smtp import SMTP
 from django.contrib.auth.models import User
+from django.core.signals import request_finished, request_started
 from django.test import Client
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 
@@ -75,6 +77,7 @@ class BrowserErrors:
     def __init__(self) -> None:
         self.found: list[str] = []
         self.allowed: list[str] = []
+        self.is_over = False
 
     def watch(self, context: BrowserContext) -> None:
         context.on("weberror", lambda error: self.note(error.page, f"{error.error}"))
@@ -91,7 +94,8 @@ class BrowserErrors:
             self.note(line.page, f"{line.text} ({url})")
 
     def note(self, page: Page | None, text: str) -> None:
-        self.found.append(f"{page.url if page else ''}: {text}")
+        if not self.is_over:
+            self.found.append(f"{page.url if page else ''}: {text}")
 
     def allow(self, pattern: str) -> None:
         """Do not fail the test for errors in which this regular expression is found."""
@@ -109,14 +113,61 @@ def browser_errors() -> Iterator[BrowserErrors]:
     assert not errors.unexpected(), "\n".join(errors.unexpected())
 
 
+class ServerRequests:
+    """The requests that the server is answering. A page may send some while it closes."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.count = 0
+        request_started.connect(self.begin)
+        request_finished.connect(self.end)
+
+    def begin(self, **_: object) -> None:
+        self.add(1)
+
+    def end(self, **_: object) -> None:
+        self.add(-1)
+
+    def add(self, number: int) -> None:
+        with self.changed:
+            self.count += number
+            self.changed.notify_all()
+
+    def wait_for_answers(self) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.count <= 0, timeout=30), "The server still answers requests."
+
+
 @pytest.fixture
-def context(chromium, browser_errors) -> Iterator[BrowserContext]:
-    """A browser profile; its cookies and storage end with the test."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
+def server_requests() -> Iterator[ServerRequests]:
+    requests = ServerRequests()
+    yield requests
+    request_started.disconnect(requests.begin)
+    request_finished.disconnect(requests.end)
+
+
+@contextmanager
+def open_context(
+    chromium: Browser, errors: BrowserErrors, requests: ServerRequests, **options: object
+) -> Iterator[BrowserContext]:
+    """Open a browser profile. Its cookies and storage end with it, and the server has answered its requests then."""
+    context = chromium.new_context(reduced_motion="reduce", **options)
     context.set_default_timeout(30_000)
-    browser_errors.watch(context)
+    errors.watch(context)
     yield context
+    # Pages that close send no text that was typed last, because the next test deletes all rows.
+    errors.is_over = True
+    context.set_offline(True)
     context.close()
+    requests.wait_for_answers()
+
+
+@pytest.fixture
+def context(chromium, browser_errors, server_requests) -> Iterator[BrowserContext]:
+    """A browser profile; its cookies and storage end with the test."""
+    size = {"width": 1280, "height": 800}
+    with open_context(chromium, browser_errors, server_requests, viewport=size) as context:
+        yield context
 
 
 @pytest.fixture

@@ -161,6 +161,7 @@ OWN = {
     "audiences_audience_change": (A, A),
     "user_session": (ANY, NOBODY),
     "palette": (ANY, NOBODY),
+    "autosave": (NOBODY, ANY),
     "user_invite_again": (NOBODY, B),
     "user_deactivate": (NOBODY, B),
     "user_activate": (NOBODY, B),

@@ -26,7 +26,8 @@ from messaging import lifecycle as message_lifecycle
 from messaging.models import Message, NotReady, WrongState
 from tests.factories import rule
 from tests.simulation.database import Sessions
-from tests.simulation.scheduler import Process, Scheduler, current_actor
+from tests.simulation.processes import Process, current_actor
+from tests.simulation.scheduler import Scheduler
 from tests.simulation.world import World
 
 # A teammate or a worker that loses its database connection gets one of these; a later try, or the sweep, goes on.

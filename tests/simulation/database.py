@@ -10,7 +10,8 @@ from django.db import connection, connections, transaction
 from django.db.backends.postgresql.base import DatabaseWrapper
 from django.db.utils import OperationalError
 
-from tests.simulation.scheduler import Actor, Scheduler, current_actor
+from tests.simulation.processes import Actor, current_actor
+from tests.simulation.scheduler import Scheduler
 
 # Names of savepoints and cursors, which contain the number of a thread.
 THREAD_NUMBERS = re.compile(r"s\d+_x|_django_curs_\d+_\w+")

@@ -34,7 +34,8 @@ from delivery.sending import (
 )
 from tests.delivery.matching.conftest import horizon_of_this_database
 from tests.simulation.database import Sessions, gated_cursor
-from tests.simulation.scheduler import Process, Scheduler, current_actor
+from tests.simulation.processes import Process, current_actor
+from tests.simulation.scheduler import Scheduler
 
 # Modules that sleep or ask for the monotonic time.
 TIMED = (transactions, locks, batch, dispatcher, lane, outgoing_copy, pool, settle, throttle)

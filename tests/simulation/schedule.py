@@ -15,7 +15,8 @@ from tests.factories import AT
 from tests.simulation import environment
 from tests.simulation.actors import Actors
 from tests.simulation.database import Sessions, Watch, empty_database
-from tests.simulation.scheduler import NoFaults, Process, Scheduler
+from tests.simulation.processes import Process
+from tests.simulation.scheduler import NoFaults, Scheduler
 from tests.simulation.world import BEGINNING, ONGOING, World
 
 # A waiting record may have these reasons when everything has settled.

@@ -6,17 +6,15 @@ the same seed, everything happens again in the same order.
 """
 
 import hashlib
-import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import Enum, auto
 from random import Random
-from typing import Any, Protocol
+from typing import Protocol
+
+from tests.simulation.processes import Actor, Killed, Process, State, Stuck, current_actor, local, stack_of
 
 # In seconds of the machine. A statement that takes longer, without a lock wait, ends the run as stuck.
 STUCK_AFTER = 5.0
@@ -28,91 +26,6 @@ MAX_STEPS = 4_000
 STEP_SECONDS = (0.001, 0.03)
 SLOW_SECONDS = (0.1, 0.4, 2.0)
 STOPPED_SECONDS = (2.0, 20.0, 400.0)
-
-
-class State(Enum):
-    """The state of an actor."""
-
-    READY = auto()
-    RUNNING = auto()
-    WAITING = auto()
-    BLOCKED = auto()
-    DONE = auto()
-    FROZEN = auto()
-
-
-class Killed(BaseException):
-    """Ends the thread of a frozen actor, after the schedule."""
-
-
-class Stuck(AssertionError):
-    """No actor can go on, although some have not ended."""
-
-
-class Baton:
-    """Handed from one thread to another; much faster than `threading.Semaphore`."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.lock.acquire()
-
-    def release(self) -> None:
-        # A thread that was frozen has not taken the last one.
-        with suppress(RuntimeError):
-            self.lock.release()
-
-    def acquire(self, *, timeout: float = -1) -> bool:
-        return self.lock.acquire(timeout=timeout)
-
-    def is_there(self) -> bool:
-        return self.lock.acquire(blocking=False)
-
-
-@dataclass(eq=False)
-class Process:
-    """A simulated process: its machine, its memory, and whether it may be killed."""
-
-    name: str
-    is_mortal: bool = True
-    machine: str = "A"
-    memory: dict[str, Any] = field(default_factory=dict)
-    journals: list[Any] = field(default_factory=list)
-    is_frozen: bool = False
-    has_lost_connection: bool = False
-    # Until when it is stopped, as by SIGSTOP.
-    stopped_until: float = 0.0
-
-    def __str__(self) -> str:
-        return self.name
-
-
-@dataclass(eq=False)
-class Actor:
-    """A thread of a process."""
-
-    name: str
-    process: Process
-    # Set by the scheduler alone; `next_state` by the thread, before it stops.
-    state: State = State.READY
-    next_state: State = State.READY
-    # The backends of its database connections, and whether a statement is being executed.
-    backends: list[int] = field(default_factory=list)
-    is_in_statement: bool = False
-    # Whether the statement has waited for a lock: then the thread stops behind it.
-    is_blocked: bool = False
-    connections: list[Any] = field(default_factory=list)
-    gate: str = "begin"
-    # How long its transaction waits for a lock at most, and until when the current wait lasts; whether it was too long.
-    lock_timeout: float | None = None
-    lock_deadline: float = 0.0
-    is_timed_out: bool = False
-    # While it waits: until when, and for what.
-    deadline: float | None = None
-    holds: Callable[[], bool] = lambda: False
-    error: BaseException | None = None
-    go: Baton = field(default_factory=lambda: Baton())
-    parked: Baton = field(default_factory=lambda: Baton())
-    thread: threading.Thread | None = None
 
 
 class LockWatch(Protocol):
@@ -158,21 +71,6 @@ class NoFaults:
 
     def may_stop(self, _process: Process) -> bool:
         return False
-
-
-local = threading.local()
-
-
-def current_actor() -> Actor | None:
-    """Return the actor of this thread; None outside the simulation."""
-    return getattr(local, "actor", None)
-
-
-def stack_of(actor: Actor) -> str:
-    """Return the last calls of an actor's thread."""
-    thread = actor.thread
-    frame = sys._current_frames().get(thread.ident) if thread is not None and thread.ident else None
-    return "".join(traceback.format_stack(frame)[-6:]) if frame is not None else "(ended)"
 
 
 @dataclass(eq=False)

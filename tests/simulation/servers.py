@@ -8,7 +8,8 @@ from typing import Any
 
 from delivery.channels import Envelope, NoSuchMailbox, Rejected, Unavailable
 from delivery.channels.base import Answers
-from tests.simulation.scheduler import Process, Scheduler, current_actor
+from tests.simulation.processes import Process, current_actor
+from tests.simulation.scheduler import Scheduler
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,8 @@ from messaging.models import Message, Sender
 from tests.factories import AT, CompanyFactory, CustomerFactory, MessageFactory, rule
 from tests.simulation import database
 from tests.simulation.database import Rows, Watch
-from tests.simulation.scheduler import Actor, Scheduler
+from tests.simulation.processes import Actor
+from tests.simulation.scheduler import Scheduler
 from tests.simulation.servers import HandOver, Servers
 
 # A copy may begin so long after the last check (behaviour 5). Not the engine's constant, which a planted fault changes.

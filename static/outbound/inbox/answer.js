@@ -1,27 +1,12 @@
-/* The form for an answer or a note: its draft, kept over a reload, and its images. */
+/* The form for an answer or a note, and its images. */
 import { onEditorReady } from "../console/editors.js";
-import { pageData } from "./dom.js";
 
-const draft = {
-  get key() { return `outbound-draft-${pageData().conversation}`; },
-  load() { try { return JSON.parse(sessionStorage.getItem(this.key) ?? "null"); } catch { return null; } },
-  save(value) { try { sessionStorage.setItem(this.key, JSON.stringify(value)); } catch { /* Storage is blocked. */ } },
-  remove() { try { sessionStorage.removeItem(this.key); } catch { /* Storage is blocked. */ } },
-};
-
-export const answer = () => ({
-  kind: draft.load()?.kind === "note" ? "note" : "reply", names: [], sending: false,
+export const answer = (kind) => ({
+  kind, names: [], sending: false,
 
   init() {
     if (location.pathname.endsWith("/note/")) this.kind = "note";
-    this.$root.addEventListener("trix-change", () => this.saveDraft());
     if (this.$root.querySelector(".ob-error")) this.$nextTick(() => this.$root.scrollIntoView({ block: "end" }));
-  },
-
-  get body() { return this.$root.querySelector("input[name=body]").value; },
-  saveDraft() {
-    if (this.body) draft.save({ body: this.body, kind: this.kind });
-    else draft.remove();
   },
 
   switchTo(kind) {
@@ -30,7 +15,6 @@ export const answer = () => ({
     editor.setAttribute("aria-label", kind === "note" ? "Note" : "Answer");
     editor.setAttribute("placeholder", kind === "note" ? "Write a note for the team" : "Write an answer");
     editor.focus();
-    this.saveDraft();
   },
 
   setFiles(files) {
@@ -48,7 +32,6 @@ export const answer = () => ({
   formSubmitted(event) {
     if (this.sending) return event.preventDefault();
     this.sending = true;
-    draft.remove();
   },
 });
 
@@ -60,7 +43,5 @@ export function prepareEditor() {
   });
   onEditorReady((element) => {
     element.setAttribute("placeholder", "Write an answer");
-    const saved = draft.load();
-    if (saved?.body && !element.inputElement.value) element.editor.loadHTML(saved.body);
   });
 }

@@ -77,7 +77,7 @@ def everything_of(content: bytes) -> tuple:
     """Return everything that is parsed from an email."""
     letter = InboundEmail.parse(content)
     return (
-        letter.reply_content[0],
+        letter.reply_content.text,
         [(file.name, len(file.content)) for file in letter.attachments],
         letter.header("Subject"),
         letter.auto_reply_reason,
@@ -100,7 +100,7 @@ def test_charsets_of_emails_are_decoded(charset):
     )
 
     if charset != "UTF-16":  # Contains zero bytes and no plain line ends.
-        assert InboundEmail.parse(mail).reply_content[0] == WORDS[charset]
+        assert InboundEmail.parse(mail).reply_content.text == WORDS[charset]
     assert InboundEmail.parse(header).header("Subject") == WORDS[charset]
     assert [file.name for file in InboundEmail.parse(name.encode()).attachments] == [WORDS[charset]]
 
@@ -129,7 +129,7 @@ def test_charset_is_the_one_that_programs_write_in_text_headers_and_file_names(n
     subject = head + b"Subject: =?%b?b?%b?=\r\n\r\n" % (name.encode(), b64encode(content))
     file = f"Content-Type: image/png; name*={name}''{quote(content)}\r\n\r\n".encode()
 
-    assert InboundEmail.parse(text).reply_content[0] == words
+    assert InboundEmail.parse(text).reply_content.text == words
     assert InboundEmail.parse(subject).header("Subject") == words
     assert [found.name for found in InboundEmail.parse(head + file).attachments] == [words]
 
@@ -139,7 +139,7 @@ def test_text_headers_and_file_names_without_a_charset_are_utf_8_or_windows_1252
     words = "Grüße".encode(charset)
     file = b'Content-Type: image/png\r\nContent-Disposition: attachment; filename="%b"\r\n\r\n' % words
 
-    assert InboundEmail.parse(b"Date: now\r\n\r\n" + words).reply_content[0] == "Grüße"
+    assert InboundEmail.parse(b"Date: now\r\n\r\n" + words).reply_content.text == "Grüße"
     assert InboundEmail.parse(b"Subject: %b\r\nDate: now\r\n\r\n" % words).header("Subject") == "Grüße"
     assert [found.name for found in InboundEmail.parse(b"Date: now\r\n" + file).attachments] == ["Grüße"]
 
@@ -153,7 +153,7 @@ def test_other_charsets_are_decoded_as_utf_8(charset):
     mail = f"Date: now\r\nContent-Type: text/plain; charset={charset}\r\n\r\nGrüße-x".encode()
     name = f"Date: now\r\nContent-Type: image/png; name*={charset}''Gr%C3%BC%C3%9Fe-x\r\n\r\n".encode()
 
-    assert InboundEmail.parse(mail).reply_content[0] == "Grüße-x"
+    assert InboundEmail.parse(mail).reply_content.text == "Grüße-x"
     assert (
         InboundEmail.parse(f"Date: now\r\nSubject: =?{charset}?q?Gr=C3=BC=C3=9Fe-x?=\r\n\r\n".encode()).header(
             "Subject"
@@ -306,7 +306,7 @@ def test_headers_of_an_email_parsed_by_the_provider_are_not_decoded_again(looked
                 "/webhooks/anymail/postmark/inbound/", json.dumps(posted), content_type="application/json"
             ),
         )
-        return letter.reply_content[0], letter.message_id, len(letter.attachments), letter.header("Subject")[:3]
+        return letter.reply_content.text, letter.message_id, len(letter.attachments), letter.header("Subject")[:3]
 
     assert within_seconds(read_letter)[:3] == ("Hi", "<1@x>", 1)
     assert looked_up == []
@@ -330,7 +330,7 @@ def test_charsets_given_by_sendgrid_are_limited_to_the_table(monkeypatch, said, 
         lambda: Client(headers={"Authorization": SECRET}).post("/webhooks/anymail/sendgrid/inbound/", fields),
     )
 
-    assert letter.reply_content[0] == words
+    assert letter.reply_content.text == words
 
 
 # In requests

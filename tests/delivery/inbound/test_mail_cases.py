@@ -199,7 +199,7 @@ ON = "On Tue, 3 Mar 2026 at 10:00, Ann Lee <ann@example.com> wrote:\n"
     ],
 )
 def test_line_above_a_quote_stays_in_the_reply(text, reply):
-    assert [line for line in parse_text_reply(text).split("\n") if line] == reply.split("\n")
+    assert [line for line in parse_text_reply(text).text.split("\n") if line] == reply.split("\n")
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_line_above_a_quote_stays_in_the_reply(text, reply):
 def test_charset_is_the_one_that_programs_write(content, content_type, words):
     mail = b"From: a@b.example\nContent-Type: " + content_type.encode() + b"\n\n" + content
 
-    assert InboundEmail.parse(mail).reply_content[0] == words
+    assert InboundEmail.parse(mail).reply_content.text == words
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_quote_is_removed_and_the_line_above_it_is_kept(is_marked, between):
     wrong = [
         (name, reply)
         for name, header in headers()
-        if (reply := parse_text_reply(f"{ANSWER}{between}{header}{between}{quote}")) != ANSWER
+        if (reply := parse_text_reply(f"{ANSWER}{between}{header}{between}{quote}").text) != ANSWER
     ]
 
     assert wrong == []
@@ -147,7 +147,7 @@ OWN_SENTENCES = [
 
 
 def test_own_sentences_are_kept():
-    assert [text for text in OWN_SENTENCES if parse_text_reply(text) != text] == []
+    assert [text for text in OWN_SENTENCES if parse_text_reply(text).text != text] == []
 
 
 DOUBTFUL_HEADERS = [
@@ -162,7 +162,7 @@ DOUBTFUL_HEADERS = [
 def test_text_below_a_doubtful_header_is_kept_and_told_apart():
     for header in DOUBTFUL_HEADERS:
         text = f"{ANSWER}\n\n{header}\n\nHello Ann"
-        assert parse_text_reply(text) == text, header
+        assert parse_text_reply(text).text == text, header
         assert split_doubtful_quote(text) == (ANSWER, f"{header}\n\nHello Ann"), header
 
 
@@ -177,7 +177,7 @@ def test_own_sentences_are_not_doubtful():
 def test_answer_that_ends_in_a_colon_above_a_quoted_line_is_kept():
     text = "> first?\nyes, write to\nbob@acme.example please:\n> second?\nno:\n> third?\nok"
 
-    assert parse_text_reply(text).split("\n") == ["yes, write to", "bob@acme.example please:", "no:", "ok"]
+    assert parse_text_reply(text).text.split("\n") == ["yes, write to", "bob@acme.example please:", "no:", "ok"]
 
 
 def test_long_lines_are_searched_in_linear_time():

@@ -57,7 +57,7 @@ def thanks(record) -> bytes:
 
 
 def reply_texts() -> list[str]:
-    return [html_to_text(part.body) for part in ConversationPart.objects.filter(part_type=PartType.COMMENT)]
+    return [html_to_text(part.shown_body) for part in ConversationPart.objects.filter(part_type=PartType.COMMENT)]
 
 
 def note_texts() -> list[str]:
@@ -533,6 +533,26 @@ def test_text_that_may_be_quoted_is_stored_apart_and_never_lost(record, receive)
     assert payload["body_that_may_be_quoted"] == "Ada wrote:\n\nShall I <book> it?"
     shown = messenger_payloads.part_payload(part)
     assert (shown["body"], shown["folded"]) == (part.shown_body, part.folded_body)
+
+
+def test_answer_below_the_quote_of_a_mail_program_is_stored_folded(record, receive):
+    mail = reply_sample(record, "outlook_for_windows")
+    end = b"</body>" if b"</body>" in mail else b"</html>"
+    receive(mail.replace(end, b"<p>An answer below.</p>" + end))
+
+    assert reply_texts() == [WRITTEN_WITH["outlook_for_windows"]]
+    part = ConversationPart.objects.get(part_type=PartType.COMMENT)
+    assert html_to_text(part.folded_body).endswith("An answer below.")
+
+
+def test_long_end_that_may_be_quoted_is_truncated_with_a_note(record, receive):
+    header = b"-----Original Message-----"
+    receive(thanks(record).replace(b"Thanks!", b"Thanks!\n\n" + header + b"\n" + b"word " * 30_000))
+
+    part = ConversationPart.objects.get(part_type=PartType.COMMENT)
+    assert part.shown_body == "<p>Thanks!</p>"
+    assert 99_000 < len(html_to_text(part.folded_body)) <= 100_000
+    assert note_texts() == ["This email was longer than 100,000 characters; the rest was cut off."]
 
 
 def test_reply_written_within_the_quote_is_kept(record, receive):

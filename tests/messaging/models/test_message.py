@@ -27,7 +27,7 @@ def test_draft_is_edited_in_place_and_a_live_message_gets_a_new_version(at):
 
 
 def test_unknown_variable_is_refused_with_the_line_and_the_reason(at):
-    message = MessageFactory()
+    message = MessageFactory(live=True)
 
     with pytest.raises(ValidationError) as refused:
         authoring.revise(message, subject="Hi", body="<p>one</p>\n<p>{{ nickname }}</p>", by=None, at=at)
@@ -36,7 +36,16 @@ def test_unknown_variable_is_refused_with_the_line_and_the_reason(at):
     assert "nickname" in str(refused.value.message_dict["body"])
 
 
-def test_syntax_error_is_refused_even_once_live(at):
+def test_draft_keeps_a_template_error_and_cannot_go_live(at):
+    message = MessageFactory(body="<p>{{ name | }</p>")
+
+    assert "Line 1" in authoring.launch_problems(message)[0]
+    with pytest.raises(ValidationError):
+        lifecycle.set_live(message, at=at)
+    assert (message.goes_per_company, message.version.body) == (False, "<p>{{ name | }</p>")
+
+
+def test_syntax_error_is_refused_once_live(at):
     message = MessageFactory(live=True)
 
     with pytest.raises(ValidationError) as refused:

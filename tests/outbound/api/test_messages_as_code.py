@@ -145,6 +145,10 @@ def test_token_itself_is_the_author_once_its_teammate_may_not_write_messages(
         ({"window": nested_lists(300)}, "window"),
         ({"rules": {"match": "all", "rules": [rule("last_seen_at", "more_than_days_ago", -3)]}}, "rules"),
         ({"only_new_matches": "perhaps"}, "only_new_matches"),
+        ({"shown_until": 1_900_000_000}, "shown_until"),
+        ({"channel": "in_app", "shown_until": "tomorrow"}, "shown_until"),
+        ({"channel": "in_app", "shown_until": 10**30}, "shown_until"),
+        ({"channel": "in_app", "shown_until": {"at": 1}}, "shown_until"),
         ({"window": [{"weekday": 8, "from": "09:00", "to": "10:00"}]}, "window"),
         ({"window": "always"}, "window"),
         ({"same_inbox_once": "perhaps"}, "same_inbox_once"),
@@ -192,6 +196,17 @@ def test_launch_problems_name_the_key_to_change(api, sender):
     )
     for verb, asked in (("live", {}), ("sample", {"sample": 1}), ("schedule", {"scheduled_for": 32_500_000_000})):
         assert error_of(call(api, "post", f"{unreached}/{verb}", **asked)) == (400, "rules")
+
+
+def test_draft_that_the_console_saved_with_a_template_error_is_shown_and_cannot_go_live(api, sender):
+    here = f"/{MessageFactory(sender=sender, body='<p>{{ name | }</p>').pk}"
+
+    assert call(api, "get", here).json()["body"] == "<p>{{ name | }</p>"
+    assert "Line 1" in call(api, "get", f"{here}/review").json()["problems"][0]["message"]
+    assert error_of(call(api, "post", f"{here}/live")) == (400, "body")
+    assert error_of(call(api, "patch", here, subject="Other")) == (400, "body")
+    assert error_of(api.get(f"/api/outbound{here}/preview")) == (400, "body")
+    assert call(api, "patch", here, body="<p>{{ name }}</p>").status_code == 200
 
 
 def test_large_launch_needs_the_number_of_people_and_refuses_a_drifted_audience(api, sender):
@@ -261,6 +276,23 @@ def test_one_off_is_scheduled_and_made_a_draft_again(api, sender):
     assert (scheduled["state"], scheduled["scheduled_for"]) == ("scheduled", int(tomorrow.timestamp()))
     assert call(api, "post", f"{here}/unschedule").json()["state"] == "draft"
     assert error_of(call(api, "post", f"{here}/unschedule")) == (409, "state")
+
+
+def test_end_of_an_announcement_is_set_checked_at_launch_and_changed_while_live(api, sender):
+    def seconds(days: int) -> int:
+        return int((timezone.now() + timedelta(days=days)).timestamp())
+
+    facts = {"channel": "in_app", "format": "announcement", "sender": str(sender.pk), "send_type": "ongoing"}
+    here = draft(api, **facts, shown_until=seconds(-1))
+    assert error_of(call(api, "post", f"{here}/live")) == (400, "shown_until")
+    end = seconds(3)
+    assert call(api, "patch", here, shown_until=end).json()["shown_until"] == end
+    assert call(api, "patch", here, title="Sale").json()["shown_until"] == end
+    assert call(api, "post", f"{here}/live").json()["state"] == "live"
+
+    assert error_of(call(api, "patch", here, shown_until=seconds(-1))) == (400, "shown_until")
+    assert call(api, "patch", here, shown_until=None).json()["shown_until"] is None
+    assert call(api, "patch", here, shown_until=end).json()["version"] == 1
 
 
 def test_live_message_is_paused_edited_resumed_and_stopped(api, sender):

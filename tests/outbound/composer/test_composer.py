@@ -4,6 +4,7 @@ import html
 import json
 import re
 import uuid
+from datetime import timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -145,9 +146,9 @@ def test_form_of_another_teammate_is_refused(console, log_in_with):
 @pytest.mark.parametrize(
     ("changes", "field", "says"),
     [
-        ({"body": "<p>{{ frist_name }}</p>"}, "body", "There is no variable"),
-        ({"body": "<p>{{ first_name </p>"}, "body", "Line 1"),
-        ({"subject": "{{ nobody }}"}, "subject", "There is no variable"),
+        ({"act": "live", "body": "<p>{{ frist_name }}</p>"}, "body", "There is no variable"),
+        ({"act": "live", "body": "<p>{{ first_name </p>"}, "body", "Line 1"),
+        ({"act": "live", "subject": "{{ nobody }}"}, "subject", "There is no variable"),
         ({"channel": "pigeon"}, "channel", "not one of the available choices"),
         ({"send_type": ""}, "send_type", "Choose Ongoing or One-off."),
         ({"sender": "999999"}, "sender", "You cannot send as this sender"),
@@ -273,7 +274,8 @@ def test_only_push_keeps_its_link(console):
 def test_push_link_must_be_a_url_with_a_fixed_host(console, link):
     draft = MessageFactory(channel="push")
 
-    answered = console.post(message_page(draft), typed(draft.sender, channel="push", text="Hi", link=link))
+    fields = typed(draft.sender, channel="push", text="Hi", link=link)
+    answered = console.post(message_page(draft), {**fields, "act": "live"})
 
     assert answered.context["form"].errors["link"]
     assert draft.versions.get().link == ""
@@ -580,6 +582,8 @@ def test_review_says_who_is_left_out_of_a_message_to_new_matches(console):
     said = console.post(FORECAST, form).content.decode()
     assert "This includes everyone for whom “ordered” ever happened." in said
     assert "2 match now, all will receive it" in said
+    # The field says so already, without delivery times.
+    assert '<p class="ob-help" id="window-words"></p>' in said
 
     form["only_new_matches"] = "on"
     said = console.post(FORECAST, form).content.decode()
@@ -600,6 +604,41 @@ def test_review_says_who_is_left_out_of_a_message_to_new_matches(console):
     one_off = {**form, "send_type": "one_off", "ticket": console.get(ADD).context["ticket"]}
     console.post(ADD, {**one_off, "act": "save"})
     assert not Message.objects.latest("pk").only_new_matches
+
+
+def test_end_of_an_in_app_message_is_reviewed_logged_explained_and_changed_while_live(console):
+    ada = CustomerFactory(email="ada@x.example")
+    form = typed(SenderFactory(), channel="in_app", format="announcement", subject="Sale")
+    past = console.post(FORECAST, {**form, "shown_until": "2020-01-31T18:00"}).content.decode()
+    assert "“Stop showing on” must be later than the time when it goes live." in past
+    unreadable = console.post(FORECAST, {**form, "shown_until": "soon"}).content.decode()
+    assert "Enter a day and a time for “Stop showing on”." in unreadable
+    form["shown_until"] = "2099-01-31T18:00"
+    assert "It is shown until Saturday 31 January 2099 at 18:00." in console.post(FORECAST, form).content.decode()
+
+    console.post(ADD, {**form, "act": "live", "ticket": console.get(ADD).context["ticket"]})
+
+    message = Message.objects.get()
+    assert message.state == State.LIVE
+    assert timezone.localtime(message.shown_until, Workspace.current().tz).isoformat()[:16] == "2099-01-31T18:00"
+    assert "Shown until 31 Jan 2099, 18:00" in console.get(message_page(message)).content.decode()
+    content = reverse("admin:message_edit_content", args=[message.pk])
+    assert 'value="2099-01-31T18:00"' in console.get(content).content.decode()
+    refused = console.post(content, {**form, "shown_until": "2020-01-31T18:00"})
+    assert "To end the message now, stop it." in refused.content.decode()
+    console.post(content, {**form, "shown_until": ""})
+    message.refresh_from_db()
+    assert message.shown_until is None
+    assert log()[-1] == "Stop showing on: from “Saturday 31 January 2099 at 18:00” to nothing"
+
+    ended = timezone.now() - timedelta(minutes=5)
+    Message.objects.update(shown_until=ended)
+    why = console.get(reverse("admin:customer_why", args=[ada.pk]), {"message": message.pk}).content.decode()
+    assert "This customer did not visit and match before that." in why
+
+    email = {**form, "channel": "email", "ticket": console.get(ADD).context["ticket"]}
+    console.post(ADD, {**email, "act": "save"})
+    assert Message.objects.latest("pk").shown_until is None
 
 
 def test_meant_value_is_suggested(console):

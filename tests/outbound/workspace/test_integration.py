@@ -108,6 +108,21 @@ def test_rights_of_a_token_are_changed_and_logged_and_the_token_stays(console):
     assert Integration.objects.get().rights == ["read", "write"]
 
 
+def test_wrong_change_of_rights_is_refused_and_changes_nothing(console):
+    made, _ = Integration.issue(name="The report", rights=["read"])
+
+    answer = press(console, "integration_change_rights", made.pk, rights=["read", "root"])
+    unknown = {
+        (pk, page): console.post(f"{PAGE}{pk}/{page}/", {"rights": "send", "post": "yes"}).status_code
+        for pk in ("0", "nobody", "a%00b", "%ED%A0%80", "9" * 2000)
+        for page in ("change-rights", "delete")
+    }
+
+    assert "root is not one of the available choices" in page_text(answer)
+    assert [case for case, status in unknown.items() if status not in {302, 404}] == []
+    assert Integration.objects.get().rights == ["read"]
+
+
 def test_page_that_revokes_a_token_names_it_and_the_consequence(console, boss):
     token, _ = Integration.objects.create(user=boss, name="The shop")
 
