@@ -23,6 +23,7 @@ from audiences.models import (
 )
 from delivery.models import Conversation, DeliveryRecord, Pace
 from messaging.models import Message, Sender
+from outbound import palette
 from outbound.edits import autosave
 from outbound.inbox import admin as inbox_admin
 from outbound.messages import admin as messages_admin
@@ -70,7 +71,11 @@ admin.site.login_form = login.LoginForm
 
 def extra_urls() -> list[URLPattern]:
     """Return the addresses of the console that belong to no table."""
-    return [*login.login_urls(), path("autosave/", admin.site.admin_view(autosave.receive), name="autosave")]
+    return [
+        *login.login_urls(),
+        path("autosave/", admin.site.admin_view(autosave.receive), name="autosave"),
+        path("palette/", admin.site.admin_view(palette.palette), name="palette"),
+    ]
 
 
 admin.site.extra_urls = extra_urls  # type: ignore[attr-defined]

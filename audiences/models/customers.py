@@ -7,7 +7,7 @@ from typing import Self
 from django.conf import settings
 from django.db import models
 
-from audiences import change_log
+from audiences import change_log, customer_search
 from audiences.models import suppression
 from audiences.models.presence import presence_trigger
 
@@ -26,6 +26,12 @@ class CustomerQuerySet(models.QuerySet["Customer"]):
 
     def users(self) -> Self:
         return self.filter(role=Role.USER)
+
+    def find(self, typed: str, *, limit: int) -> list["Customer"]:
+        """Return the customers whom a teammate searches for (`customer_search`), best matches first."""
+        keys = customer_search.find_keys(typed, limit=limit)
+        rows = self.in_bulk(keys)
+        return [rows[key] for key in keys if key in rows]
 
     def lock(self) -> list[int]:
         """Lock the rows until the transaction ends, in primary-key order as everywhere; return their keys."""
@@ -120,7 +126,8 @@ class Customer(models.Model):
             models.CheckConstraint(name="role_is_known", condition=models.Q(role__in=Role.values)),
         ]
         indexes = [
-            models.Index(name="customer_email", fields=("email",)),
+            # Finds exact addresses, and addresses by their start. Migration 0050 has the indexes of the names.
+            models.Index(name="customer_email", fields=("email",), opclasses=["text_pattern_ops"]),
             models.Index(
                 models.Func(models.F("email"), function=suppression.COMPARABLE_FUNCTION),
                 name="customer_international_email",

@@ -10,7 +10,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('audiences', '0040_comparable_addresses'),
-        ("messaging", "0015_only_new_matches"),
+        ("messaging", "0030_autosaves"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

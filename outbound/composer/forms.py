@@ -92,7 +92,7 @@ class ContentForm(forms.Form):
     shown_until = forms.DateTimeField(
         required=False,
         label="Stop showing on",
-        help_text="In the workspace’s time zone. From then on nobody sees it any more, and the message is stopped.",
+        help_text="In the workspace’s time zone. From then on it no longer appears on pages, and it is stopped.",
         input_formats=LOCAL_TIME_FORMATS,
         error_messages={"invalid": "Enter a day and a time for “Stop showing on”."},
         widget=forms.DateTimeInput({"type": "datetime-local", "class": "ob-input"}, format=LOCAL_TIME_FORMATS[0]),
@@ -300,18 +300,18 @@ class VersionForm(ContentForm):
         super().__init__(*args, **kwargs)
         del self.fields["channel"], self.fields["format"]
 
-    def clean(self) -> dict[str, Any]:
-        """Refuse a text with problems, because copies are sent with it."""
-        data = super().clean()
-        self.require_valid_content()
-        return data
-
     def clean_shown_until(self) -> datetime | None:
         """Refuse a new time that is over: the message would stop without the question that “Stop” asks."""
         end: datetime | None = self.cleaned_data["shown_until"]
         if end and end != self.message.shown_until and end <= timezone.now():
             raise ValidationError("The time must be in the future. To end the message now, stop it.")
         return end
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse a text with problems, because copies are sent with it."""
+        data = super().clean()
+        self.require_valid_content()
+        return data
 
     def save(self, *, by: User, at: datetime) -> MessageVersion:
         """Save the name, the sender and the style, and a new version if the content changed."""

@@ -160,6 +160,7 @@ OWN = {
     "audience_discard": (NOBODY, A),
     "audiences_audience_change": (A, A),
     "user_session": (ANY, NOBODY),
+    "palette": (ANY, NOBODY),
     "autosave": (NOBODY, ANY),
     "user_invite_again": (NOBODY, B),
     "user_deactivate": (NOBODY, B),

@@ -1,4 +1,5 @@
 /* The scripts of every page of the console. */
 import "./autosave.js";
 import "./file_fields.js";
+import "./palette.js";
 import "./session.js";

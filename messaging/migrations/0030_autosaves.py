@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('audiences', '0031_suppression'),
-        ('messaging', '0040_shown_until'),
+        ("messaging", "0015_only_new_matches"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

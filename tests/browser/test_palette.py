@@ -1,0 +1,73 @@
+"""The command palette in a real browser: by keyboard, by pointer, at both widths."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import violations
+from tests.factories import CustomerFactory, MessageFactory, SenderFactory
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+PHONE = {"width": 390, "height": 844}
+
+
+def test_palette_finds_opens_and_closes(console, live_server):
+    ada = CustomerFactory(name="Ada Byron", email="ada@acme.example")
+    CustomerFactory(name="Adam " + "Smith" * 30, email=f"{'adam' * 20}@acme.example")
+    MessageFactory(title="Adaptation", sender=SenderFactory())
+    page = console
+    page.goto(f"{live_server.url}/admin/")
+    palette, field = page.get_by_role("dialog"), page.get_by_role("combobox", name="Search people")
+    options = palette.get_by_role("option")
+
+    # A slash opens it outside fields only, Escape closes it and returns the focus.
+    button = page.get_by_role("button", name="Search", exact=True)
+    button.focus()
+    page.keyboard.press("/")
+    expect(field).to_be_focused()
+    expect(options.first).to_have_text(re.compile("New message"))
+    page.keyboard.press("Escape")
+    expect(palette).to_be_hidden()
+    expect(button).to_be_focused()
+    page.goto(f"{live_server.url}/admin/audiences/customer/")
+    page.locator("input[name=q]").fill("a")
+    page.keyboard.press("/")
+    expect(page.locator("input[name=q]")).to_have_value("a/")
+    expect(palette).to_be_hidden()
+
+    # Enter chooses from the results of the typed text, even if they have not arrived.
+    page.keyboard.press("Control+k")
+    page.keyboard.type("why ada by")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(f"{live_server.url}/admin/audiences/customer/{ada.pk}/why/")
+
+    # The field names the current option for screen readers.
+    page.keyboard.press("Control+k")
+    page.keyboard.type("ada")
+    expect(options).to_have_count(7)
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowUp")
+    current = palette.locator("[aria-selected=true]")
+    expect(current).to_have_count(1)
+    expect(current).to_contain_text("Adam")
+    expect(field).to_have_attribute("aria-activedescendant", current.get_attribute("id"))
+    page.wait_for_load_state()
+    assert violations(page) == []
+    page.keyboard.type("zz")
+    expect(palette.get_by_role("status")).to_have_text("Nothing found.")
+    assert violations(page) == []
+
+    page.keyboard.press("Escape")
+    page.set_viewport_size(PHONE)
+    page.emulate_media(color_scheme="dark")
+    page.goto(f"{live_server.url}/admin/")
+    button.click()
+    field.fill("ada")
+    expect(options).to_have_count(7)
+    assert palette.evaluate("e => e.scrollWidth <= e.clientWidth && e.getBoundingClientRect().right <= innerWidth")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert violations(page) == []
+    options.filter(has_text="Send a message to Ada Byron").click()
+    expect(page).to_have_url(f"{live_server.url}/admin/audiences/customer/{ada.pk}/message/")
