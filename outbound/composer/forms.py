@@ -92,7 +92,7 @@ class ContentForm(forms.Form):
     shown_until = forms.DateTimeField(
         required=False,
         label="Stop showing on",
-        help_text="In the workspace’s time zone. From then on nobody sees it any more, and the message is stopped.",
+        help_text="In the workspace’s time zone. From then on it no longer appears on pages, and it is stopped.",
         input_formats=LOCAL_TIME_FORMATS,
         error_messages={"invalid": "Enter a day and a time for “Stop showing on”."},
         widget=forms.DateTimeInput({"type": "datetime-local", "class": "ob-input"}, format=LOCAL_TIME_FORMATS[0]),

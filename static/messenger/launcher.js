@@ -32,8 +32,10 @@
 
   function isClosed(entry) {
     // An announcement has a dialog instead of a snippet, until someone replies to it.
-    const isUnanswered = entry.message && !entry.answered;
-    return closedSnippets.has(snippetKey(entry)) || (isUnanswered && (entry.dismissed || entry.format === "announcement"));
+    if (closedSnippets.has(snippetKey(entry))) return true;
+    if (!entry.message || entry.answered) return false;
+    const hasEnded = entry.shown_until !== null && entry.shown_until * 1000 <= Date.now();
+    return entry.dismissed || hasEnded || entry.format === "announcement";
   }
 
   function drawSnippet(entry, isNew) {

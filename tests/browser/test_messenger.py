@@ -17,6 +17,7 @@ from audiences.models import Customer, Event, Workspace
 from delivery.conversations import threads
 from delivery.matching import direct
 from delivery.models import Conversation, DeliveryRecord, Hit
+from messaging.models import Message
 from tests.browser.conftest import (
     ARGUMENTS,
     WHOLE_CHROMIUM,
@@ -183,6 +184,22 @@ def test_dismissed_snippet_stays_dismissed_and_in_the_list(visit):
 
     expect(page.locator(".badge")).to_have_text("1")
     expect(page.locator(".snippet")).to_have_count(0)
+
+
+def test_snippet_of_a_chat_that_has_ended_is_shown_only_for_an_answer(visit, ada):
+    message = chat()
+    page = visit(user_id="ann", name="Ann")
+    expect(page.locator(".snippet")).to_contain_text("Hi Ann")
+
+    Message.objects.filter(pk=message.pk).update(shown_until=timezone.now())
+    page.reload()
+
+    # It stays in the list.
+    expect(page.locator(".badge")).to_have_text("1")
+    expect(page.locator(".snippet")).to_have_count(0)
+    answer(ada, "Still there?")
+    page.reload()
+    expect(page.locator(".snippet")).to_contain_text("Still there?")
 
 
 def test_direct_message_arrives_without_a_reload(visit, page):

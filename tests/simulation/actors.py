@@ -2,74 +2,41 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import psycopg
 from django.db import connection, transaction
-from django.db.utils import InterfaceError, OperationalError
 
 from audiences import intake
-from audiences.intake.attributes.fields import Refused
+from audiences.intake.attributes.fields import raise_refusal
 from audiences.intake.csv_import.upsert import COLUMNS, upsert_slice
 from audiences.models import Company, Customer
 from delivery.customers import erase, merge
 from delivery.maintenance import sweep
-from delivery.matching import launch, launch_job, lifecycle, ongoing, rounds
+from delivery.matching import ongoing, rounds
 from delivery.models import DeliveryRecord, Status
-from delivery.sending import dispatcher, suppression, uncertain
+from delivery.sending import dispatcher, suppression
 from delivery.tracking import links
 from delivery.visits import visit
-from messaging import authoring
-from messaging import lifecycle as message_lifecycle
-from messaging.models import Message, NotReady, WrongState
-from tests.factories import rule
-from tests.simulation.database import Sessions
-from tests.simulation.processes import Process, current_actor
-from tests.simulation.scheduler import Scheduler
-from tests.simulation.world import World
+from messaging.models import Message
+from tests.simulation.staff import Staff
 
-# A teammate or a worker that loses its database connection gets one of these; a later try, or the sweep, goes on.
-CONNECTION_ERRORS = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
-# Refusals that a teammate reads; and rows that another actor erased or merged meanwhile.
-REFUSALS = (WrongState, NotReady, Customer.DoesNotExist, DeliveryRecord.DoesNotExist, Refused, intake.Conflict)
 # How long a dispatcher works, and how long after that the next one begins, in simulated seconds.
-DISPATCH_SECONDS, PAUSE_SECONDS = 15, 50
-# In simulated seconds. A pause that took longer gave up waiting (behaviour 4.9).
-PAUSE_PATIENCE = 9.0
-ONE_OFF_EMAILS = ("news", "offer")
+DISPATCH_SECONDS, PAUSES = 15, (0.5, 2.0, 50.0)
+# Actors that matter only together with another one.
+COMPANIONS = {
+    "second reader": "reader",
+    "second launcher": "launcher",
+    "round pauser": "full matcher",
+    "visit pauser": "visitor",
+    "importer": "eraser",
+}
 # Not the engine's constant, which a planted fault changes (behaviour 4.7).
 CHECK_SECONDS = 900
 
 
-@dataclass
-class Actors:
-    """Adds actors to a schedule."""
-
-    world: World
-    scheduler: Scheduler
-    sessions: Sessions
-
-    def add(self, name: str, work: Callable[[], object], *, is_mortal: bool = True, machine: str = "A") -> Process:
-        """Add a process with one actor, which has a database connection."""
-        process = Process(name, is_mortal=is_mortal, machine=machine)
-
-        def run() -> None:
-            self.sessions.open()
-            try:
-                work()
-            except REFUSALS as no:
-                self.world.reached[f"refused: {type(no).__name__}"] += 1
-            except CONNECTION_ERRORS:
-                if not process.has_lost_connection:
-                    raise
-                self.world.reached["gave up after a lost connection"] += 1
-            finally:
-                connection.close()
-
-        self.scheduler.spawn(name, process, run)
-        return process
+class Actors(Staff):
+    """Adds the actors of a schedule."""
 
     def add_all(self) -> None:
         """Add the actors of a schedule: workers, and a choice of everything that may happen meanwhile."""
@@ -77,7 +44,7 @@ class Actors:
         has_two_machines = draw.random() < 0.4
         self.workers = [
             self.add(f"worker {number}", self.send_repeatedly, machine=draw.choice("AB") if has_two_machines else "A")
-            for number in range(draw.randint(1, 3))
+            for number in range(draw.choice((1, 2, 2, 3, 3)))
         ]
         work: dict[str, Callable[[], object]] = {
             "matcher": self.match_by_changes,
@@ -99,6 +66,9 @@ class Actors:
             "importer": self.import_rows,
             "bouncer": self.bounce,
             "leaver": self.unsubscribe,
+            "objector": self.opt_out,
+            "round pauser": self.pause_during_round,
+            "visit pauser": self.pause_during_visit,
             "member": self.change_membership,
             "archiver": self.archive_company,
             "writer": self.write,
@@ -108,17 +78,13 @@ class Actors:
             "repeater": self.send_again,
             "operator": self.stop_worker,
         }
-        for name in draw.sample(sorted(work), draw.randint(4, 7)):
-            self.add(name, self.delayed(work[name], seconds=draw.choice((0.0, 0.5, 1.5))))
-
-    def delayed(self, work: Callable[[], object], *, seconds: float) -> Callable[[], object]:
-        """Return work that begins later: many things happen while copies are being sent."""
-
-        def run() -> object:
-            self.scheduler.sleep(seconds)
-            return work()
-
-        return run
+        chosen = draw.sample(sorted(work), draw.randint(4, 7))
+        chosen += [COMPANIONS[name] for name in chosen if name in COMPANIONS and COMPANIONS[name] not in chosen]
+        if draw.random() < 0.6:
+            # So that there is something to send.
+            self.add("first launcher", self.launch)
+        for name in chosen:
+            self.add(name, self.delayed(name, work[name], seconds=draw.choice((0.0, 0.5, None, None))))
 
     # Workers
 
@@ -127,9 +93,9 @@ class Actors:
         dispatcher.dispatch(clock=now, until=now() + timedelta(seconds=DISPATCH_SECONDS))
 
     def send_repeatedly(self) -> None:
-        self.send()
-        self.scheduler.sleep(PAUSE_SECONDS)
-        self.send()
+        for seconds in PAUSES:
+            self.send()
+            self.scheduler.sleep(seconds)
 
     def stop_worker(self) -> None:
         """Ask a worker process to end, as SIGTERM does."""
@@ -150,16 +116,25 @@ class Actors:
             ongoing.match(message, at=self.scheduler.now())
 
     def sweep(self) -> None:
-        sweep.sweep(at=self.scheduler.now())
+        for _ in range(3):
+            sweep.sweep(at=self.scheduler.now())
+            self.scheduler.sleep(self.world.random.choice((0.1, 1.0, 200.0)))
 
     # Customers
 
     def visit(self) -> None:
-        known = self.world.customer()
-        if known.archived_at is None:
-            self.world.reached["a visit showed a message"] += bool(visit.visit(known, at=self.scheduler.now()).shown)
+        world = self.world
+        for pk in world.random.sample(world.customers, 3):
+            known = Customer.objects.get(pk=pk)
+            if known.archived_at is None:
+                world.reached["a visit showed a message"] += bool(visit.visit(known, at=self.scheduler.now()).shown)
 
     def check(self) -> None:
+        """Ask for the conversations twice: the second request must not match."""
+        self.check_once()
+        self.check_once()
+
+    def check_once(self) -> None:
         world, at = self.world, self.scheduler.now()
         known = Customer.objects.get(pk=world.random.choice(world.customers[:2]))
         seconds = self.scheduler.seconds
@@ -185,6 +160,12 @@ class Actors:
             self.world.opted_out.setdefault(rows[0][0], now)
             if record.address:
                 self.world.opted_out.setdefault(record.address, now)
+
+    def opt_out(self) -> None:
+        """State an opt-out over the API."""
+        known = self.world.customer()
+        intake.identify({"id": str(known.pk), "unsubscribed_from_emails": True}, at=self.scheduler.now())
+        self.world.opted_out.setdefault(known.pk, self.scheduler.seconds)
 
     def sent_record(self) -> DeliveryRecord | None:
         """Wait a little for a sent email and return it."""
@@ -226,8 +207,8 @@ class Actors:
                 "company_id": "k1",
             }
             rows.append([row[name] for name in COLUMNS])
-        with self.changing(*self.world.customers[:2]):
-            for customer in self.world.customers[:2]:
+        with self.changing(*self.world.customers[:3]):
+            for customer in self.world.customers[:3]:
                 # They become members again.
                 self.world.left.pop((customer, self.world.companies["k1"]), None)
             with transaction.atomic(), connection.cursor() as cursor:
@@ -260,9 +241,14 @@ class Actors:
     def merge(self) -> None:
         world = self.world
         lead, user = Customer.objects.get(pk=world.lead), world.customer()
-        with self.changing(lead.pk, user.pk), self.among_copies("a merge", lead.pk, user.pk):
-            merge.merge(lead, into=user, at=self.scheduler.now())
-        world.merged |= {lead.pk, user.pk}
+        facts = {"user_id": f"u{world.customers.index(user.pk)}"}
+        with self.changing(lead.pk, user.pk), self.among_copies("a merge", lead.pk, user.pk), transaction.atomic():
+            merged = merge.log_in(
+                lead, facts, at=self.scheduler.now(), source=intake.Source.REST, on_bad_value=raise_refusal
+            )
+        # If the user was erased meanwhile, the lead itself becomes a user.
+        if merged.pk != lead.pk:
+            world.merged |= {lead.pk, merged.pk}
 
     def erase(self) -> None:
         known = self.world.customer()
@@ -278,110 +264,6 @@ class Actors:
         yield
         after = self.world.watch.rows(asked, [list(customers)])[0][0]
         self.world.reached[f"{event} of a claimed record"] += bool(before or after)
-
-    # Teammates
-
-    def launch(self) -> None:
-        world = self.world
-        message = world.message(*ONE_OFF_EMAILS, "push", "notice")
-        assert message is not None
-        if world.random.random() < 0.5:
-            launch.launch(message, at=self.scheduler.now())
-        else:
-            launch_job.request_launch(message, at=self.scheduler.now())
-            launch_job.launch(message.pk, at=self.scheduler.now())
-        world.reached["launched"] += 1
-
-    def sample_and_rest(self) -> None:
-        message = self.world.message(*ONE_OFF_EMAILS)
-        assert message is not None
-        launch.launch(message, at=self.scheduler.now(), sample=2)
-        self.scheduler.sleep(self.world.random.choice((0.1, 5.0)))
-        launch.send_to_rest(Message.objects.get(pk=message.pk), at=self.scheduler.now())
-        self.world.reached["sent to the rest of a sample"] += 1
-
-    def schedule(self) -> None:
-        message = self.world.message(*ONE_OFF_EMAILS)
-        assert message is not None
-        now = self.scheduler.now()
-        message_lifecycle.schedule(message, for_=now + timedelta(seconds=1), at=now)
-        self.scheduler.sleep(2)
-        sweep.launch_scheduled(at=self.scheduler.now())
-
-    def pause_and_resume(self) -> None:
-        message = self.world.message(*self.world.messages)
-        assert message is not None
-        with self.pausing(message):
-            lifecycle.pause(message)
-        self.scheduler.sleep(self.world.random.choice((0.05, 1.0, 10.0)))
-        self.resume(message.pk)
-
-    def resume(self, pk: int) -> None:
-        with transaction.atomic():
-            message_lifecycle.resume(Message.objects.get(pk=pk), at=self.scheduler.now())
-            # From the moment of the commit it may go on.
-            self.world.paused.discard(pk)
-            self.world.resumed[pk] = self.scheduler.seconds
-
-    def stop(self) -> None:
-        message = self.world.message(*self.world.messages)
-        assert message is not None
-        with self.pausing(message):
-            lifecycle.stop(message)
-
-    @contextmanager
-    def pausing(self, message: Message) -> Iterator[None]:
-        """Note that a message is being paused, and afterwards check that none of its copies is on its way."""
-        world, began = self.world, self.scheduler.seconds
-        world.pausing.add(message.pk)
-        world.reached["a pause during a hand-over"] += any(
-            self.message_of(copy.record) == message.pk for copy in world.servers.in_flight
-        )
-        try:
-            yield
-        finally:
-            world.pausing.discard(message.pk)
-        actor = current_actor()
-        assert actor is not None
-        world.paused.add(message.pk)
-        if self.scheduler.seconds - began >= PAUSE_PATIENCE or actor.process.has_lost_connection:
-            world.loose.add(message.pk)
-            world.reached["a pause gave up waiting"] += 1
-            return
-        for copy in world.servers.in_flight:
-            is_alive = not (copy.process.is_frozen or copy.process.has_lost_connection)
-            if is_alive and self.message_of(copy.record) == message.pk:
-                world.fail(f"record {copy.record} was on its way when the pause of {message} returned")
-
-    def message_of(self, record: int) -> int:
-        rows = self.world.watch.rows("SELECT message_id FROM delivery_deliveryrecord WHERE id = %s", [record])
-        return int(rows[0][0])
-
-    def edit(self) -> None:
-        message = self.world.message(*self.world.messages)
-        assert message is not None
-        words = {"subject": "New {{ first_name }}", "body": message.version.body if message.version else "<p>New</p>"}
-        authoring.revise(message, **words, by=None, at=self.scheduler.now())
-
-    def edit_rules(self) -> None:
-        message = self.world.message("welcome")
-        assert message is not None
-        with self.pausing(message):
-            lifecycle.pause(message)
-        name = self.world.random.choice(("Ada", "Bob"))
-        rules = {"match": "all", "rules": [rule("name", "is", name)]}
-        authoring.change_audience(Message.objects.get(pk=message.pk), rules=rules, by=None, at=self.scheduler.now())
-        self.world.rules[message.pk] = "name", name
-        self.resume(message.pk)
-
-    def mark_as_sent(self) -> None:
-        self.scheduler.sleep(1)
-        uncertain.mark_as_sent(DeliveryRecord.objects.all(), at=self.scheduler.now())
-
-    def send_again(self) -> None:
-        for _ in range(2):
-            self.scheduler.sleep(self.world.random.choice((1, 30, 350)))
-            uncertain.send_again(DeliveryRecord.objects.all(), at=self.scheduler.now())
 
     # After the faults
 

@@ -43,18 +43,24 @@ class Watch:
     def waits_for_lock(self, actor: Actor) -> bool:
         """Return whether a statement waits for a lock, and PostgreSQL will not cancel the wait as a deadlock."""
         for backend in actor.backends:
-            while True:
+            # Asked twice: while PostgreSQL resolves a circle, the answer may be half of one and half of none.
+            certain = 0
+            while certain < 2:
                 waits, is_in_circle = self.rows(WAITING, {"pid": backend})[0]
                 if not waits:
                     break
-                if not is_in_circle:
-                    return True
+                certain = 0 if is_in_circle else certain + 1
+            else:
+                return True
         return False
 
     def terminate(self, actor: Actor) -> None:
         """End the sessions of an actor and wait until their locks are free."""
         for backend in actor.backends:
-            self.rows("SELECT pg_terminate_backend(%s, 10000)", [backend])
+            self.rows("SELECT pg_terminate_backend(%s)", [backend])
+        # A wait in PostgreSQL looks only every 100 ms.
+        while self.rows("SELECT FROM pg_stat_get_activity(NULL) WHERE pid = ANY(%s)", [actor.backends]):
+            pass
         actor.backends.clear()
 
     def cancel(self, actor: Actor) -> None:

@@ -47,6 +47,10 @@ INTERVALS = (
     (lane, "RENEW_INTERVAL", 5.0),
     (lane, "HURRIED_RENEW_INTERVAL", 0.5),
 )
+# How many connections all processes share, drawn for each schedule: with few of them, copies wait for their turn.
+CONNECTIONS = (2, 3, 6)
+# How many records a worker claims at once: with few of them, several workers send one message.
+BATCHES = (1, 2, 10)
 # Attributes of `delivery.process` that each process has for itself.
 MEMORY: dict[str, Callable[[], Any]] = {
     "free_journals": list,
@@ -170,10 +174,16 @@ class NotedJournal(journal.Journal):
 
 
 @contextmanager
-def simulated(scheduler: Scheduler, sessions: Sessions, *, seed: int, folder: Path) -> Iterator[None]:
-    """Run the engine in simulated processes during the block."""
+def simulated(scheduler: Scheduler, sessions: Sessions, *, seed: int, folder: Path) -> Iterator[Callable[[], None]]:
+    """Run the engine in simulated processes during the block. Yield the call that begins the seeded randomness."""
     clock, threads = SimulatedTime(scheduler), simulated_threads(scheduler)
-    randomly = seeded_bytes(Random(f"bytes {seed}"))  # noqa: S311 - reproducible
+    source = Random()  # noqa: S311 - reproducible
+    randomly = seeded_bytes(source)
+
+    def begin() -> None:
+        source.seed(f"bytes {seed}")
+        random.seed(seed)
+
     with ExitStack() as patches:
         for module in TIMED:
             patches.enter_context(mock.patch.object(module, "time", clock))
@@ -191,11 +201,16 @@ def simulated(scheduler: Scheduler, sessions: Sessions, *, seed: int, folder: Pa
         patches.enter_context(mock.patch.object(random, "_urandom", randomly))
         patches.enter_context(mock.patch.object(psycopg, "Cursor", gated_cursor(psycopg.Cursor, sessions)))
         patches.enter_context(mock.patch.object(psycopg, "RawCursor", gated_cursor(psycopg.RawCursor, sessions)))
-        patches.enter_context(override_settings(FLIGHTS_DIR=str(folder / "A")))
+        drawn = Random(f"sizes {seed}")  # noqa: S311 - reproducible
+        few = drawn.choice(CONNECTIONS)
+        patches.enter_context(mock.patch.object(lane, "SMALLEST_BATCH", drawn.choice(BATCHES)))
+        patches.enter_context(
+            override_settings(FLIGHTS_DIR=str(folder / "A"), EMAIL_CONNECTIONS=few, PUSH_CONNECTIONS=few)
+        )
         cache.clear()
         process.reset()
-        random.seed(seed)
+        begin()
         try:
-            yield
+            yield begin
         finally:
             process.reset()

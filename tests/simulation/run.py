@@ -7,6 +7,7 @@ and must give the same trace.
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -27,7 +28,7 @@ sys.modules["tests"].__path__ = [str(ROOT / "tests")]
 
 from config.postgres import embedded  # noqa: E402
 from config.pytest_plugin import template_database  # noqa: E402
-from tests.simulation.sometimes import RARE_STATES, SOMETIMES  # noqa: E402
+from tests.simulation.sometimes import missing_states  # noqa: E402
 
 
 def main() -> int:
@@ -37,6 +38,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--twice", action="store_true", help="run each seed twice and compare the traces")
     parser.add_argument("--trace", action="store_true", help="print the trace of each schedule")
+    parser.add_argument("--faults", metavar="WORDS", help="plant the faults with these words in their name, or all: ''")
     parser.add_argument("--part", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.part:
@@ -45,10 +47,14 @@ def main() -> int:
 
         worker.run_part(given)
         return 0
+    # Also then the processes end and their databases are dropped.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     first, last = (int(part) for part in given.seeds.split("-"))
     if given.trace:
         # Long lines of two processes would mix.
         given.processes = 1
+    if given.faults is not None:
+        return report_faults(run_in_processes(first, last, given))
     began = time.monotonic()
     results = []
     for result in run_in_processes(first, last, given):
@@ -79,6 +85,7 @@ def read_results(
     """Start a process for each database, and yield the lines that they print."""
     command = [sys.executable, __file__, f"{first}-{last}"]
     command += ["--twice"] * given.twice + ["--trace"] * given.trace
+    command += [f"--faults={given.faults}"] * (given.faults is not None)
     reader, writer = os.pipe()
     workers = []
     for number, name in enumerate(names):
@@ -123,12 +130,22 @@ def report(results: list[dict[str, Any]], *, took: float) -> int:
         "reached in so many schedules:",
         *(f"  {times:6} {name}" for name, times in reached.most_common()),
     )
-    enough = len(results) >= RARE_STATES
-    missing = sorted(SOMETIMES - reached.keys())
-    if missing:
+    if missing := missing_states(reached.keys(), schedules=len(results)):
         write(f"never reached: {', '.join(missing)}")
     write(f"findings: {len(failed)}" + (f", seeds {failed}" if failed else ""))
-    return 1 if failed or (enough and missing) else 0
+    return 1 if failed or missing else 0
+
+
+def report_faults(results: Iterator[dict[str, Any]]) -> int:
+    """Print in how many schedules each planted fault was found. Return the exit code."""
+    found, missed = 0, []
+    for result in results:
+        seeds = result["seeds"]
+        write(f"{len(seeds)} of {result['tried']:3}  {result['fault']}", f"          {seeds}: {result['words'][:200]}")
+        found += bool(seeds)
+        missed += [result["fault"]] * (not seeds)
+    write(f"found: {found} of {found + len(missed)}", *(f"not found: {name}" for name in missed))
+    return 1 if missed else 0
 
 
 def write(*lines: str) -> None:

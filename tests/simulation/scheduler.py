@@ -208,6 +208,10 @@ class Scheduler:
             self.note(f"{actor.name} waits for a lock no longer")
             actor.is_timed_out = True
             self.locks.cancel(actor)
+            # For a moment PostgreSQL still calls it waiting.
+            if not actor.parked.acquire(timeout=STUCK_AFTER):
+                raise Stuck(f"{actor.name} does not come back from a wait that was cancelled:\n{stack_of(actor)}")
+            actor.state = actor.next_state
             self.collect_blocked()
         return bool(late)
 

@@ -11,6 +11,9 @@ from delivery.channels.base import Answers
 from tests.simulation.processes import Process, current_actor
 from tests.simulation.scheduler import Scheduler
 
+# How long a server takes for a copy. A pause waits up to 10 seconds for it.
+SECONDS = (0.0, 0.5, 1.5, 4.0)
+
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
@@ -44,7 +47,7 @@ class Servers:
 
     def take_time(self) -> None:
         """Let a server take its time, so that much happens while a copy is on its way."""
-        seconds = 0.0 if self.is_healthy else self.random.choice((0.0, 0.1, 0.5, 1.5))
+        seconds = 0.0 if self.is_healthy else self.random.choice(SECONDS)
         self.scheduler.wait(lambda: False, timeout=seconds, gate="hand over")
 
     def begin(self, envelope: Envelope) -> HandOver:
@@ -85,7 +88,7 @@ class MailServer:
             servers.accepted[copy.record] += 1
             servers.on_accept(copy.record)
             servers.scheduler.stop_at("answer")
-            if mood < 0.12:
+            if mood < 0.16:
                 # It accepts and never answers.
                 servers.scheduler.sleep(servers.random.choice((0.1, 0.5, 2.0)))
                 raise TimeoutError("no answer")

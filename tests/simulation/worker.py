@@ -7,6 +7,9 @@ import sys
 
 import django
 
+# A planted fault is found when so many schedules have found it.
+FOUND_ENOUGH = 1
+
 
 def run_part(given: argparse.Namespace) -> None:
     """Run the seeds of this process."""
@@ -18,15 +21,36 @@ def run_part(given: argparse.Namespace) -> None:
     from tests.simulation.schedule import Schedule
 
     database.switch_autovacuum_off()
+    if given.faults is not None:
+        plant_faults(range(first, last + 1), given.faults, part=number, of=every)
+        database.close_idle_sessions()
+        return
     for seed in range(first + number, last + 1, every):
         result = Schedule(seed).run()
-        if given.twice and (again := Schedule(seed).run()).trace != result.trace:
-            pairs = enumerate(zip(result.trace, again.trace, strict=False))
-            place, pair = next(((n, pair) for n, pair in pairs if pair[0] != pair[1]), (-1, ("", "")))
-            result.wrong.append(f"the traces differ from event {place}: {pair[0][:150]} / {pair[1][:150]}")
+        if given.twice and (difference := result.difference_from(Schedule(seed).run())):
+            result.wrong.append(difference)
         facts = dict(vars(result))
         if not given.trace:
             del facts["trace"]
         sys.stdout.write(json.dumps(facts) + "\n")
         sys.stdout.flush()
     database.close_idle_sessions()
+
+
+def plant_faults(seeds: range, words: str, *, part: int, of: int) -> None:
+    """Run schedules with each planted fault whose name has these words, until it was found often enough."""
+    from tests.simulation.faults import FAULTS
+    from tests.simulation.schedule import Schedule
+
+    for name in [name for name in FAULTS if words in name][part::of]:
+        found: dict[int, str] = {}
+        tried = 0
+        for seed in seeds:
+            tried += 1
+            if wrong := Schedule(seed, FAULTS[name]).run().wrong:
+                found[seed] = wrong[0]
+            if len(found) == FOUND_ENOUGH:
+                break
+        facts = {"fault": name, "seeds": list(found), "tried": tried, "words": next(iter(found.values()), "")}
+        sys.stdout.write(json.dumps(facts) + "\n")
+        sys.stdout.flush()

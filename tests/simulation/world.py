@@ -19,7 +19,7 @@ from messaging.models import Message, Sender
 from tests.factories import AT, CompanyFactory, CustomerFactory, MessageFactory, rule
 from tests.simulation import database
 from tests.simulation.database import Rows, Watch
-from tests.simulation.processes import Actor
+from tests.simulation.processes import Actor, Process
 from tests.simulation.scheduler import Scheduler
 from tests.simulation.servers import HandOver, Servers
 
@@ -59,6 +59,11 @@ STATUSES = (
     "SELECT r.id, r.status, r.message_id, m.channel FROM delivery_deliveryrecord r"
     " JOIN messaging_message m ON m.id = r.message_id"
 )
+CLAIMED = (
+    "SELECT DISTINCT customer_id FROM delivery_deliveryrecord WHERE status = 'sending' AND id <> ALL(%s) ORDER BY 1"
+)
+# How often an actor chooses a message or a customer with copies in hand, if there is one.
+TOUCHES_COPIES = 0.7
 # The transitions of behaviour 3.
 MAY_BECOME = {
     None: {"waiting", "skipped", "sent", "sending", "withdrawn"},
@@ -134,9 +139,17 @@ class World:
     repeated: Counter[int] = field(default_factory=Counter)
     resolved: set[int] = field(default_factory=set)
     statuses: dict[int, str] = field(default_factory=dict)
+    # The process that claimed a record last.
+    claimers: dict[int, Process] = field(default_factory=dict)
     # Interesting states that were reached ("sometimes").
     reached: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
+    # The title of the message and the customer of each record that began.
+    owners: dict[int, tuple[str, int]] = field(default_factory=dict)
+    # The records that an address got, by message and company.
+    got: dict[tuple[int, str, int | None], set[int]] = field(default_factory=dict)
+    # What is going on: the names of actors at work.
+    busy: set[str] = field(default_factory=set)
     servers: Servers = field(init=False)
 
     def __post_init__(self) -> None:
@@ -147,7 +160,7 @@ class World:
         """Fill the empty database, from a copy if there is one, and vary it."""
         draw = self.random
         self.scheduler.seconds = BEGINNING
-        live, is_matched = setting = draw.choice(LIVE), draw.random() < 0.5
+        live, is_matched = setting = draw.choice(LIVE), draw.random() < 0.7
         if setting not in FILLED:
             create_world(live, is_matched=is_matched)
             FILLED[setting] = database.copy_rows()
@@ -180,25 +193,35 @@ class World:
             "DELETE FROM audiences_membership WHERE id IN (SELECT id FROM audiences_membership ORDER BY id OFFSET %s)",
             [draw.randint(0, 3)],
         )
-        if draw.random() < 0.2:
+        if draw.random() < 0.3:
             pk = self.messages[draw.choice(("welcome", "offer"))]
             opens, closes = draw.choice((OPENS, CLOSES))
             entries = [{"weekday": day, "from": opens, "to": closes} for day in range(7)]
             self.windows[pk] = delivery_window.parse_window(entries)
             cursor.execute('UPDATE messaging_message SET "window" = %s WHERE id = %s', [Jsonb(entries), pk])
-        if draw.random() < 0.15:
+        if draw.random() < 0.25:
             self.cap = 1
             cursor.execute("UPDATE audiences_workspace SET cap_messages = 1, cap_days = 7")
         if draw.random() < 0.3:
             cursor.execute("UPDATE messaging_message SET checking = 'at_once' WHERE title = 'welcome'")
 
     def message(self, *names: str) -> Message | None:
-        """Return one of these messages, read again; None if this world has none of them."""
+        """Return one of these messages, read again; None if this world has none of them.
+
+        Mostly it is one with a copy on its way: then what happens to it matters.
+        """
         there = [name for name in names if name in self.messages]
+        on_their_way = sorted({self.owners[copy.record][0] for copy in self.servers.in_flight} & set(there))
+        if on_their_way and self.random.random() < TOUCHES_COPIES:
+            there = on_their_way
         return Message.objects.get(pk=self.messages[self.random.choice(there)]) if there else None
 
     def customer(self) -> Customer:
-        return Customer.objects.get(pk=self.random.choice(self.customers))
+        """Return a customer, mostly one with a claimed copy that has not begun."""
+        begun = [copy.record for copy in self.servers.begun]
+        found = [pk for (pk,) in self.watch.rows(CLAIMED, [begun]) if pk in self.customers]
+        chosen = found if found and self.random.random() < TOUCHES_COPIES else self.customers
+        return Customer.objects.get(pk=self.random.choice(chosen))
 
     # What must never happen
 
@@ -212,21 +235,17 @@ class World:
             self.fail(f"record {copy.record} began and does not exist")
             return
         status, message, customer, company, plan, name, title, is_member, is_archived = rows[0]
+        self.owners[copy.record] = title, customer
         what = f"record {copy.record} of {title} for customer {customer} began"
+        if title != "push":
+            self.check_address((message, copy.to[0].lower(), company), copy.record)
         if status != "sending":
             self.fail(f"{what} although it is {status}")
         if message in self.paused:
             self.fail(f"{what} although the message was paused")
         self.reached["a copy began during a pause"] += message in self.pausing
-        reasons: dict[str, float | None] = {"the erasure": self.erased.get(customer)}
-        if title != "push":
-            reasons["an opt-out"] = self.opted_out.get(customer)
-            reasons["an opt-out of the address"] = self.opted_out.get(copy.to[0])
-        if company is not None and not is_member:
-            reasons["the customer left the company"] = self.left.get((customer, company))
-        if company is not None and is_archived:
-            reasons["the company was archived"] = self.archived.get(company)
-        self.check_reasons(copy, what, reasons)
+        is_gone = (not is_member, is_archived)
+        self.check_reasons(copy, what, self.reasons_against(copy, title, customer, company, is_gone=is_gone))
         if (window := self.windows.get(message)) is not None:
             self.check_window(window, what)
         if title in ONGOING and message in self.rules:
@@ -236,6 +255,31 @@ class World:
                 self.fail(f"{what} although the customer does not match")
         others = {other.process for other in self.servers.in_flight} - {copy.process}
         self.reached["two processes sent at once"] += bool(others)
+
+    def reasons_against(
+        self, copy: HandOver, title: str, customer: int, company: int | None, *, is_gone: tuple[bool, bool]
+    ) -> dict[str, float | None]:
+        """Return when each fact that forbids a copy was committed; None if it does not hold."""
+        reasons: dict[str, float | None] = {"the erasure": self.erased.get(customer)}
+        if title != "push":
+            reasons["an opt-out"] = self.opted_out.get(customer)
+            reasons["an opt-out of the address"] = self.opted_out.get(copy.to[0])
+        has_left, is_archived = is_gone
+        if company is not None and has_left:
+            reasons["the customer left the company"] = self.left.get((customer, company))
+        if company is not None and is_archived:
+            reasons["the company was archived"] = self.archived.get(company)
+        return reasons
+
+    def check_address(self, key: tuple[int, str, int | None], record: int) -> None:
+        """Check that an address gets a message for one record alone."""
+        records = self.got.setdefault(key, set())
+        records.add(record)
+        # The address of an erased customer is blanked, so nobody can know that it got the message.
+        known = {pk for pk in records if self.owners[pk][1] not in self.erased}
+        refused = {pk for pk in records if not self.servers.accepted[pk]} - {record}
+        if len(known - refused) > 1:
+            self.fail(f"message {key[0]} began for {key[1]} as the records {sorted(known)}")
 
     def check_reasons(self, copy: HandOver, what: str, reasons: dict[str, float | None]) -> None:
         """Check that nothing that forbids a copy was committed longer ago than a check is valid."""
@@ -276,6 +320,8 @@ class World:
         is_merge = actor.name == "merger" and status == "skipped"
         if status not in MAY_BECOME[before] and not is_merge:
             self.fail(f"record {pk} went from {before} to {status}")
+        if status == "sending":
+            self.claimers[pk] = actor.process
         if before == "uncertain":
             if actor.name not in ("resolver", "repeater"):
                 self.fail(f"record {pk} was uncertain and became {status} by {actor.name}")

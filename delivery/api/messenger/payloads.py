@@ -63,6 +63,7 @@ def common_fields(conversation: Conversation) -> Json:
         "format": record.message.format if record else "",
         "read": conversation.read,
         "dismissed": bool(record and record.dismissed_at),
+        "shown_until": unix(record.message.shown_until) if record else None,
         "updated_at": unix(conversation.updated_at),
         # With microseconds: a reply may come within the second of the last read.
         "version": conversation.updated_at.isoformat(),
