@@ -5,8 +5,9 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from delivery.models import DeliveryRecord
 from tests.browser.conftest import violations
-from tests.factories import CustomerFactory, MessageFactory, SenderFactory
+from tests.factories import AT, CustomerFactory, MessageFactory, SenderFactory, rule
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 PHONE = {"width": 390, "height": 844}
@@ -22,7 +23,7 @@ def test_palette_finds_opens_and_closes(console, live_server):
     options = palette.get_by_role("option")
 
     # A slash opens it outside fields only, Escape closes it and returns the focus.
-    button = page.get_by_role("button", name="Search", exact=True)
+    button = page.get_by_role("button", name="Search Ctrl K")
     button.focus()
     page.keyboard.press("/")
     expect(field).to_be_focused()
@@ -71,3 +72,22 @@ def test_palette_finds_opens_and_closes(console, live_server):
     assert violations(page) == []
     options.filter(has_text="Send a message to Ada Byron").click()
     expect(page).to_have_url(f"{live_server.url}/admin/audiences/customer/{ada.pk}/message/")
+
+
+def test_search_of_a_report_without_result_offers_the_explanation(console, live_server):
+    ada = CustomerFactory(name="Ada Byron")
+    message = MessageFactory(live=True, title="Welcome", rules=[rule("country", "is", "France")])
+    DeliveryRecord.objects.create(message=message, customer=CustomerFactory(), matched_at=AT, due_at=AT)
+    page = console
+    page.goto(f"{live_server.url}/admin/messaging/message/{message.pk}/change/?q=ada+by#people")
+
+    page.get_by_role("button", name="Why did they not get it?").click()
+    field = page.get_by_role("combobox", name="Why did they not get it?")
+    expect(field).to_have_value("ada by")
+    expect(page.get_by_role("dialog").get_by_role("option")).to_have_text([re.compile("Ada Byron")])
+    page.wait_for_load_state()
+    assert violations(page, within="'#palette'") == []
+    field.press("Enter")
+
+    expect(page).to_have_url(f"{live_server.url}/admin/audiences/customer/{ada.pk}/why/?message={message.pk}")
+    expect(page.get_by_text("the only rule is not met")).to_be_visible()

@@ -12,11 +12,11 @@ function start() {
   const usual = field.placeholder;
   let [scope, items, position, searchedFor, timer, request] = [{}, [], 0, null, 0, null];
 
-  /* A question, such as “Who did not get …?”, is asked about the message in its parameters. */
-  function open({ question, ...parameters } = {}) {
+  /* A button may ask a question about a message, such as “Why did … not get it?”, and give the text of a search. */
+  function open({ question, message, typed = "" } = {}) {
     if (!dialog.open) dialog.showModal();
-    scope = parameters;
-    [field.value, field.placeholder] = ["", question ?? usual];
+    scope = message ? { message } : {};
+    [field.value, field.placeholder] = [typed, question ?? usual];
     field.setAttribute("aria-label", question ?? usual);
     field.focus();
     search();
@@ -105,7 +105,7 @@ function start() {
   });
   document.addEventListener("click", (event) => {
     const button = event.target.closest?.("[data-palette]");
-    if (button) open(JSON.parse(button.dataset.palette || "{}"));
+    if (button) open(button.dataset);
   });
   /* Before the editor, which makes a link of selected text by Ctrl+K. */
   document.addEventListener("keydown", (event) => {
