@@ -27,6 +27,10 @@ ONE_PERSON = "one_person"
 TABS: tuple[tuple[str, str], ...] = (("All", ""), *((kind.label, kind.value) for kind in SendType))
 
 
+# The field of the palette says it.
+WHY_QUESTION = "Why did they get it, or not? Type a name, an email or an ID"
+
+
 class RecipientFilter(DropdownFilter):
     """A filter that shows messages to an audience unless direct messages are asked for (behaviour 4.12)."""
 
@@ -56,7 +60,7 @@ class OutboundChangeList(ConsoleChangeList):
 class OutboundList(ConsoleAdmin):
     """The columns, filters and actions of the list."""
 
-    list_display = ("name", "sends", "by_channel", "state_chip", "sent", "opened", "clicked", "replied", "began")
+    list_display = ("name", "sends", "by_channel", "state_chip", "sent", "opened", "clicked", "replied", "began", "why")
     list_filter = (
         ("channel", ChoicesDropdownFilter),
         ("state", ChoicesDropdownFilter),
@@ -168,6 +172,17 @@ class OutboundList(ConsoleAdmin):
     @admin.display(description="Live since", ordering="went_live_at", empty_value="–")
     def began(self, message: Message) -> Any:
         return message.went_live_at
+
+    @display(description="Why?")
+    def why(self, message: Message) -> SafeString | str:
+        """Return the button that asks why a customer did or did not get a message to an audience."""
+        if message.to_customer is not None:
+            return ""
+        return format_html(
+            '<button type="button" class="ob-button ob-small" data-palette data-message="{}" data-question="{}"'
+            ' aria-label="Why? “{}”">Why?</button>',
+            *(message.pk, WHY_QUESTION, message.title),
+        )
 
 
 def counts_of(message: Message) -> Counts:

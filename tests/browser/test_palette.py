@@ -41,7 +41,8 @@ def test_palette_finds_opens_and_closes(console, live_server):
     page.keyboard.press("Control+k")
     page.keyboard.type("why ada by")
     page.keyboard.press("Enter")
-    expect(page).to_have_url(f"{live_server.url}/admin/audiences/customer/{ada.pk}/why/")
+    # The page takes keys once it has loaded.
+    page.wait_for_url(f"{live_server.url}/admin/audiences/customer/{ada.pk}/why/")
 
     # The field names the current option for screen readers.
     page.keyboard.press("Control+k")

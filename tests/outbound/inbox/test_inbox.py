@@ -184,6 +184,14 @@ def test_conversation_is_unread_until_a_teammate_who_answers_opens_it(console, l
     assert 'data-counted="inbox" hidden>' in console.get(reverse("admin:index")).content.decode()
 
 
+def test_conversation_leads_to_the_explanation_of_the_customers_messages(console):
+    thread = wrote()
+
+    page = console.get(reverse("admin:delivery_conversation_change", args=[thread.pk])).content.decode()
+
+    assert reverse("admin:customer_why", args=[thread.customer_id]) in page
+
+
 def test_ended_snooze_returns_to_the_top_as_unread(console, boss):
     now = timezone.now()
     thread = wrote("Asleep", at=now - timedelta(days=2))

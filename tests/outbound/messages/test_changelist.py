@@ -80,6 +80,14 @@ def test_direct_message_shows_its_customer(console):
     assert "To Ada &lt;script&gt;" in page
 
 
+def test_row_of_a_message_to_an_audience_offers_the_explanation(console):
+    message = MessageFactory(title="Welcome")
+    MessageFactory(title="Hello", to_customer=CustomerFactory(), in_app=True)
+
+    assert f'data-palette data-message="{message.pk}"' in console.get(LIST).content.decode()
+    assert "data-message" not in console.get(f"{LIST}?to=one_person").content.decode()
+
+
 def test_row_of_a_message_matched_by_rounds_shows_when_its_filters_are_checked(console):
     MessageFactory(live=True)
     MessageFactory(live=True, checking=Checking.AT_ONCE)
