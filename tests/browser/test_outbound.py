@@ -295,7 +295,7 @@ def what_changes(page: Page) -> list[str]:
     """Return each visible control that changes data: forms that post, links to forms, and bulk actions."""
     return page.evaluate(
         """() => [
-            ...document.querySelectorAll('form[method=post] button, form[method=post] input[type=submit]'),
+            ...document.querySelectorAll('form[method=post] :is(button:not([data-palette]), input[type=submit])'),
             ...document.querySelectorAll('main a, #main a, [role=main] a, header a, a.ob-button'),
             ...document.querySelectorAll('select[name=action] option:not([value=""])'),
         ].filter((one) => one.tagName === 'OPTION' || one.checkVisibility())
