@@ -207,12 +207,14 @@ def prompt_row(*, changes: int = 40) -> Row:
     )
     Message.objects.filter(pk=message.pk).update(checking=Checking.AT_ONCE)
     rounds.run_round(at=timezone.now())
+    reachable = Customer.objects.filter(unsubscribed_from_emails=False, has_hard_bounced=False)
+    keys = list(reachable.order_by("pk").values_list("pk", flat=True)[: changes * 97 : 97])
     ended, took = threading.Event(), list[float]()
     thread = threading.Thread(target=change_thread.watch, kwargs={"until": ended})
     thread.start()
     try:
-        for number in range(changes):
-            Customer.objects.filter(user_id=f"u{1 + number * 7919 % SMALL}").update(name=f"Now {number}")
+        for number, key in enumerate(keys):
+            Customer.objects.filter(pk=key).update(name=f"Now {number}")
             began = perf_counter()
             while message.records.count() <= number:
                 time.sleep(0.01)
