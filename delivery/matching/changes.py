@@ -146,7 +146,8 @@ def store_hits(followed: Sequence[Followed], *, at: datetime) -> list[int]:
 def hits_select(asked: Sequence[Followed], *, joins_company: bool) -> str:
     """Return SQL for the pairs of message and customer that match and have no record, or a withdrawn one.
 
-    The rules are one array, as PostgreSQL would prepare the rows of VALUES anew for each customer.
+    The rules are one array, as PostgreSQL would prepare the rows of VALUES anew for each customer. Records are looked
+    up one by one: the planner expects that few have no company, and would compare each hit with all of them.
     """
     tests = ", ".join(f"CASE WHEN {match_expression(one)} THEN {one.live.pk}::bigint END" for one in asked)
     each = ", ".join(str(one.live.pk) for one in asked if one.live.per_company)
@@ -156,8 +157,9 @@ def hits_select(asked: Sequence[Followed], *, joins_company: bool) -> str:
         f"SELECT h.message_id, h.customer_id FROM (SELECT c.id AS customer_id, {company} AS company_id,"
         f" unnest(array_remove(ARRAY[{tests}], NULL)) AS message_id FROM {CANDIDATES} n"
         f" JOIN audiences_customer c ON c.id = n.customer_id{join} WHERE c.archived_at IS NULL) AS h"
-        " LEFT JOIN delivery_deliveryrecord r ON r.message_id = h.message_id AND r.customer_id = h.customer_id"
-        f" AND r.company_id IS NOT DISTINCT FROM {pair} WHERE {sql.NEEDS_RECORD}"
+        " LEFT JOIN LATERAL (SELECT r.id, r.status, r.reason FROM delivery_deliveryrecord r"
+        " WHERE r.message_id = h.message_id AND r.customer_id = h.customer_id"
+        f" AND r.company_id IS NOT DISTINCT FROM {pair} LIMIT 1) AS r ON TRUE WHERE {sql.NEEDS_RECORD}"
     )
 
 

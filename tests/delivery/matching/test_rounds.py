@@ -104,6 +104,33 @@ def test_customers_whom_a_pause_left_out_are_matched_after_the_resume(at, ada, m
     assert (left_out, message.records.filter(status=Status.WAITING).count()) == (0, 1)
 
 
+def test_records_of_hits_are_looked_up_by_index(at, monkeypatch):
+    for number in range(300):
+        CustomerFactory(email=f"u{number}@x.example")
+    message = MessageFactory(live=True, at=at, rules=[rule("session_count", "less_than", 9)])
+    assert rounds.run_round(at=at).made == 300
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE audiences_customer, delivery_deliveryrecord")
+    Customer.objects.update(session_count=3)
+    plans: list[str] = []
+    execute = changes.sql.execute
+
+    def explained(statement: str, params: dict[str, object]) -> int:
+        if changes.HITS in statement and "CREATE" in statement:
+            with connection.cursor() as cursor:
+                cursor.execute(f"EXPLAIN {statement}", params)
+                plans.append("\n".join(line for (line,) in cursor.fetchall()))
+        return execute(statement, params)
+
+    monkeypatch.setattr(changes.sql, "execute", explained)
+    done = rounds.run_round(at=at)
+
+    assert (done.by_changes, done.candidates, done.made) == ([message.pk], 300, 0)
+    assert "on delivery_deliveryrecord r" in plans[0]
+    assert "Seq Scan on delivery_deliveryrecord" not in plans[0]
+    assert "Join Filter" not in plans[0]
+
+
 def test_change_that_no_rule_sees_makes_no_candidate(at, ada, message):
     rounds.run_round(at=at)
 
