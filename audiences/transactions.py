@@ -1,4 +1,4 @@
-"""Retry of transactions that the database cancels to resolve a deadlock.
+"""Retry of transactions that the database cancels to resolve a deadlock, and a time limit for statements.
 
 The order of locks (customers in primary-key order, conversations, messages, records in primary-key order) prevents most
 deadlocks. The retry is for the rest: a deadlock must not lose a customer's opt-out.
@@ -7,12 +7,15 @@ deadlocks. The retry is for the rest: a deadlock must not lose a customer's opt-
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
 import psycopg
 from django.db import connection, transaction
+from django.db.backends.utils import CursorWrapper
 from django.db.utils import OperationalError
 
 log = logging.getLogger(__name__)
@@ -57,3 +60,14 @@ def retried(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
 
     return run
+
+
+@contextmanager
+def time_limit(within: timedelta) -> Iterator[CursorWrapper]:
+    """Limit each statement of the block, which is a transaction, to this time: OperationalError if one takes longer."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        # 0 would be no limit.
+        milliseconds = max(1, within // timedelta(milliseconds=1))
+        cursor.execute("SELECT set_config('statement_timeout', %s, true)", [str(milliseconds)])
+        yield cursor
+        cursor.execute("SET LOCAL statement_timeout TO DEFAULT")

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any
 
 import psycopg
-from django.db import OperationalError, connection, transaction
+from django.db import OperationalError, connection
 from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -23,6 +23,7 @@ from audiences.intake.attributes.fields import read_flag
 from audiences.models import Audience, CustomAttribute, Customer, Workspace
 from audiences.models.audience import parse_stored_rules
 from audiences.rules import RuleError
+from audiences.transactions import time_limit
 
 # Limit for one request: the client waits, and a process is busy for as long.
 COUNT_TIMEOUT = timedelta(seconds=12)
@@ -93,10 +94,8 @@ def counts_before_timeout(segments: Collection[Audience], *, at: datetime) -> di
 def counts_within(segments: Collection[Audience], *, at: datetime, seconds: float) -> dict[int, int] | None:
     """Return the number of members of each segment; None if counting takes longer than `seconds`."""
     try:
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{max(1, int(seconds * 1000))}"])
+        with time_limit(timedelta(seconds=seconds)):
             found = counts_of(segments, at=at)
-            cursor.execute("SET LOCAL statement_timeout TO DEFAULT")
     except OperationalError as wrong:
         if not isinstance(wrong.__cause__, psycopg.errors.QueryCanceled):
             raise

@@ -10,6 +10,7 @@ from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 from django.db.utils import OperationalError
 
+from audiences.transactions import time_limit
 from delivery.eligibility import conditions
 from delivery.matching import sql
 from delivery.models import IN_AN_INBOX, Reason
@@ -40,12 +41,8 @@ class Forecast:
 def forecast_within(message: Message, *, at: datetime, within: timedelta) -> Forecast:
     """Count the customers who match now. If that takes longer than `within`, estimate from about 20,000 customers."""
     try:
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT set_config('statement_timeout', %s, true)", [f"{within // timedelta(milliseconds=1)}"]
-            )
+        with time_limit(within):
             found = forecast(message, at=at)
-            cursor.execute("SET LOCAL statement_timeout TO DEFAULT")
     except OperationalError as wrong:
         if not isinstance(wrong.__cause__, psycopg.errors.QueryCanceled):
             raise
@@ -116,13 +113,9 @@ def newest_recipients(message: Message, *, at: datetime, limit: int, within: tim
         " ORDER BY customer_id DESC LIMIT %(limit)s"
     )
     try:
-        with transaction.atomic(), sql.without_nested_loops(), connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT set_config('statement_timeout', %s, true)", [f"{within // timedelta(milliseconds=1)}"]
-            )
+        with time_limit(within) as cursor, sql.without_nested_loops():
             cursor.execute(statement, {**params, "limit": limit})
             found = [key for (key,) in cursor.fetchall()]
-            cursor.execute("SET LOCAL statement_timeout TO DEFAULT")
     except OperationalError:
         return []
     return found

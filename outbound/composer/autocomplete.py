@@ -3,13 +3,13 @@
 from datetime import timedelta
 from typing import Any
 
-from django.db import connection, transaction
 from django.db.utils import OperationalError
 
 from audiences import attributes
 from audiences.attributes import About
 from audiences.models import CustomAttribute
 from audiences.rules import Kind
+from audiences.transactions import time_limit
 
 RESULT_LIMIT = 12
 # Rows to search for values; staff can still type a rare value.
@@ -59,13 +59,9 @@ def find_values(name: str, *, pattern: str, trimmed: str = "{value}") -> list[st
         " GROUP BY value ORDER BY count(*) DESC, value LIMIT %(most)s"
     )
     try:
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT set_config('statement_timeout', %s, true)", [str(TIME_LIMIT // timedelta(milliseconds=1))]
-            )
+        with time_limit(TIME_LIMIT) as cursor:
             cursor.execute(sql, params)
             found = [row[0] for row in cursor.fetchall()]
-            cursor.execute("SET LOCAL statement_timeout TO DEFAULT")
     except OperationalError:
         return []
     return found

@@ -2,13 +2,13 @@
 
 from datetime import datetime, timedelta
 
-from django.db import connection, transaction
 from django.db.utils import OperationalError
 from django.http import HttpRequest
 
 from audiences.compiler import compile_tree
 from audiences.models import Customer
 from audiences.rules import Group
+from audiences.transactions import time_limit
 
 SHOWN = 10
 # Names are only an aid, so a rule that few people match is not searched for longer.
@@ -24,13 +24,10 @@ def matching_people(request: HttpRequest, tree: Group, *, at: datetime, within: 
         f"SELECT DISTINCT customer_id FROM ({condition.pairs(per_company=False)}) AS pairs"  # noqa: S608 - compiled
         f" ORDER BY customer_id DESC LIMIT {SHOWN}"
     )
-    limit = (within or TIME_LIMIT) // timedelta(milliseconds=1)
     try:
-        with transaction.atomic(), connection.cursor() as cursor:
-            cursor.execute("SELECT set_config('statement_timeout', %s, true)", [str(limit)])
+        with time_limit(within or TIME_LIMIT) as cursor:
             cursor.execute(statement, {**condition.params, "now": at})
             keys = [key for (key,) in cursor.fetchall()]
-            cursor.execute("SET LOCAL statement_timeout TO DEFAULT")
     except OperationalError:
         return []
     return list(Customer.objects.filter(pk__in=keys).order_by("-pk"))
