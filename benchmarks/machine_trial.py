@@ -272,7 +272,9 @@ def full_journal_disk(trial: Trial) -> None:
             return len(trial.accepted_from(trial.first, since=began)) > BEFORE
 
         trial.wait(has_continued, what="It does not continue.")
-        failure.notes.append(f"Log: {first_line(trial.first.log[written:], 'journal') or 'no write of a journal failed'}")
+        failure.notes.append(
+            f"Log: {first_line(trial.first.log[written:], 'journal') or 'no write of a journal failed'}"
+        )
         (disk / "filler").unlink()
         trial.finish(failure)
         trial.first.kill()
