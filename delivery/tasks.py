@@ -17,7 +17,7 @@ from delivery.conversations import answer_emails, threads
 from delivery.maintenance import attribute_kinds, retention
 from delivery.maintenance import sweep as maintenance_sweep
 from delivery.matching import date_indexes, launch_job, ongoing, rounds
-from delivery.monitoring import health
+from delivery.monitoring import health, reputation
 from delivery.sending import dispatcher as sending_dispatcher
 from delivery.webhooks import dispatcher
 from messaging.models import Message
@@ -128,6 +128,7 @@ def help_hand_over(**_later: object) -> None:
 def sweep(**_later: object) -> None:
     """Do what a lost nudge may have left undone. Every minute."""
     at = timezone.now()
+    reputation.pause_messages()
     # A launch or a match may take minutes, and the sweep may run in the process that is reserved for sending.
     maintenance_sweep.sweep(
         at=at,
