@@ -1,7 +1,7 @@
-"""Reputation: a message pauses itself if too many recipients complain about it (behaviour 4.25).
+"""Reputation: a message pauses itself if it causes too many complaints or hard bounces (behaviour 4.25).
 
-Mailbox providers reject a sender whose emails are often marked as spam, so each further copy harms all messages. The
-change thread of each worker looks every few seconds, and the sweep every minute.
+Mailbox providers reject a sender whose emails are often marked as spam or go to mailboxes that do not exist, so each
+further copy harms all messages. The change thread of each worker looks every few seconds, and the sweep every minute.
 """
 
 import logging
@@ -40,6 +40,18 @@ LIMITS: tuple[Limit, ...] = (
         sentence=(
             "{number:,} of {total:,} recipients marked it as spam ({share:.2f} %). Above 0.3 %, mailbox providers"
             " reject the emails of a sender."
+        ),
+    ),
+    Limit(
+        count="hard_bounced",
+        # A server that refuses the recipient at once makes the copy fail, one that reports it later does not.
+        total=("sent", "failed"),
+        permille=50,
+        min_count=20,
+        min_total=200,
+        sentence=(
+            "{number:,} of {total:,} emails went to mailboxes that do not exist ({share:.2f} %). Above 5 %, mailbox"
+            " providers take the sender for a spammer."
         ),
     ),
 )

@@ -1,20 +1,26 @@
-"""A message pauses itself above a share of complaints, says why, and is counted anew after a teammate resumed it."""
+"""A message pauses itself above a share of complaints or hard bounces, says why, and starts anew once it is resumed."""
 
 import threading
 
+import factory
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.db import DatabaseError, IntegrityError, connection, transaction
 
 from delivery import change_thread, tasks
+from delivery.inbound import feedback
+from delivery.inbound.feedback import Feedback, FeedbackType
 from delivery.matching import lifecycle
 from delivery.models import CountChange
 from delivery.monitoring import alarms, reputation
+from delivery.reply_addresses import Referent, ReferentKind
+from delivery.reporting import counters
 from delivery.reporting.counters import Counts
 from messaging import lifecycle as message_lifecycle
 from messaging.models import Message, State, WrongState
 from outbound import actions
-from tests.factories import MessageFactory
+from tests.factories import CustomerFactory, MessageFactory
+from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
 REJECTED = "Above 0.3 %, mailbox providers reject the emails of a sender."
@@ -29,6 +35,17 @@ CASES: list[tuple[dict[str, int], dict[str, int], str]] = [
     ({"sent": 1_999, "complained": 40}, {"sent": 1_000, "complained": 20}, ""),
     ({"sent": 2_000, "complained": 29}, {"sent": 1_000, "complained": 20}, ""),
     ({"sent": 2_000, "complained": 30}, {"sent": 1_000, "complained": 20}, "10 of 1,000 recipients marked it"),
+    (
+        {"sent": 380, "hard_bounced": 20},
+        {},
+        "20 of 380 emails went to mailboxes that do not exist (5.26 %). Above 5 %, ",
+    ),
+    ({"sent": 300, "failed": 100, "hard_bounced": 20}, {}, ""),
+    ({"sent": 300, "failed": 99, "hard_bounced": 20}, {}, "20 of 399 emails went to mailboxes"),
+    ({"failed": 200, "hard_bounced": 200}, {}, "200 of 200 emails went to mailboxes"),
+    ({"sent": 199, "hard_bounced": 199}, {}, ""),
+    ({"sent": 200, "hard_bounced": 19}, {}, ""),
+    ({"sent": 500, "bounced": 500}, {}, ""),
 ]
 
 
@@ -91,6 +108,27 @@ def test_pause_of_a_teammate_does_not_renew_the_count(at):
     lifecycle.stop(message)
     message.refresh_from_db()
     assert message.paused_because == ""
+
+
+@pytest.mark.parametrize(("kind", "is_paused"), [("NO_MAILBOX", True), ("BOUNCED", False)])
+def test_message_with_bounces_pauses_itself_only_if_they_are_hard(at, kind, is_paused):
+    CustomerFactory.create_batch(200, email=factory.Sequence(lambda number: f"ann{number}@x.example"))
+    message = MessageFactory(one_off=True, live=True)
+    mark_records_sent(message.records.all(), at=at)
+    for record in message.records.order_by("pk")[:20]:
+        bounce = Feedback(type=FeedbackType[kind], at=at)
+        feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), bounce)
+        feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), bounce)
+
+    reputation.pause_messages()
+
+    message.refresh_from_db()
+    counts = counters.counts_of([message.pk])[message.pk]
+    assert (counts.bounced, counts.hard_bounced) == (20, 20 if is_paused else 0)
+    assert message.paused_because.startswith("20 of 200 emails went to mailboxes" if is_paused else "")
+    assert (message.state == State.PAUSED) is is_paused
+    counters.fold_changes()
+    assert list(counters.find_differences()) == []
 
 
 def test_only_a_paused_message_has_a_reason():
