@@ -18,7 +18,7 @@ app.autodiscover_tasks(["delivery"])
 QUEUES: dict[str, tuple[str, ...]] = {
     "sending": ("hand_over_due", "help_hand_over", "forward_answers"),
     "matching": ("match_ongoing_messages", "match_message", "launch_message", "sweep"),
-    "bulk": ("go_on_importing", "change_kind", "work_off_jobs", "forget_old"),
+    "bulk": ("go_on_importing", "change_kind", "work_off_jobs", "forget_old", "check_domains"),
     "webhooks": ("tell_subscribers",),
 }
 OLD_QUEUE = "celery"

@@ -252,6 +252,8 @@ INBOUND_DOMAIN = variables.read_domain("INBOUND_DOMAIN", example="reply.example.
 BOUNCE_DOMAIN = variables.read_domain("BOUNCE_DOMAIN", example="bounce.example.com")
 # The address to which mailbox providers send complaints (docs/email.md). "": they count at bounce addresses only.
 FEEDBACK_ADDRESS = variables.read_email_address("FEEDBACK_ADDRESS", example="fbl@example.com")
+# The DNS server of domain checks, as (address, port). None: those of the system.
+DNS_SERVER = variables.read_dns_server("DNS_SERVER")
 # Providers must send one of these (user:password) to /webhooks/anymail/; without any, that URL does not exist.
 WEBHOOK_SECRET = variables.read_secrets("WEBHOOK_SECRET")
 ANYMAIL: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """The change thread of each worker: work that begins with a change of the database and not with a call.
 
-It matches messages that are checked as soon as something changes, and wakes the dispatcher of webhooks for events of
-messages, which triggers write.
+It matches messages that are checked as soon as something changes, wakes the dispatcher of webhooks for events of
+messages, which triggers write, and pauses messages about which too many people complain.
 """
 
 import threading
@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from delivery import background, tasks
 from delivery.matching import rounds
+from delivery.monitoring import reputation
 from delivery.webhooks import dispatcher
 
 ended = threading.Event()
@@ -32,6 +33,7 @@ def handle_changes() -> timedelta:
     """Look for changes once. Return when to look again."""
     began = time.monotonic()
     interval = min(match_changes(), wake_webhooks())
+    reputation.pause_messages()
     return max(interval, REST_FACTOR * timedelta(seconds=time.monotonic() - began))
 
 

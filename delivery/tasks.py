@@ -17,7 +17,7 @@ from delivery.conversations import answer_emails, threads
 from delivery.maintenance import attribute_kinds, retention
 from delivery.maintenance import sweep as maintenance_sweep
 from delivery.matching import date_indexes, launch_job, ongoing, rounds
-from delivery.monitoring import health
+from delivery.monitoring import domain_checks, health, reputation
 from delivery.sending import dispatcher as sending_dispatcher
 from delivery.webhooks import dispatcher
 from messaging.models import Message
@@ -128,6 +128,7 @@ def help_hand_over(**_later: object) -> None:
 def sweep(**_later: object) -> None:
     """Do what a lost nudge may have left undone. Every minute."""
     at = timezone.now()
+    reputation.pause_messages()
     # A launch or a match may take minutes, and the sweep may run in the process that is reserved for sending.
     maintenance_sweep.sweep(
         at=at,
@@ -158,6 +159,15 @@ def forget_old(**_later: object) -> None:
     retention.delete_expired(at=at, go_on=mine.may_continue)
     if mine.gave_way:
         enqueue_task(forget_old, after=mine.away_for)
+
+
+@shared_task
+@in_turn
+def check_domains(**_later: object) -> None:
+    """Check what the domains of senders publish for email. Once a day."""
+    mine = start_turn()
+    if not domain_checks.check_all(clock=timezone.now, go_on=mine.may_continue):
+        enqueue_task(check_domains, after=mine.away_for)
 
 
 @shared_task
