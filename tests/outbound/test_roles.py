@@ -157,6 +157,7 @@ OWN = {
     "eventname_retire": (NOBODY, B),
     "eventname_bring_back": (NOBODY, B),
     "audience_count_people": (V, V),
+    "audience_current_size": (V, V),
     "audience_discard": (NOBODY, A),
     "audiences_audience_change": (A, A),
     "user_session": (ANY, NOBODY),
