@@ -168,6 +168,7 @@ class CustomerAdmin(bulk_actions.PickingPages, csv_import.ImportPages, why.WhyPa
                 "ruled": bool(rules) and rules != "{}",
                 "can_import": request.user.has_perm(csv_import.PERMISSION),
                 "can_change": request.user.has_perm("audiences.change_customer"),
+                "can_add_segments": request.user.has_perm("audiences.add_audience"),
                 "can_write": request.user.has_perm("messaging.add_message"),
             },
         )

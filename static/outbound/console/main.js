@@ -1,5 +1,6 @@
 /* The scripts of every page of the console. */
 import "./autosave.js";
 import "./file_fields.js";
+import "./menus.js";
 import "./palette.js";
 import "./session.js";
