@@ -168,7 +168,7 @@ def forget_old(**_later: object) -> None:
 def check_domains(**_later: object) -> None:
     """Check what the domains of senders publish for email. Once a day."""
     mine = start_turn()
-    if not domain_checks.check_all(clock=timezone.now, go_on=mine.may_continue):
+    if not domain_checks.check_all(clock=database_clock, go_on=mine.may_continue):
         enqueue_task(check_domains, after=mine.away_for)
 
 
