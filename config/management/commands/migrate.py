@@ -48,14 +48,13 @@ class Command(Migrate):
                     ) from error
                 self.stderr.write(f"A table is in use; trying again. PostgreSQL says: {error}")
                 time.sleep(PAUSE)
-            finally:
-                with connection.cursor() as cursor:
-                    cursor.execute("RESET lock_timeout")
 
     def migration_progress_callback(self, action: str, migration: Any = None, fake: bool = False) -> None:  # noqa: FBT001, FBT002
         """Limit the time of each lock in a migration; without a transaction, nothing waits behind it."""
-        if action == "apply_start":
-            timeout = f"{LOCK_TIMEOUT}ms" if migration.atomic else "0"
+        if action in {"apply_start", "apply_success"}:
+            waits_alone = action == "apply_success" or not migration.atomic
             with self.connection.cursor() as cursor:
-                cursor.execute("SELECT set_config('lock_timeout', %s, false)", [timeout])
+                cursor.execute(
+                    "SELECT set_config('lock_timeout', %s, false)", ["0" if waits_alone else f"{LOCK_TIMEOUT}ms"]
+                )
         super().migration_progress_callback(action, migration, fake)
