@@ -18,7 +18,7 @@ STATES = [
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("audiences", "0050_customer_search"),
+        ("audiences", "0051_online_indexes"),
     ]
 
     operations = [
