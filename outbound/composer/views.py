@@ -254,7 +254,7 @@ def preview(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
     company = confirm_page.parse_number(request.POST.get("as_company", ""))
     if draft.version is None:
         draft.version = MessageVersion()
-    found = preview_page.preview(draft, customer=customer, company=company)
+    found = preview_page.preview(draft, customer=customer, company=company, at=timezone.now())
     found.wrong = found.wrong or " ".join(wrong)
     return render(request, "outbound/composer/preview.html", {"preview": found, "draft": draft})
 
