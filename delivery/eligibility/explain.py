@@ -14,12 +14,12 @@ from zoneinfo import ZoneInfo
 from django.db import connection
 from django_celery_beat.models import PeriodicTask
 
-from audiences import attributes, named_values
+from audiences import attributes
 from audiences.compiler import COMPANY_OF_PAIR, Compiler
 from audiences.models import Company, CustomAttribute, Customer, Workspace
 from audiences.rules import Group, Rule, RuleError
 from delivery import schedule
-from delivery.eligibility import conditions, frequency_cap
+from delivery.eligibility import conditions, frequency_cap, named_values
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging import delivery_window
 from messaging.models import RUNNING, Channel, Message, SendType, State, WindowZone

@@ -7,8 +7,7 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Coalesce
 
-from audiences import named_values
-from delivery.eligibility import conditions
+from delivery.eligibility import conditions, named_values
 from delivery.matching import forecast, sql
 from delivery.models import Reason, Status
 from messaging import lifecycle as message_lifecycle

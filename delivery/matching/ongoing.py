@@ -13,12 +13,12 @@ from django.conf import settings
 from django.db import connection
 from psycopg.types.json import Jsonb
 
-from audiences import change_log, named_values
+from audiences import change_log
 from audiences.models import CustomAttribute, Workspace
 from audiences.rules import RuleError
 from audiences.transactions import retried
 from delivery import locks, metrics
-from delivery.eligibility import conditions, live_messages
+from delivery.eligibility import conditions, live_messages, named_values
 from delivery.eligibility.live_messages import Live
 from delivery.matching import recheck, sql
 from delivery.matching.dependencies import fingerprint_of

@@ -32,6 +32,7 @@ class Counts:
     clicked: int = 0
     replied: int = 0
     bounced: int = 0
+    hard_bounced: int = 0
     complained: int = 0
     unsubscribed: int = 0
 

@@ -15,9 +15,8 @@ import psycopg
 from django.db import connection
 from psycopg.sql import Literal
 
-from audiences import named_values
 from audiences.compiler import COMPANY_OF_PAIR, PLACEHOLDER
-from delivery.eligibility import conditions
+from delivery.eligibility import conditions, named_values
 from delivery.eligibility.conditions import has_left_sql
 from delivery.eligibility.live_messages import Live, LiveMessages
 from delivery.models import IN_AN_INBOX, Conversation, Reason, Status

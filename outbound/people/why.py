@@ -11,9 +11,8 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.timesince import timesince, timeuntil
 
-from audiences import named_values
 from audiences.rules import Group, Kind, Rule
-from delivery.eligibility import conditions, explain
+from delivery.eligibility import conditions, explain, named_values
 from delivery.eligibility.explain import Case, EvaluatedNode, Explanation, Verdict
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging import delivery_window
