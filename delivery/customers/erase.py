@@ -50,7 +50,7 @@ def erase(customer: Customer, *, at: datetime) -> None:
     intake.archive_customer(locked, at=at)
     settle_begun_pushes(DeliveryRecord.objects.filter(customer=locked))
     DeliveryRecord.objects.filter(customer=locked, status=Status.WAITING).skip(reason=Reason.ARCHIVED)
-    DeliveryRecord.objects.filter(customer=locked).update(variables={}, detail="", provider_id="")
+    DeliveryRecord.objects.filter(customer=locked).update(variables={}, judged_values=None, detail="", provider_id="")
     conversations = Conversation.objects.filter(customer=locked)
     ConversationPart.objects.filter(conversation__in=conversations).update(body="", attachments=[], mail_id=None)
     conversations.update(body="", attachments=[])
