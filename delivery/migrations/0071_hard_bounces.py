@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('delivery', '0070_paused_alarm'),
+        ("delivery", "0070_paused_alarm"),
     ]
 
     operations = [

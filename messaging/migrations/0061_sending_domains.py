@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('messaging', '0060_pausing_by_itself'),
+        ("messaging", "0060_pausing_by_itself"),
     ]
 
     operations = [

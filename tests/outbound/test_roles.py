@@ -124,7 +124,7 @@ OWN = {
     "message_upload_image": (NOBODY, A),
     "message_save_segment": (NOBODY, A),
     "message_launching": (V, V),
-    "message_progress": (V, V),
+    "message_refresh": (V, V),
     "message_make_ongoing": (NOBODY, A),
     "message_edit_content": (S, S),
     "message_edit_audience": (S, S),

@@ -3,3 +3,4 @@ import "./autosave.js";
 import "./file_fields.js";
 import "./palette.js";
 import "./session.js";
+import "../people/message_sheet.js";
