@@ -36,6 +36,15 @@ def start_alarm_thread(**_options: object) -> None:
     alarm_thread.start_thread()
 
 
+@signals.worker_ready.connect
+@signals.beat_init.connect
+def check_sessions(**_options: object) -> None:
+    """Log why a session of the database may outlive its machine."""
+    from config.postgres import sessions
+
+    sessions.log_problems()
+
+
 @signals.celeryd_after_setup.connect
 def reserve_process(instance: Any, **_options: object) -> None:
     """Keep a process free for sending, in a worker that serves the other queues too."""

@@ -16,6 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from config.environment import urls, variables
 from config.environment.variables import DAY, HOUR, WEEK, read_flag, read_number, read_text
 from config.postgres import embedded
+from config.postgres.sessions import CLIENT_OPTIONS
 from config.static_files import digest_of_files
 from config.theme import UNFOLD  # noqa: F401 - a setting
 
@@ -130,11 +131,8 @@ TEMPLATES = [
 ]
 
 DATABASES["default"]["OPTIONS"] = {
-    # Notice a vanished server within a minute, instead of the hours that the system would wait.
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 60_000,
+    # Notice a vanished server within 10 seconds, instead of the hours that the system would wait.
+    **CLIENT_OPTIONS,
     **DATABASES["default"].get("OPTIONS", {}),
     # Only the statements of a visit ask to be prepared.
     "prepare_threshold": 5,

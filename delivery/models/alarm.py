@@ -25,6 +25,7 @@ class Kind(models.TextChoices):
     REFUSED = "refused", "Visitors are refused"
     MISSED = "missed", "Matching missed a customer"
     SECRET_KEY = "secret_key", "SECRET_KEY is too short"
+    CLOCK = "clock", "A machine’s clock is wrong"
 
 
 class Alarm(models.Model):

@@ -188,6 +188,12 @@ def check_missed_matches(at: datetime) -> str:
     return f"{found} {MISSED_ADVICE}" if found else ""
 
 
+def check_clocks(at: datetime) -> str:
+    """Report the machines whose clock differs from the database's. Leases are judged by the database's clock."""
+    wrong = [str(clock) for clock in health.known_clocks(at=at) if health.clock_is_wrong(clock.ahead)]
+    return f"{summarise(wrong)} Is a time service (NTP) running there?" if wrong else ""
+
+
 CHECKS: dict[AlarmKind, Callable[[datetime], str]] = {
     AlarmKind.BEAT: check_beat,
     AlarmKind.SWEEP: check_sweep,
@@ -201,6 +207,7 @@ CHECKS: dict[AlarmKind, Callable[[datetime], str]] = {
     AlarmKind.REFUSED: check_refused_visitors,
     AlarmKind.MISSED: check_missed_matches,
     AlarmKind.SECRET_KEY: check_secret_key,
+    AlarmKind.CLOCK: check_clocks,
 }
 # The console page on which staff can solve the problem.
 PAGES: dict[AlarmKind, str] = {
@@ -216,6 +223,7 @@ PAGES: dict[AlarmKind, str] = {
     AlarmKind.REFUSED: "/admin/audiences/integration/#identity",
     AlarmKind.MISSED: "/admin/",
     AlarmKind.SECRET_KEY: "/admin/",
+    AlarmKind.CLOCK: "/admin/",
 }
 
 

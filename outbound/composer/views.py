@@ -59,7 +59,10 @@ def compose(admin: ConsoleAdmin, request: HttpRequest, message: Message | None) 
     draft = message or Message(**{name: value for name, value in request.GET.items() if name in PREFILLED_FIELDS})
     if message is None:
         draft.sender = Sender.objects.default_sender_of(teammate(request))
-    form = DraftForm(initial=draft_of(draft), user=teammate(request), message=draft)
+    initial = draft_of(draft)
+    if message is None and "rules" in request.GET:
+        initial["rules"] = request.GET["rules"]
+    form = DraftForm(initial=initial, user=teammate(request), message=draft)
     return render_composer(admin, request, form, ticket="" if message else idempotency.issue_ticket(request.user))
 
 
@@ -180,7 +183,12 @@ def render_composer(
 ) -> HttpResponse:
     message = form.message
     new = is_new(message)
-    opened = autosave.open_form(request, form_name(MESSAGE, None if new else message), at=timezone.now())
+    # A new message that was opened with rules restores only text that was typed for them.
+    prefilled = request.POST.get("prefilled", "") or request.GET.get("rules", "")
+    name = form_name(MESSAGE, None if new else message)
+    opened = autosave.open_form(
+        request, name, at=timezone.now(), **({"prefilled": prefilled} if new and prefilled else {})
+    )
     version = "" if new else opened.seen or conflicts.version_of(current_form(message, request))
     opened.fill(form)
     return admin.page(
@@ -191,6 +199,7 @@ def render_composer(
         crumb="New message" if new else "",
         form=form,
         open_form=opened,
+        prefilled=next(iter(opened.fields.get("prefilled", [prefilled])), ""),
         seen=version,
         problems={} if form.errors else draft_problems(form),
         original=None if new else message,
@@ -343,22 +352,28 @@ def save_segment(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
         return HttpResponseNotAllowed(["POST"])
     if not request.user.has_perm("audiences.add_audience"):
         raise PermissionDenied
-    name = request.POST.get("name", "").strip()
     fields = AudienceFields(request.POST)
     fields.is_valid()
-    wrong = [str(said) for said in fields.errors.get("rules", [])] or ([] if name else ["Give the segment a name."])
-    segment = Audience(name=name, rules=fields.cleaned_data.get("rules", {}))
+    if "rules" in fields.errors:
+        return JsonResponse({"wrong": str(fields.errors["rules"][0])}, status=400)
     try:
-        if not wrong:
-            segment.full_clean()
-            with transaction.atomic():
-                segment.save()
-                admin.log_addition(request, segment, "Created the segment")
+        name = request.POST.get("name", "").strip()
+        segment = create_segment(admin, request, name=name, rules=fields.cleaned_data.get("rules", {}))
     except ValidationError as no:
-        wrong = list(no.messages)
-    if wrong:
-        return JsonResponse({"wrong": str(wrong[0])}, status=400)
+        return JsonResponse({"wrong": no.messages[0]}, status=400)
     return JsonResponse({"id": segment.pk, "name": segment.name, "rules": segment.rules})
+
+
+def create_segment(admin: ConsoleAdmin, request: HttpRequest, *, name: str, rules: object) -> Audience:
+    """Create a segment, with an entry in the log. Raises ValidationError."""
+    if not name:
+        raise ValidationError("Give the segment a name.")
+    segment = Audience(name=name, rules=rules)
+    segment.full_clean()
+    with transaction.atomic():
+        segment.save()
+        admin.log_addition(request, segment, "Created the segment")
+    return segment
 
 
 def launch_progress(request: HttpRequest, message: Message) -> HttpResponse:

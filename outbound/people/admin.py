@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from typing import Any
 
-from django.db import connection
 from django.db.models import Count, F, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
@@ -16,6 +15,7 @@ from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdo
 from unfold.decorators import display
 
 from audiences import compiler
+from audiences.customer_counts import estimate_customer_count
 from audiences.models import Audience, Company, Customer, Membership
 from audiences.rules import RuleError
 from outbound import roles
@@ -103,9 +103,7 @@ def estimated(request: HttpRequest, shown: int) -> str:
         return counted(shown, "person", "people")
     if request.GET.keys() - {"p", "o"}:
         return f"More than {admin.COUNT_LIMIT:,} people"
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = 'audiences_customer'::regclass")
-        about = cursor.fetchone()[0]
+    about = estimate_customer_count()
     return (
         f"About {round(about, -3):,} people" if about > admin.COUNT_LIMIT else f"More than {admin.COUNT_LIMIT:,} people"
     )
@@ -175,6 +173,7 @@ class CustomerAdmin(bulk_actions.PickingPages, csv_import.ImportPages, why.WhyPa
                 "ruled": bool(rules) and rules != "{}",
                 "can_import": request.user.has_perm(csv_import.PERMISSION),
                 "can_change": request.user.has_perm("audiences.change_customer"),
+                "can_add_segments": request.user.has_perm("audiences.add_audience"),
                 "can_write": request.user.has_perm("messaging.add_message"),
             },
         )

@@ -55,6 +55,7 @@ PAGE_PERMISSIONS: dict[AlarmKind, str] = {
     AlarmKind.REFUSED: "audiences.view_integration",
     AlarmKind.MISSED: "messaging.view_message",
     AlarmKind.SECRET_KEY: "audiences.view_workspace",
+    AlarmKind.CLOCK: "audiences.view_workspace",
 }
 
 

@@ -157,6 +157,7 @@ OWN = {
     "eventname_retire": (NOBODY, B),
     "eventname_bring_back": (NOBODY, B),
     "audience_count_people": (V, V),
+    "audience_current_size": (V, V),
     "audience_discard": (NOBODY, A),
     "audiences_audience_change": (A, A),
     "user_session": (ANY, NOBODY),
@@ -310,7 +311,7 @@ def paths(name: str, pattern: str, things: dict[str, object]) -> list[str]:
     job = Import.objects.first()
     verbs = {
         "message_act": tuple(actions.ACTS),
-        "customer_picked": ("tag", "message"),
+        "customer_picked": ("tag", "message", "segment"),
         "customer_import_act": ("cancel",),
     }
     verbs |= {"conversation_act": tuple(inbox_admin.ACTIONS), "deliveryrecord_settle": tuple(uncertain.VERDICTS)}
@@ -359,8 +360,9 @@ def test_every_url_admits_only_the_roles_of_the_table(client, log_in_as, things,
             if method == "post" and name in SHOWS_BY_POST:
                 continue
             for path in paths(name, pattern, things):
-                # Messaging the selected people creates a draft, which an Author may do.
-                needed = A if path.endswith("/picked/message/") and method == "post" else lowest
+                # An Author may message the listed people and save them as a segment.
+                is_authors = path.endswith(("/picked/message/", "/picked/segment/")) and method == "post"
+                needed = A if is_authors else lowest
                 expected = needed != NOBODY and LEVELS.index(level) >= LEVELS.index(needed)
                 spot = transaction.savepoint()
                 answer = getattr(client, method)(path)

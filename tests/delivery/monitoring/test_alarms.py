@@ -27,6 +27,7 @@ from delivery.models import (
     ChannelOutage,
     DeliveryRecord,
     Heartbeat,
+    MachineClock,
     MissedMatch,
     Pace,
     Reason,
@@ -121,6 +122,11 @@ def customer_missed(at) -> None:
     MissedMatch.objects.create(message=message, customer_id=42, found_at=at - MINUTE)
 
 
+def clock_behind(at) -> None:
+    MachineClock.record_clock("worker-2", ahead=-10 * MINUTE, at=at)
+    MachineClock.record_clock("worker-1", ahead=timedelta(seconds=29), at=at)
+
+
 def short_key(_at) -> None:
     settings.SECRET_KEY = "abc"
 
@@ -150,6 +156,10 @@ HAPPENS = {
     AlarmKind.SECRET_KEY: (
         short_key,
         "SECRET_KEY has 3 characters; it needs at least 32. Set a new key, and add the old",
+    ),
+    AlarmKind.CLOCK: (
+        clock_behind,
+        "The clock of worker-2 is 600 seconds behind the database’s. Is a time service (NTP) running there?\n",
     ),
 }
 
