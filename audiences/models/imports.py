@@ -59,6 +59,9 @@ class Import(models.Model):
     unchanged = models.BigIntegerField(default=0)
     unmatched = models.BigIntegerField(default=0)
     wrong = models.BigIntegerField(default=0)
+    # Of a dry run: records about a customer of an earlier record, and those of them that change it again.
+    repeated = models.BigIntegerField(default=0)
+    repeated_changes = models.BigIntegerField(default=0)
     # Records with bytes that are not valid in the encoding, counted when the columns are read.
     undecodable = models.BigIntegerField(default=0)
 
@@ -95,9 +98,17 @@ class ImportChunk(models.Model):
         return f"{self.of} from byte {self.begins}"
 
 
-class ImportProblem(models.Model):
-    """A record that cannot be imported, with its line, the column and the reason."""
+class ProblemKind(models.TextChoices):
+    """The kind of a note about a record."""
 
+    ERROR = "error", "Error"  # It cannot be imported.
+    REPEAT = "repeat", "Repeated customer"  # It changes a customer of an earlier record.
+
+
+class ImportProblem(models.Model):
+    """A note about a record, with its line, the column or field, and the reason."""
+
+    kind = models.CharField(max_length=8, choices=ProblemKind, default=ProblemKind.ERROR, db_default=ProblemKind.ERROR)
     of = models.ForeignKey(Import, on_delete=models.CASCADE, related_name="problems")
     line = models.BigIntegerField()
     column = models.CharField(max_length=255, blank=True)
@@ -110,10 +121,13 @@ class ImportProblem(models.Model):
         return f"Line {self.line}: {self.reason}"
 
 
-class ImportNewcomer(models.Model):
-    """A customer that a dry run would create, so that a later line about them does not count as another."""
+class ImportPreview(models.Model):
+    """A customer as the lines that a dry run has read would leave them. `line` is the last of these lines."""
 
-    of = models.ForeignKey(Import, on_delete=models.CASCADE, related_name="newcomers", db_index=False)
+    of = models.ForeignKey(Import, on_delete=models.CASCADE, related_name="previews", db_index=False)
+    line = models.BigIntegerField()
+    # Null if the import would create them. The row is short-lived, so no foreign key protects it.
+    existing = models.BigIntegerField(null=True)
     user_id = models.TextField(null=True)  # noqa: DJ001 - null is none, as with customers
     email = models.TextField(null=True)  # noqa: DJ001
     facts = models.JSONField(default=dict)
@@ -122,9 +136,12 @@ class ImportNewcomer(models.Model):
     class Meta:
         indexes = [
             models.Index(
-                name="newcomer_by_user_id", fields=("of", "user_id"), condition=models.Q(user_id__isnull=False)
+                name="preview_by_user_id", fields=("of", "user_id"), condition=models.Q(user_id__isnull=False)
             ),
-            models.Index(name="newcomer_by_email", fields=("of", "email"), condition=models.Q(email__isnull=False)),
+            models.Index(name="preview_by_email", fields=("of", "email"), condition=models.Q(email__isnull=False)),
+            models.Index(
+                name="preview_by_customer", fields=("of", "existing"), condition=models.Q(existing__isnull=False)
+            ),
         ]
 
     def __str__(self) -> str:

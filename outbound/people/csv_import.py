@@ -96,7 +96,8 @@ class ImportPages(ConsoleAdmin):
         return self.render_import(request, import_or_404(key))
 
     def render_import(self, request: HttpRequest, job: Import, wrong: str = "") -> HttpResponse:
-        problems = list(job.problems.order_by("line", "pk")[:SHOWN_PROBLEMS])
+        problems = csv_import.problems_of(job)[:SHOWN_PROBLEMS]
+        repeats = csv_import.repeats_of(job)
         return self.page(
             request,
             "outbound/people/import_job.html",
@@ -114,6 +115,8 @@ class ImportPages(ConsoleAdmin):
             tags=Tag.objects.order_by("name").values_list("name", flat=True)[:500],
             says=summary(job),
             problems=problems,
+            repeats=repeats[:SHOWN_PROBLEMS],
+            more_repeats=len(repeats) > SHOWN_PROBLEMS,
             more=max(0, job.wrong - len({problem.line for problem in problems})),
             unkept=unstored_errors(job),
             under_way=job.state in UNDER_WAY,
@@ -156,7 +159,7 @@ class ImportPages(ConsoleAdmin):
 
 def unstored_errors(job: Import) -> int:
     """Return the number of wrong lines whose errors are not stored."""
-    return max(0, job.wrong - job.problems.values("line").distinct().count())
+    return max(0, job.wrong - len({problem.line for problem in csv_import.problems_of(job)}))
 
 
 def require_permission(request: HttpRequest) -> None:
@@ -221,6 +224,7 @@ ACTIONS = {"check": check_file, "encoding": read_again, "write": write_customers
 
 def summary(job: Import) -> list[str]:
     """Summarise what the import would change or has changed, one sentence per count."""
+    again = f", and {job.repeated_changes:,} of them would change the customer again" if job.repeated_changes else ""
     done = job.state in (ImportState.WRITING, ImportState.DONE, ImportState.CANCELLED)
     if job.kind == ImportKind.UNSUBSCRIBED:
         found = [
@@ -233,6 +237,7 @@ def summary(job: Import) -> list[str]:
             (job.made, "new customer", "new customers", " created" if done else ""),
             (job.changed, "customer", "customers", " changed" if done else " would change"),
             (job.unchanged, "customer", "customers", " without changes"),
+            (job.repeated, "line repeats", "lines repeat", f" a customer of an earlier line{again}"),
         ]
     found.append(
         (job.wrong, "line", "lines", " skipped because of errors" if done else " would be skipped because of errors")

@@ -14,6 +14,7 @@ from audiences.intake.csv_import.job import (
     delete_old_files,
     problems_of,
     redact_problems,
+    repeats_of,
     start_import,
 )
 from audiences.intake.csv_import.slices import continue_import
@@ -39,6 +40,7 @@ __all__ = [
     "problems_of",
     "read_date",
     "redact_problems",
+    "repeats_of",
     "safe_cell",
     "start_import",
     "store_upload",

@@ -57,7 +57,8 @@ WHERE m.customer_id IS NOT NULL ORDER BY 1, 2 ON CONFLICT DO NOTHING
 """
 # Existing customers who would get a new company or tag.
 COUNT_NEW_RELATIONS = """
-SELECT count(*) FROM resolved i JOIN audiences_customer c ON c.id = i.customer_id WHERE i.now AND NOT ({changes}) AND (
+SELECT count(*) FROM resolved i JOIN audiences_customer c ON c.id = i.customer_id
+WHERE i.now AND {among} AND NOT ({changes}) AND (
     EXISTS (SELECT FROM jsonb_array_elements_text(i.tags) AS t (name) WHERE NOT EXISTS (
         SELECT FROM audiences_customertag ct JOIN audiences_tag g ON g.id = ct.tag_id
         WHERE ct.customer_id = c.id AND lower(g.name) = lower(t.name)))
@@ -67,9 +68,9 @@ SELECT count(*) FROM resolved i JOIN audiences_customer c ON c.id = i.customer_i
 """
 
 
-def count_new_relations(cursor: Any, *, changes: str) -> int:
-    """Return how many customers of this round would only get a new company or tag."""
-    cursor.execute(COUNT_NEW_RELATIONS.format(changes=changes))
+def count_new_relations(cursor: Any, *, changes: str, among: str = "TRUE") -> int:
+    """Return how many customers of this round, in rows that match `among`, would only get a new company or tag."""
+    cursor.execute(COUNT_NEW_RELATIONS.format(changes=changes, among=among))
     return int(cursor.fetchone()[0])
 
 

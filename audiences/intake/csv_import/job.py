@@ -13,12 +13,12 @@ from audiences.intake.csv_import.source import ENCODINGS, inspect_header
 from audiences.intake.source import MAX_ATTRIBUTES
 from audiences.models import CustomAttribute, Import, ImportKind, ImportProblem, ImportState, Tag
 from audiences.models.catalogue import Scope
-from audiences.models.imports import UNDER_WAY
+from audiences.models.imports import UNDER_WAY, ProblemKind
 
 # Abandoned files and error messages contain personal data.
 FILE_RETENTION, PROBLEM_RETENTION = timedelta(days=7), timedelta(days=30)
 REDACTED = "This text was erased with the customer’s data."
-COUNTS = ("made", "changed", "unchanged", "unmatched", "wrong")
+COUNTS = ("made", "changed", "unchanged", "unmatched", "wrong", "repeated", "repeated_changes")
 
 
 def start_import(
@@ -54,7 +54,7 @@ def start_import(
             declare_attributes(job.targets, at=at)
         job.save()
         job.problems.all().delete()
-        job.newcomers.all().delete()
+        job.previews.all().delete()
 
 
 def require_state(job: Import, allowed: Sequence[ImportState]) -> None:
@@ -129,7 +129,7 @@ def finish_import(job: Import, state: ImportState, *, at: datetime) -> None:
     job.column_facts = []
     job.save(update_fields=["state", "updated_at", "column_facts"])
     job.chunks.all().delete()
-    job.newcomers.all().delete()
+    job.previews.all().delete()
 
 
 def delete_old_files(*, at: datetime) -> None:
@@ -158,5 +158,10 @@ def active_imports() -> list[int]:
 
 
 def problems_of(job: Import) -> list[ImportProblem]:
-    """Return the problems of an import in the order of the file."""
-    return list(job.problems.order_by("line", "pk"))
+    """Return the errors of an import in the order of the file."""
+    return list(job.problems.filter(kind=ProblemKind.ERROR).order_by("line", "pk"))
+
+
+def repeats_of(job: Import) -> list[ImportProblem]:
+    """Return the changes that lines about a customer of an earlier line cause, in the order of the file."""
+    return list(job.problems.filter(kind=ProblemKind.REPEAT).order_by("line", "pk"))

@@ -8,14 +8,15 @@ from typing import Any
 from django.db import IntegrityError, connection
 
 from audiences.intake.attributes.coercion import cached_zone
-from audiences.intake.attributes.fields import MAX_TEXT_LENGTH, Refused, replace_unstorable
+from audiences.intake.attributes.fields import MAX_TEXT_LENGTH, Refused, quoted_value, replace_unstorable
 from audiences.intake.csv_import import upsert
 from audiences.intake.csv_import.column_facts import ColumnFacts, add_rows, guess_formats
-from audiences.intake.csv_import.columns import RELATION_TARGETS, readers
+from audiences.intake.csv_import.columns import RELATION_TARGETS, field_label, readers
 from audiences.intake.csv_import.job import COUNTS, finish_import, rewind_import
+from audiences.intake.csv_import.preview import ADDED_COLUMNS, Replaced
 from audiences.intake.csv_import.source import Record, read_records
 from audiences.models import Import, ImportKind, ImportProblem, ImportState
-from audiences.models.imports import UNDER_WAY
+from audiences.models.imports import UNDER_WAY, ProblemKind
 from audiences.transactions import retried
 
 # A slice is one transaction, and visits of its customers wait for the commit.
@@ -87,7 +88,7 @@ def end_reading(job: Import, at: datetime) -> None:
 def end_checking(job: Import, at: datetime) -> None:
     job.state, job.updated_at = ImportState.CHECKED, at
     job.save(update_fields=["state", "updated_at"])
-    job.newcomers.all().delete()
+    job.previews.all().delete()
 
 
 def end_writing(job: Import, at: datetime) -> None:
@@ -102,12 +103,12 @@ END_PASS: dict[ImportState, Callable[[Import, datetime], None]] = {
 }
 
 
-def store_problems(job: Import, problems: Sequence[Problem]) -> None:
-    """Store problems up to the limit; the caller counts the rest."""
-    room = MAX_PROBLEMS - job.problems.count() if problems else 0
+def store_problems(job: Import, problems: Sequence[Problem], *, kind: ProblemKind = ProblemKind.ERROR) -> None:
+    """Store notes up to the limit of their kind; the caller counts the rest."""
+    room = MAX_PROBLEMS - job.problems.filter(kind=kind).count() if problems else 0
     if room > 0:
         ImportProblem.objects.bulk_create(
-            ImportProblem(of=job, line=line, column=column, reason=reason)
+            ImportProblem(of=job, kind=kind, line=line, column=column, reason=reason)
             for line, column, reason in sorted(problems)[:room]
         )
 
@@ -119,7 +120,27 @@ def process_customers(cursor: Any, job: Import, taken: Sequence[Record], at: dat
     job.made += outcome.made
     job.changed += outcome.changed
     job.unchanged += outcome.unchanged
+    job.repeated += outcome.repeated
+    job.repeated_changes += outcome.repeated_changes
+    store_problems(job, repeat_notes(outcome.replaced), kind=ProblemKind.REPEAT)
     return problems + outcome.problems
+
+
+def repeat_notes(replaced: Sequence[Replaced]) -> list[Problem]:
+    """Return a note for each value that a line changes of a customer of an earlier line."""
+    return [
+        (line, field_label(name), change_sentence(name, before, after, earlier=earlier))
+        for line, earlier, name, before, after in replaced
+    ]
+
+
+def change_sentence(name: str, before: object, after: object, *, earlier: int) -> str:
+    new = quoted_value(", ".join(map(str, after)) if isinstance(after, list) else after)
+    if name in ADDED_COLUMNS:
+        return f"{new} is added to the customer of line {earlier:,}."
+    if before in (None, ""):
+        return f"The customer of line {earlier:,} gets {new}."
+    return f"{quoted_value(before)} from line {earlier:,} or before becomes {new}."
 
 
 def read_rows(job: Import, taken: Sequence[Record]) -> tuple[list[list[Any]], list[Problem]]:

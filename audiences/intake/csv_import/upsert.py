@@ -15,7 +15,7 @@ from typing import Any
 
 from django.db import transaction
 
-from audiences.intake.csv_import import companies_and_tags, new_customers
+from audiences.intake.csv_import import companies_and_tags, preview
 from audiences.intake.identity_resolution import comparable_address
 from audiences.models.suppression import COMPARABLE_FUNCTION, hash_sql, same_address_sql
 
@@ -56,7 +56,7 @@ NEW_VALUES: dict[str, str] = {
             *("country", "city", "timezone", "language"),
         )
     },
-    "name": new_customers.name_sql("c.name"),
+    "name": preview.name_sql("c.name"),
     # An address that only identifies the customer does not prove that it is theirs.
     "email_is_said": "c.email_is_said AND (i.email IS NULL OR i.by_email)",
     "role": "CASE WHEN i.user_id IS NOT NULL OR i.by_email THEN 'user' ELSE c.role END",
@@ -141,7 +141,8 @@ UPDATE audiences_customer c SET {", ".join(f"{name} = {sql}" for name, sql in NE
 FROM i WHERE c.id = i.customer_id AND {CHANGES}
 """
 WOULD_CHANGE = f"""
-SELECT count(*) FROM resolved i JOIN audiences_customer c ON c.id = i.customer_id WHERE i.now AND {CHANGES}
+SELECT count(*) FROM resolved i JOIN audiences_customer c ON c.id = i.customer_id
+WHERE i.now AND i.preview IS NULL AND {CHANGES}
 """
 INSERT_CUSTOMERS = """
 INSERT INTO audiences_customer (user_id, email, role, name, phone, created_at, updated_at, signed_up_at, first_seen_at,
@@ -176,6 +177,10 @@ class SliceResult:
     changed: int = 0
     unchanged: int = 0
     unmatched: int = 0
+    # Of a dry run: rows about a customer of an earlier row, and those of them that change it again.
+    repeated: int = 0
+    repeated_changes: int = 0
+    replaced: list[preview.Replaced] = field(default_factory=list)
     problems: list[tuple[int, str, str]] = field(default_factory=list)
 
 
@@ -195,14 +200,25 @@ def upsert_slice(
 
 
 def dry_run_slice(cursor: Any, rows: Sequence[Sequence[Any]], *, job: int, with_relations: bool = False) -> SliceResult:
-    """Return the result a slice would have, and write no customer. Later slices see the ones it would create."""
+    """Return the result a slice would have, and write no customer. Later slices see the effect it would have."""
+    repeats = SliceResult()
 
     def count_now(_new: int, _found: int) -> tuple[int, int]:
-        again = new_customers.match_earlier_lines(cursor, job=job)
-        relations = companies_and_tags.count_new_relations(cursor, changes=CHANGES) if with_relations else 0
-        return new_customers.store_new_customers(cursor, job=job), again + count_changes(cursor) + relations
+        changed_again = 0
+        if repeated := preview.match_earlier_lines(cursor, job=job):
+            repeats.replaced += preview.replaced_values(cursor)
+            changed_again = preview.update_earlier(cursor)
+        repeats.repeated += repeated
+        repeats.repeated_changes += changed_again
+        changed = changed_again + count_changes(cursor)
+        if with_relations:
+            changed += companies_and_tags.count_new_relations(cursor, changes=CHANGES, among="i.preview IS NULL")
+        return preview.store_previews(cursor, job=job), changed
 
-    return run_rounds(cursor, rows, do=count_now)
+    result = run_rounds(cursor, rows, do=count_now)
+    result.repeated, result.repeated_changes = repeats.repeated, repeats.repeated_changes
+    result.replaced = repeats.replaced
+    return result
 
 
 def run_rounds(cursor: Any, rows: Sequence[Sequence[Any]], *, do: Callable[[int, int], tuple[int, int]]) -> SliceResult:

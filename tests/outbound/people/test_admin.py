@@ -321,6 +321,24 @@ def test_import_page_shows_formats_and_encoding_and_changes_them(console, nudged
     assert (one.signed_up_at.date().isoformat(), one.attributes) == ("2026-03-04", {"Zip": "01234"})
 
 
+def test_import_page_shows_repeated_customers_before_anything_is_written(console, nudged, monkeypatch):
+    from outbound.people import csv_import
+
+    monkeypatch.setattr(csv_import, "SHOWN_PROBLEMS", 1)
+    upload = SimpleUploadedFile("people.csv", b"user_id,name\n1,Ada\n1,Ida\n1,Ida\n1,Eda\n")
+    at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
+
+    text = console.post(f"{at}check/", {"target": ["user_id", "name"]}, follow=True).content.decode()
+
+    for words in (
+        "3 lines repeat a customer of an earlier line, and 2 of them would change the customer again.",
+        "“Ada” from line 2 or before becomes “Ida”.",
+        "The first 1 change is shown.",
+    ):
+        assert words in text, words
+    assert not Customer.objects.exists()
+
+
 def test_worker_continues_a_large_import(console, monkeypatch, nudged):
     from outbound.people import csv_import
 

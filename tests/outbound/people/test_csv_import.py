@@ -21,7 +21,7 @@ from audiences.models import (
     Import,
     ImportChunk,
     ImportKind,
-    ImportNewcomer,
+    ImportPreview,
     ImportState,
     Membership,
     Suppression,
@@ -231,12 +231,13 @@ def test_check_predicts_repeated_customers(upload, monkeypatch, size, lines):
     CustomAttributeFactory(name="seats", kind="number")
     job = upload("user_id,email,name,seats\n" + lines)
 
-    said = counts(go(job, ImportState.CHECKING))
+    checked = go(job, ImportState.CHECKING)
+    said, repeated = counts(checked), checked.repeated
     assert not Customer.objects.exists()
-    assert not ImportNewcomer.objects.exists()
+    assert not ImportPreview.objects.exists()
 
     assert counts(go(job, ImportState.WRITING)) == said
-    assert said[0] == Customer.objects.count()
+    assert said[0] == Customer.objects.count() == said[0] + said[1] + said[2] - repeated
 
 
 def test_interrupted_check_starts_again(upload, monkeypatch):
@@ -245,11 +246,11 @@ def test_interrupted_check_starts_again(upload, monkeypatch):
     csv_import.start_import(job, ImportState.CHECKING, targets=job.targets, tag=None, at=LATER)
     clock = iter([LATER, LATER, FOREVER])
     csv_import.continue_import(job.pk, clock=lambda: next(clock), until=LATER + timedelta(seconds=1))
-    assert ImportNewcomer.objects.get().user_id == "7"
+    assert ImportPreview.objects.get().user_id == "7"
 
     csv_import.cancel_import(job, at=LATER)
 
-    assert not ImportNewcomer.objects.exists()
+    assert not ImportPreview.objects.exists()
 
 
 def test_customers_join_companies_by_id_or_name(load):
@@ -797,3 +798,44 @@ def test_unknown_encoding_and_that_of_utf_16_are_refused(upload):
         csv_import.change_encoding(upload("email\na@b.example\n"), "rot13", at=LATER)
     with pytest.raises(Refused, match="in UTF-16"):
         csv_import.change_encoding(upload("email\na@b.example\n".encode("utf-16")), "utf-8", at=LATER)
+
+
+def test_repeated_customers_are_shown_with_the_changes_they_cause(upload, monkeypatch):
+    CustomAttributeFactory(name="seats", kind="number")
+    CustomerFactory(user_id="1", name="Ada", phone="5", attributes={"seats": 2})
+    CustomerFactory(user_id="2", email="bob@acme.example")
+    CustomerFactory(user_id="3", name="Cyd")
+    lines = (
+        '1,,Eda,,,VIP\n2,,,,,\n3,,Cyd,,,\n4,dan@acme.example,Dan,7,1,\n1,,Ida,6,3,"VIP; Fair"\n'
+        "2,,Bob,,,\n3,,Cyd,,,\n,dan@acme.example,Dan,8,1,\n,bob@acme.example,Bob,,,\n"
+    )
+    for size in (1, 3, 100):
+        monkeypatch.setattr(slices, "SLICE_SIZE", size)
+        job = go(upload(f"user_id,email,name,phone,seats,tags\n{lines}"), ImportState.CHECKING)
+
+        assert (job.repeated, job.repeated_changes) == (5, 3), size
+        assert [(note.line, note.column, note.reason) for note in csv_import.repeats_of(job)] == [
+            (6, "Name", "“Eda” from line 2 or before becomes “Ida”."),
+            (6, "Phone", "“5” from line 2 or before becomes “6”."),
+            (6, "Tags", "“VIP, Fair” is added to the customer of line 2."),
+            (6, "seats", "“2” from line 2 or before becomes “3”."),
+            (7, "Name", "The customer of line 3 gets “Bob”."),
+            (9, "Phone", "“7” from line 5 or before becomes “8”."),
+        ], size
+    assert problems(job) == []
+
+    said = counts(job)
+    assert counts(go(job, ImportState.WRITING)) == said == (1, 4, 4, 0)
+    assert csv_import.repeats_of(job) == []
+
+
+def test_erasure_deletes_the_changes_that_quote_the_customer(upload):
+    ann = CustomerFactory(user_id="7", name="Ann")
+    job = go(upload("user_id,name\n7,Anna\n7,Ann\n8,Bob\n8,Rob\n"), ImportState.CHECKING)
+
+    erase.erase(ann, at=LATER)
+
+    assert [note.reason for note in csv_import.repeats_of(job)] == [
+        "This text was erased with the customer’s data.",
+        "“Bob” from line 4 or before becomes “Rob”.",
+    ]
