@@ -1,6 +1,7 @@
 """Imports of CSV files with customers, or with addresses that unsubscribed elsewhere."""
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 
 
@@ -146,3 +147,57 @@ class ImportPreview(models.Model):
 
     def __str__(self) -> str:
         return self.user_id or self.email or "Unknown customer"
+
+
+class ImportCreation(models.Model):
+    """The customers that a slice of an import created, with their lines in the same order. It is kept for a month."""
+
+    of = models.ForeignKey(Import, on_delete=models.CASCADE, related_name="creations", db_index=False)
+    # The number of lines before the slice.
+    begins = models.BigIntegerField()
+    written_at = models.DateTimeField()
+    lines = ArrayField(models.BigIntegerField())
+    customers = ArrayField(models.BigIntegerField())
+    # Undone, except for the lines with a row in `ImportLine`.
+    is_undone = models.BooleanField(default=False, db_default=False)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(name="import_creation_once", fields=("of", "begins"))]
+
+    def __str__(self) -> str:
+        return f"{len(self.customers)} customers of {self.of}"
+
+
+class UndoResult(models.TextChoices):
+    """Whether the effect of a line was undone."""
+
+    NONE = "", "Not tried"
+    UNDONE = "undone", "Undone"
+    KEPT = "kept", "Not undone, or not completely"
+
+
+class ImportLine(models.Model):
+    """The effect of a record that changed a customer. It is kept for a month.
+
+    `changes` has a pair of the old and the new value for each field, and the keys of added tags and companies. It is
+    null once the customer was erased. A record that created a customer has a row only if it could not be undone.
+    """
+
+    of = models.ForeignKey(Import, on_delete=models.CASCADE, related_name="effects", db_index=False)
+    line = models.BigIntegerField()
+    # Without a constraint, which would be checked for each inserted row.
+    customer = models.ForeignKey(
+        "audiences.Customer", on_delete=models.DO_NOTHING, related_name="+", db_constraint=False
+    )
+    created = models.BooleanField(default=False, db_default=False)
+    written_at = models.DateTimeField()
+    changes = models.JSONField(null=True)
+    undo = models.CharField(max_length=8, choices=UndoResult, default="", db_default="", blank=True)
+    # The reason why the line was not undone, or not completely.
+    reason = models.TextField(default="", db_default="", blank=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(name="import_line_once", fields=("of", "line"))]
+
+    def __str__(self) -> str:
+        return f"Line {self.line} of {self.of}"

@@ -1,6 +1,7 @@
 """CSV import of customers, or of addresses that unsubscribed elsewhere. A file is checked before it is written."""
 
 import csv
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -21,17 +22,20 @@ from outbound.console.admin import ConsoleAdmin, answer_without_button, teammate
 from outbound.console.timeouts import longer_statements
 from outbound.console.wording import counted
 from outbound.people.import_columns import column_rows, column_targets, new_kinds
+from outbound.people.import_lines import line_rows
 
 PERMISSION = "audiences.add_import"
 LATEST_IMPORTS = 10
 SHOWN_PROBLEMS = 100
 MAX_UPLOAD_BYTES = 2**30
+ASCII_DIGITS = re.compile(r"[0-9]{1,15}")
 # Small files finish within the request; a worker continues with larger ones.
 TIME_IN_REQUEST = timedelta(seconds=1)
 PAGES = (
     ("import/", "import_file"),
     ("import/<int:key>/", "import_page"),
     ("import/<int:key>/errors.csv", "import_errors"),
+    ("import/<int:key>/lines/", "import_lines"),
     ("import/<int:key>/<slug:verb>/", "import_act"),
 )
 LOGGED: dict[str, str] = {
@@ -119,8 +123,28 @@ class ImportPages(ConsoleAdmin):
             more_repeats=len(repeats) > SHOWN_PROBLEMS,
             more=max(0, job.wrong - len({problem.line for problem in problems})),
             unkept=unstored_errors(job),
+            has_lines=has_lines(job),
             under_way=job.state in UNDER_WAY,
             can_choose=job.state in (ImportState.UPLOADED, ImportState.CHECKED),
+        )
+
+    @longer_statements()
+    def import_lines(self, request: HttpRequest, key: int) -> HttpResponse:
+        """List the lines of an import with their effects, from a line on."""
+        require_permission(request)
+        job = import_or_404(key)
+        asked = request.GET.get("after", "")
+        after = int(asked) if ASCII_DIGITS.fullmatch(asked) else 0
+        rows, following = line_rows(job, after=after)
+        return self.page(
+            request,
+            "outbound/people/import_lines.html",
+            title=f"Lines of {job.file_name}",
+            crumb=job.file_name,
+            job=job,
+            rows=rows,
+            after=after,
+            following=following,
         )
 
     @longer_statements()
@@ -160,6 +184,10 @@ class ImportPages(ConsoleAdmin):
 def unstored_errors(job: Import) -> int:
     """Return the number of wrong lines whose errors are not stored."""
     return max(0, job.wrong - len({problem.line for problem in csv_import.problems_of(job)}))
+
+
+def has_lines(job: Import) -> bool:
+    return job.creations.exists() or job.effects.exists()
 
 
 def require_permission(request: HttpRequest) -> None:

@@ -5,13 +5,22 @@ inspects the columns, checks or writes.
 """
 
 from audiences.intake.csv_import.column_facts import ColumnFacts, guess_formats, guess_kind
-from audiences.intake.csv_import.columns import TARGETS, guess_targets, is_date_target, plain_cell, safe_cell
+from audiences.intake.csv_import.columns import (
+    TARGETS,
+    field_label,
+    guess_targets,
+    is_date_target,
+    plain_cell,
+    safe_cell,
+)
 from audiences.intake.csv_import.dates import DateFormat, NotADate, read_date
+from audiences.intake.csv_import.effects import LineEffect, effects_of
 from audiences.intake.csv_import.job import (
     active_imports,
     cancel_import,
     change_encoding,
     delete_old_files,
+    erase_effects,
     problems_of,
     redact_problems,
     repeats_of,
@@ -25,13 +34,17 @@ __all__ = [
     "TARGETS",
     "ColumnFacts",
     "DateFormat",
+    "LineEffect",
     "NotADate",
     "active_imports",
     "cancel_import",
     "change_encoding",
     "continue_import",
     "delete_old_files",
+    "effects_of",
     "encoding_label",
+    "erase_effects",
+    "field_label",
     "guess_formats",
     "guess_kind",
     "guess_targets",

@@ -11,7 +11,16 @@ from audiences.intake.csv_import.columns import check_targets, new_attributes
 from audiences.intake.csv_import.dates import DateFormat
 from audiences.intake.csv_import.source import ENCODINGS, inspect_header
 from audiences.intake.source import MAX_ATTRIBUTES
-from audiences.models import CustomAttribute, Import, ImportKind, ImportProblem, ImportState, Tag
+from audiences.models import (
+    CustomAttribute,
+    Import,
+    ImportCreation,
+    ImportKind,
+    ImportLine,
+    ImportProblem,
+    ImportState,
+    Tag,
+)
 from audiences.models.catalogue import Scope
 from audiences.models.imports import UNDER_WAY, ProblemKind
 
@@ -133,7 +142,7 @@ def finish_import(job: Import, state: ImportState, *, at: datetime) -> None:
 
 
 def delete_old_files(*, at: datetime) -> None:
-    """Cancel imports that were abandoned for a week, and delete error messages after a month."""
+    """Cancel imports that were abandoned for a week, and delete error messages and effects after a month."""
     left = Import.objects.exclude(state__in=(*UNDER_WAY, ImportState.DONE, ImportState.CANCELLED))
     for key in left.filter(updated_at__lt=at - FILE_RETENTION).values_list("pk", flat=True):
         with transaction.atomic():
@@ -142,6 +151,13 @@ def delete_old_files(*, at: datetime) -> None:
                 finish_import(job, ImportState.CANCELLED, at=at)
     ended = Import.objects.exclude(state__in=UNDER_WAY).filter(updated_at__lt=at - PROBLEM_RETENTION)
     ImportProblem.objects.filter(of__in=ended).delete()
+    ImportLine.objects.filter(of__in=ended).delete()
+    ImportCreation.objects.filter(of__in=ended).delete()
+
+
+def erase_effects(customer: int) -> None:
+    """Delete the values that imports changed of an erased customer. The bare lines remain."""
+    ImportLine.objects.filter(customer=customer).update(changes=None, reason="")
 
 
 def redact_problems(said: Iterable[str]) -> None:

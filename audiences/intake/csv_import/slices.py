@@ -201,7 +201,9 @@ def apply_slice(cursor: Any, job: Import, rows: Sequence[Sequence[Any]], at: dat
     with_relations = not RELATION_TARGETS.isdisjoint(job.targets)
     if job.state == ImportState.CHECKING:
         return upsert.dry_run_slice(cursor, rows, job=job.pk, with_relations=with_relations)
-    return upsert.upsert_slice(cursor, rows, tag=job.tag_id, at=at, with_relations=with_relations)
+    return upsert.upsert_slice(
+        cursor, rows, tag=job.tag_id, at=at, with_relations=with_relations, job=job.pk, begins=job.lines
+    )
 
 
 def process_unsubscribed(cursor: Any, job: Import, taken: Sequence[Record], at: datetime) -> list[Problem]:

@@ -339,6 +339,43 @@ def test_import_page_shows_repeated_customers_before_anything_is_written(console
     assert not Customer.objects.exists()
 
 
+def test_lines_of_an_import_are_listed_with_their_effects(console, nudged, monkeypatch):
+    from outbound.people import import_lines
+
+    monkeypatch.setattr(import_lines, "LINES_PER_PAGE", 3)
+    CustomAttributeFactory(name="renews", kind="date")
+    ada = CustomerFactory(user_id="1", name="Ada", archived=True, attributes={"renews": 1780185600})
+    data = (
+        "user_id,name,signed_up_at,renews,unsubscribed,tags,company\n1,Ida,2026-05-01,2026-06-01,yes,VIP,Acme\n"
+        "null,,,,,,\n2,Bob,,,,,\n3,Cyd,,,,,\n3,Cid,,,,,\n"
+    )
+    upload = SimpleUploadedFile("people.csv", data.encode())
+    at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
+    console.post(f"{at}check/", {"target": Import.objects.get().targets})
+    assert "Show the lines" in console.post(f"{at}write/", follow=True).content.decode()
+
+    text = console.get(f"{at}lines/").content.decode()
+    for words in (
+        f'<a href="{reverse("admin:audiences_customer_change", args=[ada.pk])}">Ida</a>',
+        "Name: “Ada” → “Ida”",
+        "Signed up: empty → 1 May 2026, 00:00",
+        "renews: 31 May 2026, 00:00 → 1 Jun 2026, 00:00",
+        "Unsubscribed from emails: no → yes",
+        "Restored from the archive",
+        "Tags: added “VIP”",
+        "Companies: added “Acme”",
+        "Skipped. user_id: ",
+        "Created",
+        "?after=4",
+    ):
+        assert words in text, words
+    rest = console.get(f"{at}lines/?after=4").content.decode()
+    assert "Name: “Cyd” → “Cid”" in rest
+    assert "?after=" not in rest
+    assert "No line after 99 had an effect." in console.get(f"{at}lines/?after=99").content.decode()
+    assert console.get(f"{at}lines/?after=x").status_code == 200
+
+
 def test_worker_continues_a_large_import(console, monkeypatch, nudged):
     from outbound.people import csv_import
 

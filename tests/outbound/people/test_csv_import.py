@@ -839,3 +839,53 @@ def test_erasure_deletes_the_changes_that_quote_the_customer(upload):
         "This text was erased with the customer’s data.",
         "“Bob” from line 4 or before becomes “Rob”.",
     ]
+
+
+def lines_of(job: Import, *, after: int = 0, limit: int = 100) -> list[tuple]:
+    return [
+        (it.line, it.customer, "created" if it.created else it.error or it.changes)
+        for it in csv_import.effects_of(job, after=after, limit=limit)
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_effects_of_an_import_are_recorded_line_by_line(load, monkeypatch, size):
+    monkeypatch.setattr(slices, "SLICE_SIZE", size)
+    CustomAttributeFactory(name="seats", kind="number")
+    tag, company, fair = TagFactory(name="VIP"), CompanyFactory(company_id="k1"), TagFactory(name="Fair")
+    ada = CustomerFactory(user_id="1", name="Ada", phone="5", attributes={"seats": 2})
+    bob = CustomerFactory(user_id=None, email="bob@acme.example", lead=True)
+    cyd = CustomerFactory(user_id="3", name="Cyd", archived=True)
+    CustomerTag.objects.create(customer=ada, tag=fair, created_at=AT)
+
+    job = load(
+        "user_id,email,name,phone,seats,tags,company_id\n"
+        "1,,Eda,,3,VIP,k1\n,bob@acme.example,,,,,\n3,,Cyd,,,,\n4,,Dan,,,VIP,\n5,,Eve,,,,\n1,,Eda,,3,VIP,k1\nnull,,,,,,\n"
+        "4,,Din,7,1,,\n6,,,,,,\n",
+        tag=fair,
+    )
+
+    dan, eve, fay = Customer.objects.filter(user_id__in="456").order_by("user_id").values_list("pk", flat=True)
+    found = lines_of(job)
+    assert [(line, who) for line, who, _ in found] == [
+        *((2, ada.pk), (3, bob.pk), (4, cyd.pk), (5, dan), (6, eve), (8, None), (9, dan), (10, fay))
+    ]
+    effects = {line: effect for line, _, effect in found}
+    assert effects[2] == {
+        "name": ["Ada", "Eda"],
+        "custom_attributes.seats": [2, 3],
+        "tags": [tag.pk],
+        "companies": [company.pk],
+    }
+    assert effects[3] == {"role": ["lead", "user"], "tags": [fair.pk]}
+    assert (set(effects[4]), effects[4]["archived_at"][1]) == ({"archived_at", "tags"}, None)
+    assert effects[5] == effects[6] == effects[10] == "created"
+    assert "a placeholder for a missing value" in effects[8]
+    assert effects[9] == {"name": ["Dan", "Din"], "phone": ["", "7"], "custom_attributes.seats": [None, 1]}
+    for after in (0, 2, 5, 8, 9, 10):
+        assert lines_of(job, after=after, limit=2) == [row for row in found if row[0] > after][:2]
+
+    csv_import.delete_old_files(at=LATER + timedelta(days=30))
+    assert lines_of(job)
+    csv_import.delete_old_files(at=LATER + timedelta(days=31))
+    assert not lines_of(job)
