@@ -22,13 +22,20 @@ class ImportState(models.TextChoices):
     WRITING = "writing", "Being imported"
     DONE = "done", "Done"
     CANCELLED = "cancelled", "Cancelled"
+    UNDOING = "undoing", "Being undone"
+    UNDONE = "undone", "Undone"
 
 
-UNDER_WAY = (ImportState.READING, ImportState.CHECKING, ImportState.WRITING)
+UNDER_WAY = (ImportState.READING, ImportState.CHECKING, ImportState.WRITING, ImportState.UNDOING)
+# The file is deleted.
+ENDED = (ImportState.DONE, ImportState.CANCELLED, ImportState.UNDONE)
 
 
 class Import(models.Model):
-    """One file. It is read in slices, to inspect, to check and to write it. `position` is the next byte to read."""
+    """One file. It is read in slices, to inspect, to check and to write it. `position` is the next byte to read.
+
+    An undo goes through the lines backwards: then `position` is the last line that it has undone.
+    """
 
     kind = models.CharField(max_length=16, choices=ImportKind, default=ImportKind.CUSTOMERS)
     state = models.CharField(max_length=16, choices=ImportState, default=ImportState.READING)
@@ -63,6 +70,9 @@ class Import(models.Model):
     # Of a dry run: records about a customer of an earlier record, and those of them that change it again.
     repeated = models.BigIntegerField(default=0)
     repeated_changes = models.BigIntegerField(default=0)
+    # Lines that were undone, and lines that were not, or not completely.
+    undone = models.BigIntegerField(default=0)
+    kept = models.BigIntegerField(default=0)
     # Records with bytes that are not valid in the encoding, counted when the columns are read.
     undecodable = models.BigIntegerField(default=0)
 
@@ -81,7 +91,9 @@ class Import(models.Model):
 
     @property
     def percent(self) -> int:
-        """The share of the file that was read, in whole percent."""
+        """The share of the file that was read, or of the lines that were undone, in whole percent."""
+        if self.state == ImportState.UNDOING:
+            return min(100, 100 * (self.undone + self.kept) // max(1, self.made + self.changed))
         return min(100, 100 * self.position // self.size) if self.size else 0
 
 

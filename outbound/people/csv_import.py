@@ -16,7 +16,7 @@ from django.utils import timezone
 from audiences import intake
 from audiences.intake import csv_import
 from audiences.models import Import, ImportKind, ImportState, Tag
-from audiences.models.imports import UNDER_WAY
+from audiences.models.imports import ENDED, UNDER_WAY, UndoResult
 from delivery import tasks
 from outbound.console.admin import ConsoleAdmin, answer_without_button, teammate
 from outbound.console.timeouts import longer_statements
@@ -124,6 +124,10 @@ class ImportPages(ConsoleAdmin):
             more=max(0, job.wrong - len({problem.line for problem in problems})),
             unkept=unstored_errors(job),
             has_lines=has_lines(job),
+            can_undo=csv_import.can_undo(job),
+            has_ended=job.state in ENDED,
+            kept=job.effects.filter(undo=UndoResult.KEPT).order_by("line")[:SHOWN_PROBLEMS],
+            more_kept=max(0, job.kept - SHOWN_PROBLEMS),
             under_way=job.state in UNDER_WAY,
             can_choose=job.state in (ImportState.UPLOADED, ImportState.CHECKED),
         )
@@ -149,7 +153,7 @@ class ImportPages(ConsoleAdmin):
 
     @longer_statements()
     def import_act(self, request: HttpRequest, key: int, verb: str) -> HttpResponse:
-        """Run an action of the import page: check, read in another encoding, write or cancel."""
+        """Run an action of the import page: check, read in another encoding, write, cancel or undo."""
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:customer_import_page", args=[key]))
         require_permission(request)
@@ -241,18 +245,38 @@ def cancel_import(admin: ConsoleAdmin, request: HttpRequest, job: Import) -> Non
     )
 
 
+def undo_import(admin: ConsoleAdmin, request: HttpRequest, job: Import) -> None:
+    """Start to undo the import."""
+    with transaction.atomic():
+        csv_import.start_undo(job, at=timezone.now())
+        admin.note(request, job, f"Undid the import of “{job.file_name}”")
+    start_job(job)
+
+
 def start_job(job: Import) -> None:
     """Process the file for a second; a worker continues if that is not enough."""
     if csv_import.continue_import(job.pk, clock=timezone.now, until=timezone.now() + TIME_IN_REQUEST):
         tasks.enqueue_import(job.pk)
 
 
-ACTIONS = {"check": check_file, "encoding": read_again, "write": write_customers, "cancel": cancel_import}
+ACTIONS = {
+    "check": check_file,
+    "encoding": read_again,
+    "write": write_customers,
+    "cancel": cancel_import,
+    "undo": undo_import,
+}
 
 
 def summary(job: Import) -> list[str]:
     """Summarise what the import would change or has changed, one sentence per count."""
     again = f", and {job.repeated_changes:,} of them would change the customer again" if job.repeated_changes else ""
+    if job.state in (ImportState.UNDOING, ImportState.UNDONE):
+        undone = (
+            (job.undone, "line", "lines", " undone"),
+            (job.kept, "line", "lines", " not undone, or not completely"),
+        )
+        return [f"{counted(number, one, many)}{rest}." for number, one, many, rest in undone if number]
     done = job.state in (ImportState.WRITING, ImportState.DONE, ImportState.CANCELLED)
     if job.kind == ImportKind.UNSUBSCRIBED:
         found = [

@@ -1,7 +1,7 @@
 """CSV import: large files are read in slices, copied into a temporary table and upserted with a few statements.
 
 `store_upload` stores the file, `start_import` sets its columns and the step, `continue_import` processes slices: it
-inspects the columns, checks or writes.
+inspects the columns, checks, writes or undoes.
 """
 
 from audiences.intake.csv_import.column_facts import ColumnFacts, guess_formats, guess_kind
@@ -17,6 +17,7 @@ from audiences.intake.csv_import.dates import DateFormat, NotADate, read_date
 from audiences.intake.csv_import.effects import LineEffect, effects_of
 from audiences.intake.csv_import.job import (
     active_imports,
+    can_undo,
     cancel_import,
     change_encoding,
     delete_old_files,
@@ -25,6 +26,7 @@ from audiences.intake.csv_import.job import (
     redact_problems,
     repeats_of,
     start_import,
+    start_undo,
 )
 from audiences.intake.csv_import.slices import continue_import
 from audiences.intake.csv_import.source import ENCODINGS, encoding_label, store_upload
@@ -37,6 +39,7 @@ __all__ = [
     "LineEffect",
     "NotADate",
     "active_imports",
+    "can_undo",
     "cancel_import",
     "change_encoding",
     "continue_import",
@@ -56,5 +59,6 @@ __all__ = [
     "repeats_of",
     "safe_cell",
     "start_import",
+    "start_undo",
     "store_upload",
 ]

@@ -22,7 +22,7 @@ from audiences.models import (
     Tag,
 )
 from audiences.models.catalogue import Scope
-from audiences.models.imports import UNDER_WAY, ProblemKind
+from audiences.models.imports import ENDED, UNDER_WAY, ProblemKind
 
 # Abandoned files and error messages contain personal data.
 FILE_RETENTION, PROBLEM_RETENTION = timedelta(days=7), timedelta(days=30)
@@ -100,6 +100,21 @@ def change_encoding(job: Import, encoding: str, *, at: datetime) -> None:
         job.problems.all().delete()
 
 
+def start_undo(job: Import, *, at: datetime) -> None:
+    """Start to undo an import. Raises Refused if its state does not allow it, or its lines are no longer kept."""
+    with transaction.atomic():
+        job.refresh_from_db(from_queryset=Import.objects.select_for_update())
+        if not can_undo(job):
+            raise Refused("This import cannot be undone. Its lines are kept for a month.")
+        last = job.effects.order_by("line").values_list("line", flat=True).last() or 0
+        job.state, job.updated_at, job.position, job.undone, job.kept = ImportState.UNDOING, at, last + 1, 0, 0
+        job.save(update_fields=["state", "updated_at", "position", "undone", "kept"])
+
+
+def can_undo(job: Import) -> bool:
+    return job.state in (ImportState.DONE, ImportState.CANCELLED) and (job.creations.exists() or job.effects.exists())
+
+
 def rewind_import(job: Import) -> None:
     """Move back to the first record. The chosen targets stay, unless the columns are others now."""
     job.position = job.lines = job.records = 0
@@ -126,8 +141,8 @@ def cancel_import(job: Import, *, at: datetime) -> None:
     """Cancel an import and delete its file. Slices that were written stay."""
     with transaction.atomic():
         job.refresh_from_db(from_queryset=Import.objects.select_for_update())
-        if job.state == ImportState.DONE:
-            raise Refused("This import is already done.")
+        if job.state in (*ENDED, ImportState.UNDOING):
+            raise Refused("This import has already ended.")
         finish_import(job, ImportState.CANCELLED, at=at)
 
 
@@ -143,7 +158,7 @@ def finish_import(job: Import, state: ImportState, *, at: datetime) -> None:
 
 def delete_old_files(*, at: datetime) -> None:
     """Cancel imports that were abandoned for a week, and delete error messages and effects after a month."""
-    left = Import.objects.exclude(state__in=(*UNDER_WAY, ImportState.DONE, ImportState.CANCELLED))
+    left = Import.objects.exclude(state__in=(*UNDER_WAY, *ENDED))
     for key in left.filter(updated_at__lt=at - FILE_RETENTION).values_list("pk", flat=True):
         with transaction.atomic():
             job = left.select_for_update(of=("self",)).filter(pk=key, updated_at__lt=at - FILE_RETENTION).first()

@@ -376,6 +376,33 @@ def test_lines_of_an_import_are_listed_with_their_effects(console, nudged, monke
     assert console.get(f"{at}lines/?after=x").status_code == 200
 
 
+def test_import_is_undone_and_the_page_says_what_was_not(console, nudged):
+    ada = CustomerFactory(user_id="1", name="Ada")
+    bob = CustomerFactory(user_id="2", name="Bob")
+    upload = SimpleUploadedFile("people.csv", b"user_id,name\n1,Ida\n2,Rob\n3,Cyd\n")
+    at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
+    assert "cannot be undone" in console.post(f"{at}undo/").content.decode()
+    console.post(f"{at}check/", {"target": ["user_id", "name"]})
+    assert "Undo this import" in console.post(f"{at}write/", follow=True).content.decode()
+    Customer.objects.filter(pk=bob.pk).update(name="Rub")
+
+    text = console.post(f"{at}undo/", follow=True).content.decode()
+
+    for words in (
+        "2 lines undone.",
+        "1 line not undone, or not completely.",
+        "Changed since the import, so not undone: Name.",
+    ):
+        assert words in text, words
+    assert "Undo this import" not in text
+    names = dict(Customer.objects.filter(archived_at=None).values_list("pk", "name"))
+    assert names == {ada.pk: "Ada", bob.pk: "Rub"}
+    assert (
+        "Undid the import of “people.csv”" in console.get(reverse("admin:admin_logentry_changelist")).content.decode()
+    )
+    assert "Changed since the import" in console.get(f"{at}lines/").content.decode()
+
+
 def test_worker_continues_a_large_import(console, monkeypatch, nudged):
     from outbound.people import csv_import
 

@@ -889,3 +889,15 @@ def test_effects_of_an_import_are_recorded_line_by_line(load, monkeypatch, size)
     assert lines_of(job)
     csv_import.delete_old_files(at=LATER + timedelta(days=31))
     assert not lines_of(job)
+
+
+def test_repeated_dates_are_shown_as_moments(upload):
+    CustomAttributeFactory(name="renews", kind="date")
+    lines = "1,2026-05-01,2026-06-01\n1,2026-05-02 10:30,2026-06-02\n2,,\n2,2026-05-03,\n"
+    job = go(upload(f"user_id,Signed up,renews\n{lines}"), ImportState.CHECKING)
+
+    assert [(note.line, note.reason) for note in csv_import.repeats_of(job)] == [
+        (3, "“2026-05-01 00:00” from line 2 or before becomes “2026-05-02 10:30”."),
+        (3, "“2026-06-01 00:00” from line 2 or before becomes “2026-06-02 00:00”."),
+        (5, "The customer of line 4 gets “2026-05-03 00:00”."),
+    ]
