@@ -45,14 +45,14 @@ class Import(models.Model):
     updated_at = models.DateTimeField()
 
     delimiter = models.CharField(max_length=1, default=",")
-    encoding = models.CharField(max_length=16, default="utf-8")
+    encoding = models.CharField(max_length=16, default="utf-8", db_default="utf-8")
     columns = models.JSONField(default=list)
     # Of each column, in order: the shapes of its cells and examples (`intake.csv_import.column_facts`).
-    column_facts = models.JSONField(default=list)
+    column_facts = models.JSONField(default=list, db_default=[])
     # The target of each column, in order; "" is not imported.
     targets = models.JSONField(default=list)
     # The date format of each column, in order, also of columns that are not dates.
-    date_formats = models.JSONField(default=list)
+    date_formats = models.JSONField(default=list, db_default=[])
     # Added to every customer in the file.
     tag = models.ForeignKey("audiences.Tag", null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
 
@@ -74,7 +74,7 @@ class Import(models.Model):
     undone = models.BigIntegerField(default=0)
     kept = models.BigIntegerField(default=0)
     # Records with bytes that are not valid in the encoding, counted when the columns are read.
-    undecodable = models.BigIntegerField(default=0)
+    undecodable = models.BigIntegerField(default=0, db_default=0)
 
     class Meta:
         indexes = [

@@ -132,6 +132,7 @@ def addresses(transactional_db, settings, tmp_path) -> list[str]:
         reverse("admin:customer_import_lines", args=[done.pk]),
         reverse("admin:audiences_customer_change", args=[customer.pk]),
         reverse("admin:customer_send_message", args=[customer.pk]),
+        reverse("admin:customer_send_message", args=[customer.pk]) + "?sheet=1",
         reverse("admin:customer_why", args=[customer.pk]),
         reverse("admin:customer_why", args=[customer.pk]) + f"?message={written['paused'].pk}",
         reverse("admin:audiences_company_change", args=[customer.memberships.get().company_id]),

@@ -156,7 +156,7 @@ class World:
             "messaging_message_history": ("ongoing",),
             "message_edit_content": ("ongoing",),
             "message_edit_audience": ("paused",),
-            "message_progress": ("ongoing",),
+            "message_refresh": ("ongoing",),
             "deliveryrecord_export": ("ongoing",),
             "audiences_customer_change": ("customer",),
             "audiences_customer_history": ("customer",),

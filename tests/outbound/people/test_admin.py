@@ -4,6 +4,8 @@ import csv
 import io
 import json
 from datetime import timedelta
+from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -13,9 +15,9 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from audiences import compiler
-from audiences.models import Customer, CustomerTag, Import, ImportState, Tag
+from audiences.models import Audience, Customer, CustomerTag, Import, ImportState, Tag
 from delivery import tasks
-from messaging.models import Message, State
+from messaging.models import Autosave, Message
 from outbound.console import admin as console_pages
 from tests.factories import (
     AT,
@@ -150,28 +152,52 @@ def test_unknown_tag_cannot_be_removed(console, three):
     assert not Tag.objects.exists()
 
 
-def draft(answer) -> Message:
-    message = Message.objects.get()
-    assert answer.url == reverse("admin:messaging_message_change", args=[message.pk])
-    assert (message.state, message.send_type) == (State.DRAFT, "one_off")
-    return message
+def composed(console, answer) -> dict:
+    """Return the rules in the composer that the answer opens. It is a new one-off, which is not saved."""
+    assert answer.url.startswith(reverse("admin:messaging_message_add"))
+    assert not Message.objects.exists()
+    form = console.get(answer.url).context["form"]
+    assert form["send_type"].value() == "one_off"
+    return json.loads(form["rules"].value())
 
 
-def asked(message: Message) -> set[str]:
-    return set(compiler.matching_customers(message.audience.rules, at=AT).values_list("user_id", flat=True))
+def asked(found: dict) -> set[str]:
+    return set(compiler.matching_customers(found, at=AT).values_list("user_id", flat=True))
 
 
 @pytest.mark.usefixtures("three")
-def test_draft_has_the_rules_of_the_list(console):
+def test_composer_opens_with_the_rules_of_the_list_and_makes_no_draft(console):
     query = {"rules": rules(rule("country", "is", "Ireland"))}
 
-    message = draft(pick(console, "message", query))
+    assert composed(console, pick(console, "message", query)) == json.loads(query["rules"])
 
-    assert message.audience.rules == json.loads(query["rules"])
-    assert console.get(reverse("admin:messaging_message_change", args=[message.pk])).status_code == 200
+    assert not Audience.objects.exists()
+    assert not LogEntry.objects.exists()
 
 
-def test_draft_has_the_filters_and_search_of_the_list(console, three):
+def test_filters_that_are_too_long_for_an_address_are_refused(console):
+    query = {"rules": rules(*(rule("name", "is_not", "x" * 50) for _ in range(60)))}
+
+    said = console.get(pick(console, "message", query).url).content.decode()
+
+    assert "These filters are too long. Save them as a segment and filter the list by it." in said
+
+
+def test_text_typed_for_other_people_is_not_restored(console, boss):
+    typed = {"fields": {"subject": ["Hello"], "rules": ["{}"]}, "page": uuid4(), "typed_at": AT}
+    Autosave.objects.create(teammate=boss, form="message/new", tab=uuid4(), **typed)
+    address = pick(console, "message", {"rules": rules(rule("country", "is", "Ireland"))}).url
+    assert console.get(address).context["form"]["subject"].value() == ""
+
+    typed["fields"] = {"subject": ["Hello Ireland"], "prefilled": [parse_qs(urlsplit(address).query)["rules"][0]]}
+    Autosave.objects.create(teammate=boss, form="message/new", tab=uuid4(), **typed)
+    page = console.get(address)
+
+    assert page.context["form"]["subject"].value() == "Hello Ireland"
+    assert "Restored what you typed" in page.content.decode()
+
+
+def test_composer_and_segment_have_the_filters_and_search_of_the_list(console, three):
     tag = TagFactory()
     for customer in three:
         CustomerTagFactory(customer=customer, tag=tag)
@@ -179,27 +205,71 @@ def test_draft_has_the_filters_and_search_of_the_list(console, three):
     query = {"rules": rules(rule("name", "is_not", "Eve")), "q": "a", "tags__id__exact": tag.pk}
     query |= {"segment": segment.pk, "role__exact": "user"}
 
-    message = draft(pick(console, "message", query))
+    answer = pick(console, "segment", query, name=" Irish users ")
 
-    assert asked(message) == set(listed_ids(console, **query)) == {"ada"}
+    assert answer["HX-Redirect"].startswith(f"{LIST}?")
+    saved = Audience.objects.get(name="Irish users")
+    assert asked(saved.rules) == set(listed_ids(console, **query)) == {"ada"}
+    assert asked(composed(console, pick(console, "message", query))) == {"ada"}
 
 
-def test_address_matches_exactly_in_list_and_draft(console):
+@pytest.mark.usefixtures("three")
+def test_segment_has_the_rules_that_were_changed_after_the_list_was_shown(console):
+    shown, changed = ({"rules": rules(rule("country", "is", country))} for country in ("Ireland", "France"))
+
+    answer = pick(console, "segment", shown, name="French", **changed)
+
+    assert asked(Audience.objects.get().rules) == {"bob"}
+    assert parse_qs(urlsplit(answer["HX-Redirect"]).query)["rules"] == [changed["rules"]]
+    assert LogEntry.objects.get().change_message == "Created the segment"
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize(
+    ("name", "query", "says"),
+    [
+        ("New", {}, "The list shows everyone. Filter it first."),
+        ("", {"q": "ada"}, "Give the segment a name."),
+        ("Taken", {"q": "ada"}, "A segment with this name already exists."),
+        ("New", {"rules": rules(rule("nothing", "is", "x"))}, "nothing"),
+    ],
+)
+def test_segment_that_cannot_be_saved_is_refused_at_its_name(console, name, query, says):
+    SegmentFactory(name="Taken")
+
+    answer = pick(console, "segment", query, name=name)
+
+    assert says in answer.context["wrong"]
+    assert f'value="{name}"' in answer.content.decode()
+    assert Audience.objects.count() == 1
+
+
+def test_segment_of_a_list_with_leads_includes_them(console):
+    tagged = CustomerTagFactory(customer__lead=True, customer__user_id=None)
+    query = {"tags__id__exact": tagged.tag_id}
+
+    pick(console, "segment", query, name="Tagged")
+
+    found = compiler.matching_customers(Audience.objects.get().rules, at=AT)
+    assert list(found) == [tagged.customer]
+    assert composed(console, pick(console, "message", query)) == Audience.objects.get().rules
+
+
+def test_address_matches_exactly_in_list_and_composer(console):
     ada = CustomerFactory(name="Ada", email="ada@acme.example")
     CustomerFactory(name="Other", email="x.ada@acme.example")
 
     assert listed_ids(console, q="Ada@acme.example") == [ada.user_id]
-    assert asked(draft(pick(console, "message", {"q": "Ada@acme.example"}))) == {ada.user_id}
+    assert asked(composed(console, pick(console, "message", {"q": "Ada@acme.example"}))) == {ada.user_id}
     assert len(listed_ids(console, q="da@acme.example")) == 2
 
 
-def test_draft_to_ticked_customers_uses_a_new_tag_and_includes_leads(console, three):
+def test_message_to_ticked_customers_uses_a_new_tag_and_includes_leads(console, three):
     lead = CustomerFactory(lead=True, user_id=None, email="lead@acme.example")
 
-    message = draft(tick(console, "message_ticked", three[0], lead))
+    found = composed(console, tick(console, "message_ticked", three[0], lead))
 
-    found = compiler.matching_customers(message.audience.rules, at=AT)
-    assert set(found.values_list("pk", flat=True)) == {three[0].pk, lead.pk}
+    assert set(compiler.matching_customers(found, at=AT).values_list("pk", flat=True)) == {three[0].pk, lead.pk}
     assert Tag.objects.get().name.startswith("Picked ")
 
 
