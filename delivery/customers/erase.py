@@ -67,6 +67,7 @@ def erase(customer: Customer, *, at: datetime) -> None:
     Notification.objects.filter(customer=locked).update(payload=None)
     IdempotencyKey.objects.forget_person(locked.pk)
     JobItem.objects.filter(bulk_items_of(names)).update(data={}, error="")
+    csv_import.erase_effects(locked.pk)
     csv_import.redact_problems(filter(None, (locked.user_id, locked.email, locked.name, locked.phone)))
     blank_messages_to(locked)
     blank_fields(locked, at=at)

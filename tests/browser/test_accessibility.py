@@ -143,6 +143,7 @@ def addresses(transactional_db, settings, tmp_path) -> list[str]:
         reverse("admin:audiences_customer_changelist") + f"?segment={segment.pk}&q=ada",
         reverse("admin:customer_import_file"),
         *(reverse("admin:customer_import_page", args=[job.pk]) for job in (chosen, checked, done)),
+        reverse("admin:customer_import_lines", args=[done.pk]),
         reverse("admin:audiences_customer_change", args=[customer.pk]),
         reverse("admin:customer_send_message", args=[customer.pk]),
         reverse("admin:customer_send_message", args=[customer.pk]) + "?sheet=1",
