@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('audiences', '0061_import_previews'),
+        ("audiences", "0061_import_previews"),
     ]
 
     operations = [
