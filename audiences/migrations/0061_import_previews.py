@@ -3,6 +3,17 @@
 import django.db.models.deletion
 from django.db import migrations, models
 
+# Processes of this release delete imports without knowing the table.
+DROP_FOREIGN_KEY = """
+DO $$
+DECLARE name text;
+BEGIN
+    SELECT conname INTO STRICT name FROM pg_constraint
+    WHERE conrelid = 'audiences_importnewcomer'::regclass AND contype = 'f';
+    EXECUTE format('ALTER TABLE audiences_importnewcomer DROP CONSTRAINT %I', name);
+END $$
+"""
+
 
 class Migration(migrations.Migration):
 
@@ -11,7 +22,11 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.DeleteModel(name="ImportNewcomer"),
+        # The table is dropped one release later: processes of the release before write it.
+        migrations.SeparateDatabaseAndState(
+            [migrations.RunSQL(DROP_FOREIGN_KEY, migrations.RunSQL.noop)],
+            [migrations.DeleteModel(name="ImportNewcomer")],
+        ),
         migrations.CreateModel(
             name="ImportPreview",
             fields=[
@@ -50,8 +65,8 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
-        migrations.AddField(model_name="import", name="repeated", field=models.BigIntegerField(default=0)),
-        migrations.AddField(model_name="import", name="repeated_changes", field=models.BigIntegerField(default=0)),
+        migrations.AddField(model_name="import", name="repeated", field=models.BigIntegerField(db_default=0, default=0)),
+        migrations.AddField(model_name="import", name="repeated_changes", field=models.BigIntegerField(db_default=0, default=0)),
         migrations.AddField(
             model_name="importproblem",
             name="kind",

@@ -22,8 +22,8 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
-        migrations.AddField(model_name="import", name="undone", field=models.BigIntegerField(default=0)),
-        migrations.AddField(model_name="import", name="kept", field=models.BigIntegerField(default=0)),
+        migrations.AddField(model_name="import", name="undone", field=models.BigIntegerField(db_default=0, default=0)),
+        migrations.AddField(model_name="import", name="kept", field=models.BigIntegerField(db_default=0, default=0)),
         migrations.AlterField(
             model_name="import",
             name="state",

@@ -68,11 +68,11 @@ class Import(models.Model):
     unmatched = models.BigIntegerField(default=0)
     wrong = models.BigIntegerField(default=0)
     # Of a dry run: records about a customer of an earlier record, and those of them that change it again.
-    repeated = models.BigIntegerField(default=0)
-    repeated_changes = models.BigIntegerField(default=0)
+    repeated = models.BigIntegerField(default=0, db_default=0)
+    repeated_changes = models.BigIntegerField(default=0, db_default=0)
     # Lines that were undone, and lines that were not, or not completely.
-    undone = models.BigIntegerField(default=0)
-    kept = models.BigIntegerField(default=0)
+    undone = models.BigIntegerField(default=0, db_default=0)
+    kept = models.BigIntegerField(default=0, db_default=0)
     # Records with bytes that are not valid in the encoding, counted when the columns are read.
     undecodable = models.BigIntegerField(default=0, db_default=0)
 
