@@ -123,6 +123,8 @@ OWN = {
     "message_find_names": (V, V),
     "message_upload_image": (NOBODY, A),
     "message_save_segment": (NOBODY, A),
+    "message_tag": (NOBODY, A),
+    "message_tag_ticked": (NOBODY, A),
     "message_launching": (V, V),
     "message_progress": (V, V),
     "message_make_ongoing": (NOBODY, A),
