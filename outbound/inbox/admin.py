@@ -206,6 +206,7 @@ class ConversationAdmin(ConsoleAdmin):
             **context,
             **inbox_thread.thread_context(found, whole="all" in request.GET),
             "can_answer": can_answer,
+            "can_see_customer": request.user.has_perm("audiences.view_customer"),
             "team": [(user.pk, teammate_name(user)) for user in team()] if can_answer else [],
             "offers": inbox_thread.snooze_options(at=at, zone=Workspace.current().tz) if can_answer else [],
             "me": me,

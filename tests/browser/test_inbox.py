@@ -16,7 +16,7 @@ from delivery.conversations import attachments, threads
 from delivery.models import Conversation
 from tests.browser.conftest import violations
 from tests.browser.test_messenger import eventually
-from tests.factories import CustomerFactory
+from tests.factories import CustomerFactory, CustomerTagFactory, EventFactory, MembershipFactory
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 PHONE = {"width": 390, "height": 844}
@@ -319,3 +319,26 @@ def test_emailed_file_is_downloaded_under_its_name_and_not_run(open_inbox, tmp_p
     with page.expect_download():
         page.evaluate("address => { location.href = address; }", files[0]["url"])
     assert page.title() != "ran"
+
+
+@pytest.mark.parametrize("size", [PHONE, {"width": 1440, "height": 900}], ids=("phone", "desktop"))
+def test_customer_details_stand_beside_the_conversation_and_open_on_request_on_a_phone(open_inbox, console, size):
+    thread = wrote("Ada Byron", "Hello")
+    MembershipFactory(customer=thread.customer, company__name="Byron Ltd")
+    CustomerTagFactory(customer=thread.customer, tag__name="VIP")
+    EventFactory(customer=thread.customer, name="invited a teammate")
+    console.set_viewport_size(size)
+    page = open_inbox(thread)
+    details = page.locator("#about")
+    if size == PHONE:
+        expect(details.get_by_text("Byron Ltd")).to_have_count(0)
+        details.locator("summary").click()
+
+    for text in ("Byron Ltd", "VIP", "invited a teammate"):
+        expect(details.get_by_text(text)).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert violations(page, within="'#inbox'") == []
+    details.locator("summary").click()
+    page.reload()
+    expect(details.locator("summary")).to_be_visible()
+    expect(details.get_by_text("Byron Ltd")).to_have_count(0)

@@ -145,6 +145,7 @@ OWN = {
     "customer_import_act": (NOBODY, S),
     "customer_picked": (NOBODY, S),
     "customer_why": (V, V),
+    "customer_beside": (V, V),
     "customer_send_message": (S, S),
     "customer_clear": (NOBODY, S),
     "suppression_lift": (NOBODY, S),

@@ -1,4 +1,5 @@
 /* The inbox: news appears without a reload, a draft outlives one, and images are sent with an answer. */
+import { openDetails } from "./about.js";
 import { answer, prepareEditor } from "./answer.js";
 import { pageData, scrollToBottom } from "./dom.js";
 import { startPolling } from "./polling.js";
@@ -9,6 +10,7 @@ document.addEventListener("alpine:init", () => window.Alpine.data("answer", answ
 document.addEventListener("DOMContentLoaded", () => {
   /* A conversation opens at its end, the list at its beginning. */
   if (pageData().conversation) scrollToBottom();
+  openDetails();
   showUnreadCount();
   startPolling();
 });
