@@ -3,6 +3,7 @@
 from messaging.models.autosave import Autosave, FormVisit
 from messaging.models.choices import Channel, Checking, Format, SendType, Style, WindowZone
 from messaging.models.message import Message
+from messaging.models.saved_reply import SavedReply
 from messaging.models.sender import Sender
 from messaging.models.states import NEXT_STATES, NOT_YET_LIVE, RUNNING, Locked, NotReady, State, WrongState
 from messaging.models.version import MessageVersion
@@ -20,6 +21,7 @@ __all__ = [
     "Message",
     "MessageVersion",
     "NotReady",
+    "SavedReply",
     "SendType",
     "Sender",
     "State",
