@@ -4,3 +4,4 @@ import "./file_fields.js";
 import "./menus.js";
 import "./palette.js";
 import "./session.js";
+import "./shortcuts.js";
