@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('audiences', '0050_customer_search'),
+        ("audiences", "0060_import_formats"),
     ]
 
     operations = [

@@ -5,6 +5,7 @@ from messaging.models.choices import Channel, Checking, Format, SendType, Style,
 from messaging.models.message import Message
 from messaging.models.saved_reply import SavedReply
 from messaging.models.sender import Sender
+from messaging.models.sending_domain import SendingDomain
 from messaging.models.states import NEXT_STATES, NOT_YET_LIVE, RUNNING, Locked, NotReady, State, WrongState
 from messaging.models.version import MessageVersion
 
@@ -24,6 +25,7 @@ __all__ = [
     "SavedReply",
     "SendType",
     "Sender",
+    "SendingDomain",
     "State",
     "Style",
     "WindowZone",

@@ -13,6 +13,7 @@ from django.utils import timezone
 from audiences.models import Audience, Company, CustomAttribute, Customer
 from audiences.transactions import retried
 from delivery.matching import launch_job
+from delivery.monitoring import domain_checks
 from messaging import authoring, content
 from messaging.models import Channel, Message, MessageVersion, Sender, State
 from outbound import actions, roles
@@ -41,6 +42,7 @@ MAY_NOT_SEND = (
 SAVED_MEANWHILE = (
     "A teammate has saved a newer version, so nothing was sent. Save the draft to compare the two and take either."
 )
+MAX_KEY_LENGTH = 19
 PREFILLED_FIELDS = {"title", "channel", "format", "send_type"}
 
 
@@ -52,6 +54,7 @@ def compose(admin: ConsoleAdmin, request: HttpRequest, message: Message | None) 
     """Show the composer, or save the posted draft."""
     at = timezone.now()
     if request.method == "POST":
+        check_posted_sender(request, at=at)
         return save_posted(admin, request, message, at=at)
     draft = message or Message(**{name: value for name, value in request.GET.items() if name in PREFILLED_FIELDS})
     if message is None:
@@ -61,6 +64,13 @@ def compose(admin: ConsoleAdmin, request: HttpRequest, message: Message | None) 
         initial["rules"] = request.GET["rules"]
     form = DraftForm(initial=initial, user=teammate(request), message=draft)
     return render_composer(admin, request, form, ticket="" if message else idempotency.issue_ticket(request.user))
+
+
+def check_posted_sender(request: HttpRequest, *, at: datetime) -> None:
+    """Check the domain of the sender of a launch, before the transaction that launches it."""
+    pk = request.POST.get("sender", "")
+    if request.POST.get("act") in actions.AFTER_SAVING and pk.isascii() and pk.isdecimal() and len(pk) < MAX_KEY_LENGTH:
+        domain_checks.check_sender(Sender.objects.filter(pk=pk).first(), at=at)
 
 
 def current_form(message: Message, request: HttpRequest) -> DraftForm:
@@ -150,6 +160,7 @@ def final_sheet(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     if request.POST.get("act") not in actions.AFTER_SAVING:
         raise Http404("This button has no sheet.")
+    check_posted_sender(request, at=timezone.now())
     return render(request, sheet.SHEET, {"sheet": sheet.posted_sheet(request, form, draft, at=timezone.now())})
 
 

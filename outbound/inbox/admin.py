@@ -24,6 +24,7 @@ from delivery.conversations import threads as conversation_threads
 from delivery.models import Conversation
 from messaging.content import ContentError
 from messaging.content.plain_text import html_to_text
+from outbound import roles
 from outbound.console.admin import ConsoleAdmin, answer_without_button, teammate
 from outbound.console.lookups import teammate_name
 from outbound.console.rich_text import RichTextWidget
@@ -211,6 +212,7 @@ class ConversationAdmin(ConsoleAdmin):
             "can_use_replies": can_answer and request.user.has_perm("messaging.view_savedreply"),
             "can_add_replies": request.user.has_perm("messaging.add_savedreply"),
             "can_see_customer": request.user.has_perm("audiences.view_customer"),
+            "can_write": request.user.has_perm(roles.WRITE_TO_ONE),
             "team": [(user.pk, teammate_name(user)) for user in team()] if can_answer else [],
             "offers": inbox_thread.snooze_options(at=at, zone=Workspace.current().tz) if can_answer else [],
             "me": me,

@@ -7,6 +7,7 @@ from django.db.models import Count, F, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -17,6 +18,7 @@ from audiences import compiler
 from audiences.customer_counts import estimate_customer_count
 from audiences.models import Audience, Company, Customer, Membership
 from audiences.rules import RuleError
+from outbound import roles
 from outbound.composer import options
 from outbound.composer.forms import AudienceFields
 from outbound.console import admin
@@ -140,6 +142,9 @@ class CustomerAdmin(
             if name in needs and request.user.has_perm(needs[name])
         }
 
+    def get_list_display(self, request: HttpRequest) -> Any:
+        return (*self.list_display, *(("write",) if request.user.has_perm(roles.WRITE_TO_ONE) else ()))
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Customer]:
         return super().get_queryset(request).annotate(companies_count=count_related(Membership, "customer"))
 
@@ -200,6 +205,15 @@ class CustomerAdmin(
             if getattr(customer, name):
                 return chip(label, tone)
         return "Yes" if customer.email else chip("No address", "plain")
+
+    @display(description="Write")
+    def write(self, customer: Customer) -> SafeString:
+        """Return the link that opens “Send a message” as a sheet."""
+        return format_html(
+            '<a class="ob-button ob-small" data-message-sheet href="{}" aria-label="Send a message to {}">'
+            '<span class="material-symbols-outlined" aria-hidden="true">chat</span></a>',
+            *(reverse("admin:customer_send_message", args=[customer.pk]), customer),
+        )
 
 
 class CompanyAdmin(ConsoleAdmin):

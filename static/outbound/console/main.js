@@ -5,3 +5,4 @@ import "./menus.js";
 import "./palette.js";
 import "./session.js";
 import "./shortcuts.js";
+import "../people/message_sheet.js";

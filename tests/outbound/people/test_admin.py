@@ -360,6 +360,37 @@ def test_import_from_upload_to_result(console, boss, nudged):
     assert CustomerTag.objects.filter(tag__name="Fair").count() == 2
 
 
+def test_import_page_shows_formats_and_encoding_and_changes_them(console, nudged):
+    data = "user_id;Signed up;Zip;Straße\n1;03/04/2026;01234;Köln\n2;05/06/2026;50670;Köln\n".encode("cp1252")
+    upload = SimpleUploadedFile("people.csv", data)
+    page = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}, follow=True)
+    at, text = page.redirect_chain[-1][0], page.content.decode()
+    for words in (
+        "These dates also fit month first. Check the order.",
+        '<option value="day_first" selected>Day first: 03/04/2026 is 3 Apr 2026</option>',
+        '<option value="month_first">Month first: 03/04/2026 is 4 Mar 2026</option>',
+        '<option value="cp1252" selected>Western European (Windows-1252)</option>',
+        "Text (suggested)",
+        "01234, 50670",
+        "Straße",
+    ):
+        assert words in text, words
+    assert "Number (suggested)" not in text
+
+    text = console.post(f"{at}encoding/", {"encoding": "utf-8"}, follow=True).content.decode()
+    assert "2 lines contain bytes that are not valid in UTF-8." in text
+    assert "is not an encoding" in console.post(f"{at}encoding/", {"encoding": "x"}).content.decode()
+    console.post(f"{at}encoding/", {"encoding": "cp1252"})
+    page = console.post(f"{at}check/", {"target": ["user_id", "signed_up_at", "", ""], "date_format": ["x"] * 4})
+    assert "“x” is not a date format. Choose one for the column “user_id”." in page.content.decode()
+    targets, formats = ["user_id", "signed_up_at", "new.text.Zip", ""], ["iso", "month_first", "iso", "iso"]
+    console.post(f"{at}check/", {"target": targets, "date_format": formats})
+    console.post(f"{at}write/")
+
+    one = Customer.objects.get(user_id="1")
+    assert (one.signed_up_at.date().isoformat(), one.attributes) == ("2026-03-04", {"Zip": "01234"})
+
+
 def test_worker_continues_a_large_import(console, monkeypatch, nudged):
     from outbound.people import csv_import
 
@@ -368,9 +399,11 @@ def test_worker_continues_a_large_import(console, monkeypatch, nudged):
     monkeypatch.setattr(csv_import, "TIME_IN_REQUEST", timedelta(0))
     upload = SimpleUploadedFile("people.csv", b"user_id\n1\n2\n")
     at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
-    page = console.post(f"{at}check/", {"target": ["user_id"]}, follow=True).content.decode()
     job = Import.objects.get()
-    assert asked == [job.pk]
+    assert "Reading the file" in console.get(at).content.decode()
+    tasks.go_on_importing(job.pk)
+    page = console.post(f"{at}check/", {"target": ["user_id"]}, follow=True).content.decode()
+    assert asked == [job.pk, job.pk]
     assert "hx-trigger" in page
     assert "progressbar" in page
 
@@ -392,9 +425,9 @@ def test_too_large_file_shows_field_error(console, monkeypatch):
 
 
 def test_errors_beyond_the_limit_are_counted(console, monkeypatch, nudged):
-    from audiences.intake.csv_import import job as import_job
+    from audiences.intake.csv_import import slices
 
-    monkeypatch.setattr(import_job, "MAX_PROBLEMS", 2)
+    monkeypatch.setattr(slices, "MAX_PROBLEMS", 2)
     upload = SimpleUploadedFile("people.csv", b"email\n" + b"nobody\n" * 5)
     at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
     page = console.post(f"{at}check/", {"target": ["email"]}, follow=True).content.decode()
