@@ -145,6 +145,7 @@ OWN = {
     "customer_import_file": (S, S),
     "customer_import_page": (S, S),
     "customer_import_errors": (S, S),
+    "customer_import_lines": (S, S),
     "customer_import_act": (NOBODY, S),
     "customer_picked": (NOBODY, S),
     "customer_why": (V, V),

@@ -169,6 +169,11 @@ NAME_PARTS = {"first_name", "last_name"}
 RELATION_TARGETS = {"company_id", "company", "tags"}
 
 
+def field_label(name: str) -> str:
+    """Return the label of a field or a custom attribute."""
+    return TARGETS[name].label if name in TARGETS else name.removeprefix(CUSTOM)
+
+
 def normalize_header(header: str) -> str:
     """Return a header in lower case, with only letters and digits."""
     return re.sub(r"[^a-z0-9]", "", header.lower())
@@ -239,8 +244,7 @@ def check_targets(targets: Sequence[str], columns: Sequence[str]) -> None:
         elif target not in TARGETS and not target.startswith(CUSTOM):
             raise Refused(f"{quoted_value(target)} is not a field that can be imported.")
         if name in names:
-            label = TARGETS[name].label if name in TARGETS else name.removeprefix(CUSTOM)
-            raise Refused(f"Two columns are mapped to “{label}”. Choose one of them.")
+            raise Refused(f"Two columns are mapped to “{field_label(name)}”. Choose one of them.")
         names.add(name)
     if "name" in names and names & NAME_PARTS:
         raise Refused("Choose either a column for the name, or columns for the first name and the last name.")

@@ -17,8 +17,8 @@ class DateFormat(models.TextChoices):
     ISO = "iso", "Year first: 2026-05-31"
     DAY_FIRST = "day_first", "Day first: 31/05/2026"
     MONTH_FIRST = "month_first", "Month first: 05/31/2026"
-    DAYS_1900 = "days_1900", "Spreadsheet day number: 46173"
-    DAYS_1904 = "days_1904", "Spreadsheet day number since 1904: 44711"
+    DAYS_1900 = "days_1900", "Spreadsheet day: 46173"
+    DAYS_1904 = "days_1904", "Spreadsheet day since 1904: 44711"
     SECONDS = "seconds", "Unix seconds: 1780185600"
     MILLISECONDS = "milliseconds", "Unix milliseconds: 1780185600000"
 
