@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("messaging", "0061_sending_domains"),
+        ("messaging", "0040_shown_until"),
     ]
 
     operations = [
