@@ -392,9 +392,9 @@ def test_import_page_shows_formats_and_encoding_and_changes_them(console, nudged
 
 
 def test_import_page_shows_repeated_customers_before_anything_is_written(console, nudged, monkeypatch):
-    from outbound.people import csv_import
+    from outbound.people.csv_import import pages
 
-    monkeypatch.setattr(csv_import, "SHOWN_PROBLEMS", 1)
+    monkeypatch.setattr(pages, "SHOWN_PROBLEMS", 1)
     upload = SimpleUploadedFile("people.csv", b"user_id,name\n1,Ada\n1,Ida\n1,Ida\n1,Eda\n")
     at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
 
@@ -410,9 +410,9 @@ def test_import_page_shows_repeated_customers_before_anything_is_written(console
 
 
 def test_lines_of_an_import_are_listed_with_their_effects(console, nudged, monkeypatch):
-    from outbound.people import import_lines
+    from outbound.people.csv_import import lines
 
-    monkeypatch.setattr(import_lines, "LINES_PER_PAGE", 3)
+    monkeypatch.setattr(lines, "LINES_PER_PAGE", 3)
     CustomAttributeFactory(name="renews", kind="date")
     ada = CustomerFactory(user_id="1", name="Ada", archived=True, attributes={"renews": 1780185600})
     data = (
@@ -474,11 +474,11 @@ def test_import_is_undone_and_the_page_says_what_was_not(console, nudged):
 
 
 def test_worker_continues_a_large_import(console, monkeypatch, nudged):
-    from outbound.people import csv_import
+    from outbound.people.csv_import import pages
 
     asked: list[int] = []
     monkeypatch.setattr(tasks, "enqueue_import", asked.append)
-    monkeypatch.setattr(csv_import, "TIME_IN_REQUEST", timedelta(0))
+    monkeypatch.setattr(pages, "TIME_IN_REQUEST", timedelta(0))
     upload = SimpleUploadedFile("people.csv", b"user_id\n1\n2\n")
     at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
     job = Import.objects.get()
@@ -495,9 +495,9 @@ def test_worker_continues_a_large_import(console, monkeypatch, nudged):
 
 
 def test_too_large_file_shows_field_error(console, monkeypatch):
-    from outbound.people import csv_import
+    from outbound.people.csv_import import pages
 
-    monkeypatch.setattr(csv_import, "MAX_UPLOAD_BYTES", 10)
+    monkeypatch.setattr(pages, "MAX_UPLOAD_BYTES", 10)
     upload = SimpleUploadedFile("people.csv", b"user_id\n1\n2\n")
 
     page = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload})

@@ -21,8 +21,8 @@ from delivery import tasks
 from outbound.console.admin import ConsoleAdmin, answer_without_button, teammate
 from outbound.console.timeouts import longer_statements
 from outbound.console.wording import counted
-from outbound.people.import_columns import column_rows, column_targets, new_kinds
-from outbound.people.import_lines import line_rows
+from outbound.people.csv_import.columns import column_rows, column_targets, new_kinds
+from outbound.people.csv_import.lines import line_rows
 
 PERMISSION = "audiences.add_import"
 LATEST_IMPORTS = 10
