@@ -19,7 +19,7 @@ from audiences.intake.attributes.fields import (
     read_flag,
     read_text,
 )
-from audiences.intake.csv_import.dates import DateFormat, NotADate, read_date
+from audiences.intake.csv_import.dates import CALENDAR_FORMATS, DateFormat, NotADate, read_complete_moment, read_date
 from audiences.intake.customer_fields import read_zone
 from audiences.intake.identity_resolution import ID, read_email, read_user_id
 from audiences.intake.tags import read_tag_name
@@ -65,7 +65,11 @@ def read_id_cell(value: str, field: str) -> int:
 def moment_reader(date_format: DateFormat) -> ReadCell:
     """Return the reader of dates in this format. The workspace's zone applies if a date has none."""
 
+    is_calendar = date_format in CALENDAR_FORMATS
+
     def read_cell(value: str, field: str) -> datetime:
+        if is_calendar and (read := read_complete_moment(value)) is not None:
+            return read
         try:
             return read_date(value, date_format, zone=coercion.workspace_zone())
         except NotADate:
