@@ -48,7 +48,7 @@ class Preview(Endpoint):
                 "user": user_reference(customer) if customer else None,
                 "company_id": found.company.company_id if found.company else None,
                 "subject": found.subject,
-                "html": found.page,
+                "html": found.html,
                 "missing": found.missing,
             }
         )

@@ -50,6 +50,8 @@ class Preview:
 
     subject: str = ""
     page: str = ""
+    # The text of an in-app message without the messenger; otherwise the page.
+    html: str = ""
     missing: list[str] = field(default_factory=list)
     wrong: str = ""
     customer: Customer | None = None
@@ -78,6 +80,7 @@ def preview(message: Message, *, customer: Customer | None, company: int | None,
     found.missing = sorted((names & bare) - facts.keys())
     found.subject = rendered.subject
     found.page = frame_page(message, rendered, at=at)
+    found.html = rendered.html if message.channel == Channel.IN_APP else found.page
     return found
 
 
