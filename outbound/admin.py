@@ -29,7 +29,7 @@ from outbound.inbox import admin as inbox_admin
 from outbound.messages import admin as messages_admin
 from outbound.messages import records
 from outbound.people import admin as people_admin
-from outbound.people import attributes, event_names, segments, suppression
+from outbound.people import attributes, retirement, segments, suppression
 from outbound.workspace import admin as workspace_admin
 from outbound.workspace import (
     audit_log,
@@ -53,7 +53,7 @@ PAGES: dict[type[Model], type[ModelAdmin]] = {
     Audience: segments.SegmentAdmin,
     Tag: tags.TagAdmin,
     CustomAttribute: attributes.CustomAttributeAdmin,
-    EventName: event_names.EventNameAdmin,
+    EventName: retirement.EventNameAdmin,
     Suppression: suppression.SuppressionAdmin,
     Sender: senders.SenderAdmin,
     SavedReply: saved_replies.SavedReplyAdmin,
