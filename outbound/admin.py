@@ -1,5 +1,7 @@
 """Registration: every table of the console and its admin class."""
 
+from allauth.account import admin as registered_by_allauth  # noqa: F401 - first, so that it is not registered after
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import admin as registered_by_django  # noqa: F401 - first, so that it is not registered after
@@ -31,7 +33,7 @@ from outbound.messages import records
 from outbound.people import admin as people_admin
 from outbound.people import attributes, event_names, segments, suppression
 from outbound.workspace import admin as workspace_admin
-from outbound.workspace import audit_log, integration, login, schedule, senders, staff, tags, throttle, webhooks
+from outbound.workspace import audit_log, integration, schedule, senders, staff, tags, throttle, webhooks
 
 PAGES: dict[type[Model], type[ModelAdmin]] = {
     Message: messages_admin.MessageAdmin,
@@ -65,14 +67,18 @@ for model, pages in PAGES.items():
         admin.site.unregister(model)
     admin.site.register(model, pages)
 
+# Allauth's tables have pages of their own, or none.
+for app in ("account",):
+    for model in apps.get_app_config(app).get_models():
+        if admin.site.is_registered(model):
+            admin.site.unregister(model)
+
 admin.site.index_title = "Home"
-admin.site.login_form = login.LoginForm
 
 
 def extra_urls() -> list[URLPattern]:
     """Return the addresses of the console that belong to no table."""
     return [
-        *login.login_urls(),
         path("autosave/", admin.site.admin_view(autosave.receive), name="autosave"),
         path("palette/", admin.site.admin_view(palette.palette), name="palette"),
     ]

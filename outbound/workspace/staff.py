@@ -16,28 +16,16 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminEmailInputWidget, UnfoldAdminRadioSelectWidget, UnfoldAdminTextInputWidget
 
-from audiences.models import Integration
 from outbound import roles
 from outbound.console.admin import ReadOnlyAdmin, answer_without_button, column, teammate
 from outbound.console.change_message import change_text
 from outbound.console.formatting import chip
 from outbound.edits.admin import ChangeLogAdmin
 from outbound.roles import DESCRIPTIONS, Role
-from outbound.workspace import login
+from outbound.signin import invitations
+from outbound.signin.accounts import state_of, teammates
 
 STATES: dict[str, str] = {"Active": "good", "Invited": "info", "Deactivated": "plain"}
-
-
-def state_of(user: User) -> str:
-    """Return the state of a teammate. They are “Invited” until they choose a password."""
-    if not user.is_active:
-        return "Deactivated"
-    return "Active" if user.has_usable_password() else "Invited"
-
-
-def teammates() -> QuerySet[User]:
-    """Return the users who can log in. The users of integrations cannot."""
-    return User.objects.exclude(pk__in=Integration.objects.values("user"))
 
 
 class TeammateForm(forms.ModelForm):
@@ -195,7 +183,7 @@ class StaffAdmin(ChangeLogAdmin):
 
         def send() -> None:
             try:
-                login.send_invitation(user, by=login.inviter_name(request))
+                invitations.send_invitation(user, by=invitations.inviter_name(request))
             except OSError as wrong:
                 messages.error(request, f"The invitation to {user.email} could not be emailed: {wrong}. Send it again.")
             else:

@@ -185,9 +185,6 @@ OWN = {
     "password_change": (ANY, ANY),
     "password_change_done": (ANY, NOBODY),
     "login": (GUEST, GUEST),
-    "admin_password_reset": (GUEST, GUEST),
-    "choose_password": (GUEST, GUEST),
-    "accept_invitation": (GUEST, GUEST),
 }
 VERBS = ("changelist", "add", "change", "delete", "history")
 

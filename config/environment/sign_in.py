@@ -1,0 +1,72 @@
+"""Settings of sign-in: django-allauth runs the pages, django-axes counts failed logins."""
+
+from datetime import timedelta
+from typing import Any
+
+from config.environment.variables import read_number
+
+APPS = ["allauth", "allauth.account"]
+
+
+def read_settings() -> dict[str, Any]:
+    """Return the settings of sign-in."""
+    return {
+        **PASSWORDS,
+        **ALLAUTH,
+        **AXES,
+        # The limit for one user name from one IP address; outbound.signin.login_limits has the others.
+        "AXES_FAILURE_LIMIT": read_number("LOGIN_TRIES", default=10, least=1, most=1_000_000),
+    }
+
+
+PASSWORDS: dict[str, Any] = {
+    "AUTH_PASSWORD_VALIDATORS": [
+        {"NAME": f"django.contrib.auth.password_validation.{name}"}
+        for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+    ],
+    # Axes is first: after too many failed logins the password is not checked. Django's own backend checks it, because
+    # allauth's hashes it more often for known names, which reveals them by the time of the answer.
+    "AUTHENTICATION_BACKENDS": [
+        "axes.backends.AxesStandaloneBackend",
+        "django.contrib.auth.backends.ModelBackend",
+    ],
+    "LOGIN_URL": "admin:login",
+    "LOGIN_REDIRECT_URL": "admin:index",
+}
+AXES: dict[str, Any] = {
+    "AXES_HANDLER": "outbound.signin.login_limits.LoginLimits",
+    "AXES_COOLOFF_TIME": timedelta(minutes=15),
+    "AXES_LOCKOUT_PARAMETERS": [["username", "ip_address"]],
+    "AXES_RESET_ON_SUCCESS": True,
+    "AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT": False,
+    "AXES_CLIENT_IP_CALLABLE": "outbound.console.throttle.network_address",
+    "AXES_LOCKOUT_CALLABLE": "outbound.signin.views.locked_out",
+    "AXES_DISABLE_ACCESS_LOG": True,
+    "AXES_ENABLE_ADMIN": False,
+    "AXES_VERBOSE": False,
+}
+ALLAUTH: dict[str, Any] = {
+    "ACCOUNT_ADAPTER": "outbound.signin.adapter.AccountAdapter",
+    "ACCOUNT_FORMS": {
+        "login": "outbound.signin.forms.LoginForm",
+        "reset_password": "outbound.signin.forms.ForgottenForm",
+        "reset_password_from_key": "outbound.signin.forms.NewPasswordForm",
+        "user_token": "outbound.signin.forms.LinkForm",
+        "change_password": "outbound.signin.forms.ChangePasswordForm",
+        "set_password": "outbound.signin.forms.SetPasswordForm",
+        "reauthenticate": "outbound.signin.forms.ReauthenticateForm",
+    },
+    # Teammates come by invitation only.
+    "ACCOUNT_SIGNUP_ENABLED": False,
+    "ACCOUNT_LOGIN_METHODS": {"username"},
+    "ACCOUNT_EMAIL_VERIFICATION": "none",
+    "ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS": False,
+    "ACCOUNT_EMAIL_SUBJECT_PREFIX": "",
+    "ACCOUNT_SESSION_REMEMBER": True,
+    "ACCOUNT_PASSWORD_RESET_TOKEN_GENERATOR": "django.contrib.auth.tokens.PasswordResetTokenGenerator",
+    "ACCOUNT_REAUTHENTICATION_REQUIRED": True,
+    "ACCOUNT_REAUTHENTICATION_METHODS": {"password", "mfa"},
+    # Django-axes counts failed logins. An email for a new password: per address that was typed, and per IP address,
+    # which a whole office may share.
+    "ACCOUNT_RATE_LIMITS": {"login": None, "login_failed": None, "reset_password": "20/15m/ip,3/15m/key"},
+}

@@ -1,0 +1,86 @@
+"""Login, invitations and passwords: allauth's views, with our answers.
+
+The pages do not reveal whether an account exists. An unknown name gets the same error as a wrong password. A request
+for a new password gets the same answer, in the same time, whether or not an email is sent.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from allauth.account import views
+from allauth.account.adapter import get_adapter
+from axes.helpers import get_cool_off
+from django.contrib import messages
+from django.contrib.admin import site
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import render
+from django.urls import reverse_lazy
+from django.utils.http import int_to_base36, urlsafe_base64_decode
+
+from outbound.signin.forms import AcceptForm
+
+
+class LoginView(views.LoginView):
+    """The login page."""
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        """Log out a user who is no teammate any more: the console would send them here again and again."""
+        if request.user.is_authenticated and not getattr(request.user, "is_staff", False):
+            get_adapter().logout(request)
+        return super().dispatch(request, *args, **kwargs)
+
+
+class ForgottenView(views.PasswordResetView):
+    """Ask for a link to choose a new password."""
+
+    success_url = reverse_lazy("admin:login")
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        """Give the same answer for every address."""
+        answer: HttpResponse = super().form_valid(form)
+        if answer.status_code == 302:
+            asked = form.cleaned_data["email"]
+            text = f"If {asked} belongs to a teammate, an email with a link to choose a new password is on its way."
+            messages.info(self.request, text)
+        return answer
+
+
+class ChoosePasswordView(views.PasswordResetFromKeyView):
+    """Choose a new password with a link from an email."""
+
+    reset_url_key = "choose"
+    success_url = reverse_lazy("admin:login")
+    success_message = "Your new password is saved. Log in with it."
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        messages.success(self.request, self.success_message)
+        answer: HttpResponse = super().form_valid(form)
+        return answer
+
+
+class AcceptInvitationView(ChoosePasswordView):
+    """Accept an invitation: name and password."""
+
+    reset_url_key = "accept"
+    success_message = "Welcome. Log in with your email address and the password you chose."
+
+    def dispatch(self, request: HttpRequest, uidb64: str, key: str, **kwargs: Any) -> HttpResponseBase:
+        """Translate the key of the teammate to allauth's form."""
+        try:
+            uid = int_to_base36(int(urlsafe_base64_decode(uidb64)))
+        except ValueError:
+            uid = "0"
+        self.kwargs = {"uidb36": uid, "key": key}
+        return super().dispatch(request, uid, key, **kwargs)
+
+    def get_form_class(self) -> type[AcceptForm]:
+        return AcceptForm
+
+
+def locked_out(request: HttpRequest, _answer: HttpResponse | None = None, _given: Any = None) -> HttpResponse:
+    """Show that the login is locked, without revealing whether the account exists."""
+    wait = get_cool_off(request) or timedelta()
+    context = {**site.each_context(request), "title": "Try again later", "minutes": int(wait.total_seconds() // 60)}
+    answer = render(request, "registration/locked_out.html", context, status=429)
+    answer["Retry-After"] = str(int(wait.total_seconds()))
+    return answer
