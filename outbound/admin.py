@@ -1,6 +1,7 @@
 """Registration: every table of the console and its admin class."""
 
-from allauth.account import admin as registered_by_allauth  # noqa: F401 - first, so that it is not registered after
+from allauth.account import admin as accounts_of_allauth  # noqa: F401 - first, so that it is not registered after
+from allauth.mfa import admin as second_factors_of_allauth  # noqa: F401 - as above
 from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
@@ -33,7 +34,7 @@ from outbound.messages import records
 from outbound.people import admin as people_admin
 from outbound.people import attributes, event_names, segments, suppression
 from outbound.workspace import admin as workspace_admin
-from outbound.workspace import audit_log, integration, schedule, senders, staff, tags, throttle, webhooks
+from outbound.workspace import audit_log, integration, role_admin, schedule, senders, staff, tags, throttle, webhooks
 
 PAGES: dict[type[Model], type[ModelAdmin]] = {
     Message: messages_admin.MessageAdmin,
@@ -52,7 +53,7 @@ PAGES: dict[type[Model], type[ModelAdmin]] = {
     Workspace: workspace_admin.WorkspaceAdmin,
     Pace: throttle.PaceAdmin,
     User: staff.StaffAdmin,
-    Group: staff.RoleAdmin,
+    Group: role_admin.RoleAdmin,
     LogEntry: audit_log.LogAdmin,
     PeriodicTask: schedule.ScheduleAdmin,
     IntervalSchedule: workspace_admin.PlainAdmin,
@@ -68,7 +69,7 @@ for model, pages in PAGES.items():
     admin.site.register(model, pages)
 
 # Allauth's tables have pages of their own, or none.
-for app in ("account",):
+for app in ("account", "mfa"):
     for model in apps.get_app_config(app).get_models():
         if admin.site.is_registered(model):
             admin.site.unregister(model)

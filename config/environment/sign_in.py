@@ -5,7 +5,7 @@ from typing import Any
 
 from config.environment.variables import read_number
 
-APPS = ["allauth", "allauth.account"]
+APPS = ["allauth", "allauth.account", "allauth.mfa"]
 
 
 def read_settings() -> dict[str, Any]:
@@ -13,6 +13,7 @@ def read_settings() -> dict[str, Any]:
     return {
         **PASSWORDS,
         **ALLAUTH,
+        **SECOND_FACTOR,
         **AXES,
         # The limit for one user name from one IP address; outbound.signin.login_limits has the others.
         "AXES_FAILURE_LIMIT": read_number("LOGIN_TRIES", default=10, least=1, most=1_000_000),
@@ -69,4 +70,27 @@ ALLAUTH: dict[str, Any] = {
     # Django-axes counts failed logins. An email for a new password: per address that was typed, and per IP address,
     # which a whole office may share.
     "ACCOUNT_RATE_LIMITS": {"login": None, "login_failed": None, "reset_password": "20/15m/ip,3/15m/key"},
+}
+SECOND_FACTOR: dict[str, Any] = {
+    "MFA_ADAPTER": "outbound.signin.adapter.SecondFactorAdapter",
+    "MFA_FORMS": {
+        name: f"outbound.signin.second_factor_forms.{form}"
+        for name, form in {
+            "authenticate": "LoginCodeForm",
+            "reauthenticate": "ReauthenticationCodeForm",
+            "activate_totp": "ActivateAppForm",
+            "generate_recovery_codes": "NewRecoveryCodesForm",
+            "add_webauthn": "AddPasskeyForm",
+            "edit_webauthn": "EditPasskeyForm",
+            "login_webauthn": "LoginPasskeyForm",
+            "authenticate_webauthn": "AuthenticatePasskeyForm",
+            "reauthenticate_webauthn": "ReauthenticatePasskeyForm",
+        }.items()
+    },
+    "MFA_SUPPORTED_TYPES": ["totp", "webauthn", "recovery_codes"],
+    "MFA_PASSKEY_LOGIN_ENABLED": True,
+    # Clocks of phones differ, and people type slowly: the code before and the one after the present one are valid.
+    "MFA_TOTP_TOLERANCE": 1,
+    "MFA_TOTP_ISSUER": "Outbound",
+    "MFA_ALLOW_UNVERIFIED_EMAIL": True,
 }

@@ -9,6 +9,8 @@ from allauth.account import app_settings
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.internal.flows.login import get_authentication_records
 from allauth.core import context as allauth_context
+from allauth.mfa.adapter import DefaultMFAAdapter
+from allauth.mfa.models import Authenticator
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import User
@@ -18,6 +20,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from audiences.models import Workspace
+from audiences.models.sealed import seal, unseal
 from outbound.console import throttle
 
 log = logging.getLogger(__name__)
@@ -51,7 +54,7 @@ class AccountAdapter(DefaultAccountAdapter):
         return throttle.network_address(request) or UNKNOWN_ADDRESS
 
     def get_password_change_redirect_url(self, request: HttpRequest) -> str:
-        return reverse("admin:index")
+        return reverse("mfa_index")
 
     def get_reset_password_from_key_url(self, key: str) -> str:
         """Return the link of an email. The host is ours, not the one that a request names."""
@@ -71,6 +74,27 @@ class AccountAdapter(DefaultAccountAdapter):
         records = get_authentication_records(request, user if isinstance(user, User) else None)
         is_recent = bool(records) and time.time() - records[-1]["at"] < app_settings.REAUTHENTICATION_TIMEOUT
         return not is_recent and super().is_reauthentication_required(app=app, **facts)
+
+
+class SecondFactorAdapter(DefaultMFAAdapter):
+    """Second factors of teammates. Their secrets are encrypted in the database."""
+
+    error_messages = {
+        **DefaultMFAAdapter.error_messages,
+        "incorrect_code": AccountAdapter.error_messages["incorrect_code"],
+    }
+
+    def encrypt(self, text: str) -> str:
+        return seal(text)
+
+    def decrypt(self, encrypted_text: str) -> str:
+        return unseal(encrypted_text, name="The secret of a second factor")
+
+    def get_public_key_credential_rp_entity(self) -> dict[str, str]:
+        return {**super().get_public_key_credential_rp_entity(), "name": "Outbound"}
+
+    def generate_authenticator_name(self, user: AbstractBaseUser, type: str) -> str:  # noqa: A002 - allauth's signature
+        return f"Passkey {Authenticator.objects.filter(user_id=user.pk, type=type).count() + 1}"
 
 
 def send_quietly(message: EmailMessage) -> None:

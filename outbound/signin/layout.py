@@ -16,6 +16,20 @@ TITLES: dict[str, str] = {
     "account_change_password": "Change your password",
     "account_set_password": "Choose a password",
     "account_reauthenticate": "Confirm that it is you",
+    "mfa_index": "Sign-in and security",
+    "mfa_authenticate": "Second factor",
+    "mfa_login_webauthn": "Log in",
+    "mfa_reauthenticate": "Confirm that it is you",
+    "mfa_reauthenticate_webauthn": "Confirm that it is you",
+    "mfa_activate_totp": "Set up an authenticator app",
+    "mfa_deactivate_totp": "Remove your authenticator app?",
+    "mfa_view_recovery_codes": "Recovery codes",
+    "mfa_generate_recovery_codes": "Make new recovery codes?",
+    "mfa_download_recovery_codes": "Recovery codes",
+    "mfa_list_webauthn": "Passkeys",
+    "mfa_add_webauthn": "Add a passkey",
+    "mfa_edit_webauthn": "Rename a passkey",
+    "mfa_remove_webauthn": "Remove a passkey?",
 }
 
 

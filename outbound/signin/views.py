@@ -9,12 +9,15 @@ from typing import Any
 
 from allauth.account import views
 from allauth.account.adapter import get_adapter
+from allauth.mfa.base import views as mfa_views
+from allauth.mfa.webauthn import views as passkey_views
 from axes.helpers import get_cool_off
 from django.contrib import messages
 from django.contrib.admin import site
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import render
-from django.urls import reverse_lazy
+from django.urls import reverse, reverse_lazy
+from django.utils import timezone
 from django.utils.http import int_to_base36, urlsafe_base64_decode
 
 from outbound.signin.forms import AcceptForm
@@ -27,6 +30,10 @@ class LoginView(views.LoginView):
         """Log out a user who is no teammate any more: the console would send them here again and again."""
         if request.user.is_authenticated and not getattr(request.user, "is_staff", False):
             get_adapter().logout(request)
+        if request.method == "POST" and request.POST.get("act") == "abort":
+            # Forget the password that was right, and ask for the account again.
+            get_adapter().logout(request)
+            return HttpResponseRedirect(reverse("account_login"))
         return super().dispatch(request, *args, **kwargs)
 
 
@@ -75,6 +82,30 @@ class AcceptInvitationView(ChoosePasswordView):
 
     def get_form_class(self) -> type[AcceptForm]:
         return AcceptForm
+
+
+class AccountView(mfa_views.IndexView):
+    """How a teammate logs in: password, second factor."""
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        due = getattr(self.request, "second_factor_due", None)
+        return {**super().get_context_data(**kwargs), "is_overdue": due is not None and due <= timezone.now()}
+
+
+class WithoutAdminPage:
+    """Mixin: the console's header must not link to an admin page of the row, as there is none."""
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        context: dict[str, Any] = super().get_context_data(**kwargs)  # type: ignore[misc]
+        return {**context, "passkey": context["object"].wrap(), "object": None}
+
+
+class RenamePasskeyView(WithoutAdminPage, passkey_views.EditWebAuthnView):
+    """Rename a passkey."""
+
+
+class RemovePasskeyView(WithoutAdminPage, passkey_views.RemoveWebAuthnView):
+    """Remove a passkey, after a question."""
 
 
 def locked_out(request: HttpRequest, _answer: HttpResponse | None = None, _given: Any = None) -> HttpResponse:

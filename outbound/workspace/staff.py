@@ -4,10 +4,10 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.contrib.auth.models import Group, User
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, JsonResponse
 from django.middleware.csrf import get_token
 from django.urls import reverse
@@ -17,7 +17,7 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminEmailInputWidget, UnfoldAdminRadioSelectWidget, UnfoldAdminTextInputWidget
 
 from outbound import roles
-from outbound.console.admin import ReadOnlyAdmin, answer_without_button, column, teammate
+from outbound.console.admin import answer_without_button, column, teammate
 from outbound.console.change_message import change_text
 from outbound.console.formatting import chip
 from outbound.edits.admin import ChangeLogAdmin
@@ -253,34 +253,3 @@ WHY_NOT = {
     "Deactivated": why_not_deactivate,
     "Activated": why_not_activate,
 }
-
-
-class RoleAdmin(ReadOnlyAdmin):
-    """The roles: their permissions in words, and the number of teammates."""
-
-    list_display = ("name", "permissions_text", "members")
-    list_display_links = None
-    actions = None
-    ordering = ("pk",)
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).filter(name__in=Role.values)
-
-    @display(description="Permissions")
-    def permissions_text(self, group: Group) -> str:
-        return DESCRIPTIONS[Role(group.name)]
-
-    @display(description="Teammates")
-    def members(self, group: Group) -> int:
-        """Count active teammates; a superuser has all rights of an Admin."""
-        may = Q(groups=group) | Q(is_superuser=True) if group.name == Role.ADMIN else Q(groups=group)
-        return User.objects.filter(may, is_active=True).distinct().count()
-
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponse:
-        """Redirect to the list: roles have no pages of their own."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        self.get_object_or_refuse(request, object_id, to="view")
-        return HttpResponseRedirect(reverse("admin:auth_group_changelist"))

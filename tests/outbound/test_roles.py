@@ -159,6 +159,7 @@ OWN = {
     "audience_count_people": (V, V),
     "audience_discard": (NOBODY, A),
     "audiences_audience_change": (A, A),
+    "group_second_factor": (B, B),
     "user_session": (ANY, NOBODY),
     "palette": (ANY, NOBODY),
     "autosave": (NOBODY, ANY),
