@@ -107,6 +107,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "outbound.signin.layout.SignInPages",
+    "outbound.signin.middleware.ListedSessions",
     "outbound.signin.middleware.RequiredSecondFactor",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "outbound.console.middleware.WorkspaceZone",

@@ -5,7 +5,7 @@ from typing import Any
 
 from config.environment.variables import read_number
 
-APPS = ["allauth", "allauth.account", "allauth.mfa"]
+APPS = ["allauth", "allauth.account", "allauth.mfa", "allauth.usersessions"]
 
 
 def read_settings() -> dict[str, Any]:

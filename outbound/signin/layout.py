@@ -17,6 +17,7 @@ TITLES: dict[str, str] = {
     "account_set_password": "Choose a password",
     "account_reauthenticate": "Confirm that it is you",
     "mfa_index": "Sign-in and security",
+    "usersessions_list": "Sign-in and security",
     "mfa_authenticate": "Second factor",
     "mfa_login_webauthn": "Log in",
     "mfa_reauthenticate": "Confirm that it is you",

@@ -1,4 +1,4 @@
-"""Middleware: teammates whose role needs a second factor set one up before they use the console."""
+"""Middleware: lists the sessions of teammates, and demands a second factor if their role needs one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,11 +9,23 @@ from django.urls import reverse
 from django.utils import timezone
 
 from outbound.console.middleware import ADMIN
-from outbound.signin import second_factor
+from outbound.signin import second_factor, sessions
 from outbound.signin.layout import TITLES
 
 # Pages that need no second factor, besides those of sign-in.
 OPEN_PAGES = frozenset({"logout", "jsi18n"})
+
+
+class ListedSessions:
+    """Note the session of each request to the console."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if request.path.startswith(ADMIN) and isinstance(request.user, User):
+            sessions.note_session(request)
+        return self.get_response(request)
 
 
 class RequiredSecondFactor:

@@ -14,12 +14,15 @@ from allauth.mfa.webauthn import views as passkey_views
 from axes.helpers import get_cool_off
 from django.contrib import messages
 from django.contrib.admin import site
+from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse, reverse_lazy
 from django.utils import timezone
 from django.utils.http import int_to_base36, urlsafe_base64_decode
 
+from outbound.console.admin import answer_without_button, teammate
+from outbound.signin import sessions
 from outbound.signin.forms import AcceptForm
 
 
@@ -85,11 +88,30 @@ class AcceptInvitationView(ChoosePasswordView):
 
 
 class AccountView(mfa_views.IndexView):
-    """How a teammate logs in: password, second factor."""
+    """How a teammate logs in: password, second factor, sessions."""
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         due = getattr(self.request, "second_factor_due", None)
-        return {**super().get_context_data(**kwargs), "is_overdue": due is not None and due <= timezone.now()}
+        return {
+            **super().get_context_data(**kwargs),
+            "is_overdue": due is not None and due <= timezone.now(),
+            "sessions": sessions.list_sessions(teammate(self.request), current=self.request.session.session_key),
+        }
+
+
+@login_required
+def end_sessions(request: HttpRequest) -> HttpResponse:
+    """End one of the teammate's own sessions, or all but the present one."""
+    if request.method != "POST":
+        return answer_without_button(request, reverse("mfa_index"))
+    user, pk = teammate(request), request.POST.get("session")
+    if pk is None:
+        ended = sessions.end_sessions(user, at=timezone.now(), but=request.session.session_key)
+    else:
+        ended = sessions.end_session(user, pk)
+    text = f"{sessions.ended_text(ended)} ended." if ended else "The session has ended already."
+    messages.success(request, text)
+    return HttpResponseRedirect(reverse("mfa_index"))
 
 
 class WithoutAdminPage:

@@ -11,6 +11,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, JsonResponse
 from django.middleware.csrf import get_token
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import display
@@ -22,7 +23,7 @@ from outbound.console.change_message import change_text
 from outbound.console.formatting import chip
 from outbound.edits.admin import ChangeLogAdmin
 from outbound.roles import DESCRIPTIONS, Role
-from outbound.signin import invitations
+from outbound.signin import invitations, sessions
 from outbound.signin.accounts import state_of, teammates
 
 STATES: dict[str, str] = {"Active": "good", "Invited": "info", "Deactivated": "plain"}
@@ -94,6 +95,7 @@ class StaffAdmin(ChangeLogAdmin):
     own_pages = (
         ("session/", "session"),
         ("<path:object_id>/invite/", "invite_again"),
+        ("<path:object_id>/end-sessions/", "end_sessions"),
         ("<path:object_id>/deactivate/", "deactivate"),
         ("<path:object_id>/activate/", "activate"),
     )
@@ -158,6 +160,9 @@ class StaffAdmin(ChangeLogAdmin):
             "state": state_of(user) if user else "",
             "can_deactivate": can_change and user != request.user,
             "can_change_teammate": can_change,
+            "sessions": sessions.list_sessions(user, current=request.session.session_key)
+            if can_change and user
+            else (),
         }
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), **more})
 
@@ -205,6 +210,20 @@ class StaffAdmin(ChangeLogAdmin):
 
     def activate(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self.apply_action(request, object_id, "Activated")
+
+    def end_sessions(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """End one session of a teammate, or all of them. The own ones are ended on the own page."""
+        page = reverse("admin:auth_user_change", args=[object_id])
+        if request.method != "POST":
+            return answer_without_button(request, page)
+        user, pk = self.get_object_or_refuse(request, object_id), request.POST.get("session")
+        if user == request.user:
+            return HttpResponseRedirect(reverse("mfa_index"))
+        ended = sessions.end_session(user, pk) if pk is not None else sessions.end_sessions(user, at=timezone.now())
+        if ended:
+            self.note(request, user, f"Ended {sessions.ended_text(ended)}")
+        messages.success(request, f"{sessions.ended_text(ended)} of {user.get_full_name() or user.email} ended.")
+        return HttpResponseRedirect(page)
 
     def apply_action(self, request: HttpRequest, object_id: str, act: str) -> HttpResponse:
         """Carry out an action, unless it is refused, and log it."""

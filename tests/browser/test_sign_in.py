@@ -120,3 +120,25 @@ def test_passkey_is_added_and_logs_in_with_and_without_the_password(page, live_s
     page.get_by_role("button", name="Remove the passkey").click()
     expect(page.get_by_text("Your passkey is removed.")).to_be_visible()
     expect(page.get_by_role("row").filter(has_text="Old laptop")).to_have_count(0)
+
+
+@pytest.mark.usefixtures("grace")
+def test_session_is_ended_from_another_browser(page, chromium, live_server):
+    log_in(page, live_server.url)
+    page.wait_for_url("**/admin/")
+    lost = chromium.new_context(user_agent="Mozilla/5.0 (Windows NT 10.0) Gecko/20100101 Firefox/130.0").new_page()
+    log_in(lost, live_server.url)
+    lost.wait_for_url("**/admin/")
+
+    page.goto(f"{live_server.url}/admin/account/")
+    row = page.get_by_role("row").filter(has_text="Firefox on Windows")
+    check_accessibility(page)
+    row.get_by_role("button", name="End").click()
+    expect(page.get_by_text("1 session ended.")).to_be_visible()
+    expect(row).to_have_count(0)
+
+    lost.reload()
+    lost.wait_for_url("**/admin/login/**")
+    page.reload()
+    expect(page.get_by_text("This browser")).to_be_visible()
+    lost.context.close()

@@ -164,6 +164,7 @@ OWN = {
     "palette": (ANY, NOBODY),
     "autosave": (NOBODY, ANY),
     "user_invite_again": (NOBODY, B),
+    "user_end_sessions": (NOBODY, B),
     "user_deactivate": (NOBODY, B),
     "user_activate": (NOBODY, B),
     "integration_make_token": (NOBODY, B),

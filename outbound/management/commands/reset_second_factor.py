@@ -6,8 +6,9 @@ from django.contrib.admin.models import CHANGE, LogEntry
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import transaction
 from django.db.models import Q
+from django.utils import timezone
 
-from outbound.signin import second_factor
+from outbound.signin import second_factor, sessions
 from outbound.signin.accounts import teammates
 
 
@@ -28,10 +29,11 @@ class Command(BaseCommand):
         user = found[0]
         with transaction.atomic():
             removed = second_factor.remove_second_factor(user)
+            sessions.end_sessions(user, at=timezone.now())
             LogEntry.objects.log_actions(
                 user.pk, [user], CHANGE, change_message="Second factor: reset on the server", single_object=True
             )
         self.stdout.write(
-            f"Removed {removed} second factor{'' if removed == 1 else 's'} of {user.get_username()}. They now log in"
-            " without one, and set up a new one at “Sign-in and security”."
+            f"Removed {removed} second factor{'' if removed == 1 else 's'} of {user.get_username()}, and ended their"
+            " sessions. They now log in without one, and set up a new one at “Sign-in and security”."
         )
