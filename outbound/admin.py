@@ -2,6 +2,7 @@
 
 from allauth.account import admin as accounts_of_allauth  # noqa: F401 - first, so that it is not registered after
 from allauth.mfa import admin as second_factors_of_allauth  # noqa: F401 - as above
+from allauth.socialaccount import admin as identities_of_allauth  # noqa: F401 - as above
 from allauth.usersessions import admin as sessions_of_allauth  # noqa: F401 - as above
 from django.apps import apps
 from django.contrib import admin
@@ -70,7 +71,7 @@ for model, pages in PAGES.items():
     admin.site.register(model, pages)
 
 # Allauth's tables have pages of their own, or none.
-for app in ("account", "mfa", "usersessions"):
+for app in ("account", "mfa", "socialaccount", "usersessions"):
     for model in apps.get_app_config(app).get_models():
         if admin.site.is_registered(model):
             admin.site.unregister(model)

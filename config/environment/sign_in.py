@@ -1,11 +1,14 @@
 """Settings of sign-in: django-allauth runs the pages, django-axes counts failed logins."""
 
+import hashlib
 from datetime import timedelta
 from typing import Any
 
-from config.environment.variables import read_number
+from config.environment.urls import read_identity_url
+from config.environment.variables import read_number, read_required, read_text
 
-APPS = ["allauth", "allauth.account", "allauth.mfa", "allauth.usersessions"]
+APPS = ["allauth", "allauth.account", "allauth.mfa", "allauth.usersessions", "allauth.socialaccount"]
+APPS += ["allauth.socialaccount.providers.openid_connect"]
 
 
 def read_settings() -> dict[str, Any]:
@@ -14,10 +17,44 @@ def read_settings() -> dict[str, Any]:
         **PASSWORDS,
         **ALLAUTH,
         **SECOND_FACTOR,
+        "SOCIALACCOUNT_ADAPTER": "outbound.signin.identities.IdentityAdapter",
+        "SOCIALACCOUNT_EMAIL_VERIFICATION": "none",
+        "SOCIALACCOUNT_PROVIDERS": read_providers(),
         **AXES,
         # The limit for one user name from one IP address; outbound.signin.login_limits has the others.
         "AXES_FAILURE_LIMIT": read_number("LOGIN_TRIES", default=10, least=1, most=1_000_000),
     }
+
+
+def read_providers() -> dict[str, Any]:
+    """Return the identity providers."""
+    providers: dict[str, Any] = {}
+    if issuer := read_identity_url("OIDC_ISSUER", example="https://login.example.com"):
+        providers |= openid_provider(
+            issuer=issuer,
+            client_id=read_required("OIDC_CLIENT_ID", because="OIDC_ISSUER"),
+            secret=read_text("OIDC_CLIENT_SECRET"),
+            name=read_text("OIDC_NAME", default="OpenID Connect"),
+        )
+    return providers
+
+
+def openid_provider(*, issuer: str, client_id: str, secret: str, name: str) -> dict[str, Any]:
+    """Return the settings of an OpenID provider."""
+    settings = {
+        "server_url": issuer.rstrip("/"),
+        "issuer": issuer,
+        # The subject is that of the ID token, whose issuer is checked.
+        "fetch_userinfo": False,
+        "oauth_pkce_enabled": True,
+    }
+    app = {"provider_id": provider_id("oidc", issuer), "name": name, "client_id": client_id, "secret": secret}
+    return {"openid_connect": {"APPS": [{**app, "settings": settings}]}}
+
+
+def provider_id(kind: str, issuer: str) -> str:
+    """Return the key of an issuer: links of identities keep it, so those of another issuer are others."""
+    return f"{kind}-{hashlib.sha256(issuer.encode()).hexdigest()[:16]}"
 
 
 PASSWORDS: dict[str, Any] = {

@@ -48,6 +48,14 @@ def read_text(name: str, *, default: str = "") -> str:
     return os.environ.get(name, default)
 
 
+def read_required(name: str, *, because: str) -> str:
+    """Return the text of a variable that another one needs."""
+    given = os.environ.get(name, "").strip()
+    if not given:
+        raise ImproperlyConfigured(f"{name} must be set if {because} is.")
+    return given
+
+
 def read_choice(name: str, choices: Iterable[str], *, default: str) -> str:
     """Return one of the choices, which are compared without regard to case."""
     given, known = os.environ.get(name, default), list(choices)

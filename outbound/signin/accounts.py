@@ -7,10 +7,12 @@ from audiences.models import Integration
 
 
 def state_of(user: User) -> str:
-    """Return the state of a teammate. They are “Invited” until they choose a password."""
+    """Return the state of a teammate. They are “Invited” until they choose a password or link an identity."""
     if not user.is_active:
         return "Deactivated"
-    return "Active" if user.has_usable_password() else "Invited"
+    # A list of teammates has read the links already.
+    is_known = user.has_usable_password() or list(user.socialaccount_set.all())  # type: ignore[attr-defined]
+    return "Active" if is_known else "Invited"
 
 
 def teammates() -> QuerySet[User]:

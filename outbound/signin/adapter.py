@@ -11,6 +11,8 @@ from allauth.account.internal.flows.login import get_authentication_records
 from allauth.core import context as allauth_context
 from allauth.mfa.adapter import DefaultMFAAdapter
 from allauth.mfa.models import Authenticator
+from allauth.socialaccount.adapter import get_adapter as get_identity_adapter
+from allauth.socialaccount.models import SocialAccount
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import User
@@ -66,6 +68,17 @@ class AccountAdapter(DefaultAccountAdapter):
         found = {"request": allauth_context.request, "workspace": Workspace.current().name, **context}
         message = self.render_mail(template_prefix, email, found)
         threading.Thread(target=send_quietly, args=[message], daemon=True).start()
+
+    def get_reauthentication_methods(self, user: Any) -> list[dict[str, str]]:
+        """Add the identity providers, by which teammates without a password confirm a change."""
+        methods = list(super().get_reauthentication_methods(user))
+        identities = get_identity_adapter()
+        linked = set(SocialAccount.objects.filter(user_id=user.pk).values_list("provider", flat=True))
+        for each in identities.list_providers(self.request) if linked else ():
+            if each.sub_id in linked:
+                url = each.get_login_url(self.request)
+                methods.append({"id": each.sub_id, "description": f"Log in again with {each.name}", "url": url})
+        return methods
 
     def is_reauthentication_required(self, *, app: str, **facts: Any) -> bool:
         """Return whether the teammate must confirm the change; a login a few minutes ago is enough."""

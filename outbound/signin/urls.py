@@ -5,15 +5,18 @@ from allauth.mfa.base import views as second_factor
 from allauth.mfa.recovery_codes import views as recovery_codes
 from allauth.mfa.totp import views as app
 from allauth.mfa.webauthn import views as passkeys
+from allauth.socialaccount import views as provider_pages
 from django.urls import URLPattern, URLResolver, path, re_path
-from django.views.generic import RedirectView
 
-from outbound.signin import views
+from outbound.signin import identities, views
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("login/", views.LoginView.as_view(), name="account_login"),
     path("login/second-factor/", second_factor.authenticate, name="mfa_authenticate"),
     path("login/passkey/", passkeys.login_webauthn, name="mfa_login_webauthn"),
+    path("login/oidc/<slug:provider_id>/", identities.openid_login, name="openid_connect_login"),
+    path("login/oidc/<slug:provider_id>/callback/", identities.openid_callback, name="openid_connect_callback"),
+    path("login/cancelled/", provider_pages.login_cancelled, name="socialaccount_login_cancelled"),
     path("login/deactivated/", account.account_inactive, name="account_inactive"),
     path("password/forgotten/", views.ForgottenView.as_view(), name="account_reset_password"),
     re_path(
@@ -37,8 +40,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
         recovery_codes.download_recovery_codes,
         name="mfa_download_recovery_codes",
     ),
+    path("account/links/", identities.LinksView.as_view(), name="socialaccount_connections"),
     path("account/sessions/", views.end_sessions, name="usersessions_list"),
-    path("account/passkeys/", RedirectView.as_view(pattern_name="mfa_index"), name="mfa_list_webauthn"),
     path("account/passkeys/add/", passkeys.add_webauthn, name="mfa_add_webauthn"),
     path("account/passkeys/<int:pk>/", views.RenamePasskeyView.as_view(), name="mfa_edit_webauthn"),
     path("account/passkeys/<int:pk>/remove/", views.RemovePasskeyView.as_view(), name="mfa_remove_webauthn"),

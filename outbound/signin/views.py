@@ -22,7 +22,7 @@ from django.utils import timezone
 from django.utils.http import int_to_base36, urlsafe_base64_decode
 
 from outbound.console.admin import answer_without_button, teammate
-from outbound.signin import sessions
+from outbound.signin import identities, sessions
 from outbound.signin.forms import AcceptForm
 
 
@@ -38,6 +38,9 @@ class LoginView(views.LoginView):
             get_adapter().logout(request)
             return HttpResponseRedirect(reverse("account_login"))
         return super().dispatch(request, *args, **kwargs)
+
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return {**super().get_context_data(**kwargs), "providers": identities.providers_for(self.request)}
 
 
 class ForgottenView(views.PasswordResetView):
@@ -86,6 +89,9 @@ class AcceptInvitationView(ChoosePasswordView):
     def get_form_class(self) -> type[AcceptForm]:
         return AcceptForm
 
+    def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
+        return {**super().get_context_data(**kwargs), "providers": identities.providers_for(self.request)}
+
 
 class AccountView(mfa_views.IndexView):
     """How a teammate logs in: password, second factor, sessions."""
@@ -95,6 +101,7 @@ class AccountView(mfa_views.IndexView):
         return {
             **super().get_context_data(**kwargs),
             "is_overdue": due is not None and due <= timezone.now(),
+            "providers": identities.providers_for(self.request, teammate(self.request)),
             "sessions": sessions.list_sessions(teammate(self.request), current=self.request.session.session_key),
         }
 
@@ -116,6 +123,8 @@ def end_sessions(request: HttpRequest) -> HttpResponse:
 
 class WithoutAdminPage:
     """Mixin: the console's header must not link to an admin page of the row, as there is none."""
+
+    success_url = reverse_lazy("mfa_index")
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
         context: dict[str, Any] = super().get_context_data(**kwargs)  # type: ignore[misc]

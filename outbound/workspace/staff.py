@@ -101,7 +101,7 @@ class StaffAdmin(ChangeLogAdmin):
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return teammates().prefetch_related("groups").order_by(*self.ordering)
+        return teammates().prefetch_related("groups", "socialaccount_set").order_by(*self.ordering)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Teammates are deactivated, because the log and messages refer to them."""

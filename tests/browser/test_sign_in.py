@@ -1,5 +1,6 @@
 """Sign-in in a browser: app, recovery code, passkey, a role that needs a second factor."""
 
+import oidc_provider_mock
 import pytest
 from django.contrib.auth.models import User
 from django.core.cache import cache
@@ -12,6 +13,7 @@ from outbound.roles import Role
 from tests.browser.conftest import AXE
 from tests.browser.test_accessibility import wrong_with
 from tests.support.authenticator import code_of
+from tests.support.identity_provider import openid_settings
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 PASSWORD = "correct-horse-7"
@@ -142,3 +144,34 @@ def test_session_is_ended_from_another_browser(page, chromium, live_server):
     page.reload()
     expect(page.get_by_text("This browser")).to_be_visible()
     lost.context.close()
+
+
+@pytest.mark.usefixtures("grace")
+def test_identity_is_linked_and_logs_in(page, live_server, settings, browser_errors):
+    # The provider's page loads a style from the internet.
+    browser_errors.allow("pico.min.css")
+    with oidc_provider_mock.run_server_in_thread() as provider:
+        settings.SOCIALACCOUNT_PROVIDERS = openid_settings(f"http://localhost:{provider.server_port}")
+        log_in(page, live_server.url)
+        page.wait_for_url("**/admin/")
+        page.goto(f"{live_server.url}/admin/account/")
+        page.get_by_role("button", name="Link Acme login").click()
+        page.get_by_placeholder("sub").fill("g-1")
+        page.get_by_role("button", name="Authorize").click()
+        expect(page.get_by_text("Your identity is linked.")).to_be_visible()
+        check_accessibility(page)
+
+        log_out(page)
+        page.goto(f"{live_server.url}/admin/login/")
+        check_accessibility(page)
+        page.get_by_role("button", name="Log in with Acme login").click()
+        page.get_by_placeholder("sub").fill("g-1")
+        page.get_by_role("button", name="Authorize").click()
+        page.wait_for_url(f"{live_server.url}/admin/")
+
+        log_out(page)
+        page.goto(f"{live_server.url}/admin/login/")
+        page.get_by_role("button", name="Log in with Acme login").click()
+        page.get_by_placeholder("sub").fill("grace@acme.example")
+        page.get_by_role("button", name="Authorize").click()
+        expect(page.get_by_role("alert")).to_contain_text("This identity is not linked to a teammate.")

@@ -44,12 +44,13 @@ WRONG: dict[str, tuple[str, str]] = {
     "FEEDBACK_ADDRESS": ("acme.example", "an email address"),
     "WEBHOOK_SECRET": ("secretword", "user:password"),
     "FCM_URL": ("fcm.example", "a URL with its scheme"),
+    "OIDC_ISSUER": ("http://login.example.com", "a URL with https"),
     "LOG_FORMAT": ("xml", "line, json"),
     "LOG_LEVEL": ("loud", "DEBUG, INFO, WARNING, ERROR, CRITICAL"),
 }
 # Text of any form: keys, tokens, folders, and a class that Django imports itself.
 ANY_TEXT = {"SECRET_KEY", "SECRET_KEY_FALLBACKS", "MEDIA_ROOT", "EMAIL_BACKEND", "FCM_CREDENTIALS", "FLIGHTS_DIR"}
-ANY_TEXT |= {"BROKER_DIR", "METRICS_TOKEN", "METRICS_DIR"}
+ANY_TEXT |= {"BROKER_DIR", "METRICS_TOKEN", "METRICS_DIR", "OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET", "OIDC_NAME"}
 
 
 def test_every_variable_of_the_settings_is_listed():
