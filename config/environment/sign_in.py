@@ -2,13 +2,23 @@
 
 import hashlib
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
+
 from config.environment.urls import read_identity_url
-from config.environment.variables import read_number, read_required, read_text
+from config.environment.variables import read_certificate, read_number, read_required, read_text
 
 APPS = ["allauth", "allauth.account", "allauth.mfa", "allauth.usersessions", "allauth.socialaccount"]
 APPS += ["allauth.socialaccount.providers.openid_connect"]
+# The extra `saml`.
+HAS_SAML = find_spec("onelogin") is not None
+if HAS_SAML:
+    APPS.append("allauth.socialaccount.providers.saml")
+
+
+SAML_SLUG = "idp"
 
 
 def read_settings() -> dict[str, Any]:
@@ -36,6 +46,18 @@ def read_providers() -> dict[str, Any]:
             secret=read_text("OIDC_CLIENT_SECRET"),
             name=read_text("OIDC_NAME", default="OpenID Connect"),
         )
+    if entity_id := read_text("SAML_ENTITY_ID").strip():
+        if not HAS_SAML:
+            raise ImproperlyConfigured(
+                "SAML_ENTITY_ID is set, but the package python3-saml is not installed. Run: "
+                "python -m pip install --require-hashes -r requirements-saml.lock"
+            )
+        providers |= saml_provider(
+            entity_id=entity_id,
+            sso_url=read_identity_url("SAML_SSO_URL", example="https://login.example.com", because="SAML_ENTITY_ID"),
+            certificate=read_certificate("SAML_CERTIFICATE", because="SAML_ENTITY_ID"),
+            name=read_text("SAML_NAME", default="SAML"),
+        )
     return providers
 
 
@@ -50,6 +72,26 @@ def openid_provider(*, issuer: str, client_id: str, secret: str, name: str) -> d
     }
     app = {"provider_id": provider_id("oidc", issuer), "name": name, "client_id": client_id, "secret": secret}
     return {"openid_connect": {"APPS": [{**app, "settings": settings}]}}
+
+
+def saml_provider(*, entity_id: str, sso_url: str, certificate: str, name: str) -> dict[str, Any]:
+    """Return the settings of a SAML identity provider."""
+    settings = {
+        "idp": {"entity_id": entity_id, "sso_url": sso_url, "x509cert": certificate},
+        "advanced": {
+            "strict": True,
+            "want_assertion_signed": True,
+            "want_attribute_statement": False,
+            "want_name_id": True,
+            "reject_idp_initiated_sso": True,
+            "reject_deprecated_algorithm": True,
+            "allow_single_label_domains": True,
+            "name_id_format": "urn:oasis:names:tc:SAML:2.0:nameid-format:persistent",
+        },
+    }
+    # Allauth calls the part of the URL that names the provider its client ID.
+    app = {"provider_id": provider_id("saml", entity_id), "name": name, "client_id": SAML_SLUG, "settings": settings}
+    return {"saml": {"APPS": [app]}}
 
 
 def provider_id(kind: str, issuer: str) -> str:

@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from config.environment.variables import refusal
+from config.environment.variables import read_required, refusal
 
 DATABASE_FORM = "the URL of a PostgreSQL server: postgres://user:password@host/name"
 EMAIL_FORM = (
@@ -79,9 +79,12 @@ def read_public_url(name: str, *, default: str) -> str:
     return given.strip().rstrip("/")
 
 
-def read_identity_url(name: str, *, example: str) -> str:
-    """Return the URL of an identity provider; "" if the variable is empty. Only this machine is trusted without TLS."""
-    given = os.environ.get(name, "").strip()
+def read_identity_url(name: str, *, example: str, because: str = "") -> str:
+    """Return the URL of an identity provider. Only this machine is trusted without TLS.
+
+    Returns "" if the variable is empty, unless it must be set because of another one.
+    """
+    given = read_required(name, because=because) if because else os.environ.get(name, "").strip()
     if not given:
         return ""
     parts = split_url(given)

@@ -3,7 +3,9 @@
 import os
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
+from cryptography.x509 import load_pem_x509_certificate
 from django.core.exceptions import ImproperlyConfigured
 
 # In seconds: upper bounds of numbers.
@@ -54,6 +56,17 @@ def read_required(name: str, *, because: str) -> str:
     if not given:
         raise ImproperlyConfigured(f"{name} must be set if {because} is.")
     return given
+
+
+def read_certificate(name: str, *, because: str) -> str:
+    """Return a certificate in PEM format, given as text or as the path of a file."""
+    given = read_required(name, because=because)
+    try:
+        text = given if "BEGIN CERTIFICATE" in given else Path(given).read_text()
+        load_pem_x509_certificate(text.encode())
+    except (OSError, ValueError) as problem:
+        raise refusal(name, "a certificate in PEM format, or the path of a file with one") from problem
+    return text
 
 
 def read_choice(name: str, choices: Iterable[str], *, default: str) -> str:

@@ -26,6 +26,12 @@ from requests import RequestException
 from outbound.signin.forms import create_sender
 from outbound.signin.invitations import invitations
 
+# What a provider needs to know: its kind, the text, the name of the URL, and the key of its part.
+ADDRESSES = (
+    ("openid_connect", "OpenID Connect, callback URL", "openid_connect_callback", "provider_id"),
+    ("saml", "SAML, entity ID and metadata", "saml_metadata", "client_id"),
+    ("saml", "SAML, assertion consumer service", "saml_acs", "client_id"),
+)
 # An identity provider that is away, or whose answers lack a part.
 BROKEN_PROVIDER = (RequestException, KeyError, TypeError, ValueError, OAuth2Error)
 
@@ -80,10 +86,10 @@ def providers_for(request: HttpRequest, user: User | None = None) -> list[dict[s
 
 def addresses() -> list[tuple[str, str]]:
     """Return the paths that the providers of the settings need to know."""
-    configured = app_settings.PROVIDERS.get("openid_connect", {}).get("APPS", ())
     return [
-        ("OpenID Connect, callback URL", reverse("openid_connect_callback", args=[app["provider_id"]]))
-        for app in configured
+        (text, reverse(name, args=[app[key]]))
+        for kind, text, name, key in ADDRESSES
+        for app in app_settings.PROVIDERS.get(kind, {}).get("APPS", ())
     ]
 
 

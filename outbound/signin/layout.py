@@ -20,6 +20,8 @@ TITLES: dict[str, str] = {
     "usersessions_list": "Sign-in and security",
     "openid_connect_login": "Log in",
     "openid_connect_callback": "Log in",
+    "saml_login": "Log in",
+    "saml_finish_acs": "Log in",
     "socialaccount_connections": "Sign-in and security",
     "socialaccount_login_cancelled": "Log in",
     "mfa_authenticate": "Second factor",

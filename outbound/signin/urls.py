@@ -6,6 +6,7 @@ from allauth.mfa.recovery_codes import views as recovery_codes
 from allauth.mfa.totp import views as app
 from allauth.mfa.webauthn import views as passkeys
 from allauth.socialaccount import views as provider_pages
+from django.apps import apps
 from django.urls import URLPattern, URLResolver, path, re_path
 
 from outbound.signin import identities, views
@@ -46,3 +47,14 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("account/passkeys/<int:pk>/", views.RenamePasskeyView.as_view(), name="mfa_edit_webauthn"),
     path("account/passkeys/<int:pk>/remove/", views.RemovePasskeyView.as_view(), name="mfa_remove_webauthn"),
 ]
+
+if apps.is_installed("allauth.socialaccount.providers.saml"):
+    from outbound.signin import saml
+
+    urlpatterns += [
+        path("login/saml/<slug:organization_slug>/", saml.begin_login, name="saml_login"),
+        path("login/saml/<slug:organization_slug>/acs/", saml.receive_response, name="saml_acs"),
+        path("login/saml/<slug:organization_slug>/acs/finish/", saml.finish_login, name="saml_finish_acs"),
+        path("login/saml/<slug:organization_slug>/metadata/", saml.metadata, name="saml_metadata"),
+        path("login/saml/<slug:organization_slug>/logout/", saml.refuse_logout, name="saml_sls"),
+    ]

@@ -51,6 +51,8 @@ WRONG: dict[str, tuple[str, str]] = {
 # Text of any form: keys, tokens, folders, and a class that Django imports itself.
 ANY_TEXT = {"SECRET_KEY", "SECRET_KEY_FALLBACKS", "MEDIA_ROOT", "EMAIL_BACKEND", "FCM_CREDENTIALS", "FLIGHTS_DIR"}
 ANY_TEXT |= {"BROKER_DIR", "METRICS_TOKEN", "METRICS_DIR", "OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET", "OIDC_NAME"}
+# Those of SAML are read together.
+ANY_TEXT |= {"SAML_ENTITY_ID", "SAML_SSO_URL", "SAML_CERTIFICATE", "SAML_NAME"}
 
 
 def test_every_variable_of_the_settings_is_listed():
