@@ -172,4 +172,6 @@ SECOND_FACTOR: dict[str, Any] = {
     "MFA_TOTP_TOLERANCE": 1,
     "MFA_TOTP_ISSUER": "Outbound",
     "MFA_ALLOW_UNVERIFIED_EMAIL": True,
+    # A passkey cannot be guessed; a whole office may share an IP address.
+    "MFA_RATE_LIMITS": {"webauthn_login": "60/m/ip"},
 }

@@ -149,6 +149,8 @@ def addresses(transactional_db, settings, tmp_path) -> list[str]:
         reverse("admin:audiences_subscription_change", args=[hook.pk]),
         reverse("admin:auth_user_change", args=[invited.pk]),
         reverse("admin:auth_group_change", args=[Group.objects.get(name="Author").pk]),
+        reverse("admin:group_second_factor"),
+        reverse("mfa_index"),
         reverse("admin:password_change"),
         reverse("admin:password_change_done"),
     ]

@@ -113,7 +113,7 @@ def test_passkey_is_added_and_logs_in_with_and_without_the_password(page, live_s
 
     log_out(page)
     page.goto(f"{live_server.url}/admin/login/?next=/admin/account/")
-    page.get_by_role("button", name="Log in with a passkey").click()
+    page.get_by_role("button", name="Use a passkey").click()
     page.wait_for_url("**/admin/account/")
     page.get_by_role("link", name="Rename Laptop").click()
     page.get_by_label("Name").fill("Old laptop")
