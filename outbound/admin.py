@@ -27,7 +27,7 @@ from audiences.models import (
     Workspace,
 )
 from delivery.models import Conversation, DeliveryRecord, Pace
-from messaging.models import Message, Sender
+from messaging.models import Message, SavedReply, Sender
 from outbound import palette
 from outbound.edits import autosave
 from outbound.inbox import admin as inbox_admin
@@ -36,7 +36,18 @@ from outbound.messages import records
 from outbound.people import admin as people_admin
 from outbound.people import attributes, event_names, segments, suppression
 from outbound.workspace import admin as workspace_admin
-from outbound.workspace import audit_log, integration, role_admin, schedule, senders, staff, tags, throttle, webhooks
+from outbound.workspace import (
+    audit_log,
+    integration,
+    role_admin,
+    saved_replies,
+    schedule,
+    senders,
+    staff,
+    tags,
+    throttle,
+    webhooks,
+)
 
 PAGES: dict[type[Model], type[ModelAdmin]] = {
     Message: messages_admin.MessageAdmin,
@@ -50,6 +61,7 @@ PAGES: dict[type[Model], type[ModelAdmin]] = {
     EventName: event_names.EventNameAdmin,
     Suppression: suppression.SuppressionAdmin,
     Sender: senders.SenderAdmin,
+    SavedReply: saved_replies.SavedReplyAdmin,
     Integration: integration.IntegrationAdmin,
     Subscription: webhooks.SubscriptionAdmin,
     Workspace: workspace_admin.WorkspaceAdmin,

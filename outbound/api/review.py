@@ -36,7 +36,7 @@ class Preview(Endpoint):
         if problems:
             field, sentences = next(iter(problems.items()))
             raise Refused(sentences[0], field=field)
-        found = preview.preview(message, customer=customer, company=company.pk if company else None)
+        found = preview.preview(message, customer=customer, company=company.pk if company else None, at=timezone.now())
         if found.wrong:
             raise Refused(found.wrong, field="body")
         if company and found.company != company:

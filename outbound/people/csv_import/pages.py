@@ -1,6 +1,7 @@
 """CSV import of customers, or of addresses that unsubscribed elsewhere. A file is checked before it is written."""
 
 import csv
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -15,23 +16,26 @@ from django.utils import timezone
 from audiences import intake
 from audiences.intake import csv_import
 from audiences.models import Import, ImportKind, ImportState, Tag
-from audiences.models.imports import UNDER_WAY
+from audiences.models.imports import ENDED, UNDER_WAY, UndoResult
 from delivery import tasks
 from outbound.console.admin import ConsoleAdmin, answer_without_button, teammate
 from outbound.console.timeouts import longer_statements
 from outbound.console.wording import counted
-from outbound.people.import_columns import column_rows, column_targets, new_kinds
+from outbound.people.csv_import.columns import column_rows, column_targets, new_kinds
+from outbound.people.csv_import.lines import line_rows
 
 PERMISSION = "audiences.add_import"
 LATEST_IMPORTS = 10
 SHOWN_PROBLEMS = 100
 MAX_UPLOAD_BYTES = 2**30
+ASCII_DIGITS = re.compile(r"[0-9]{1,15}")
 # Small files finish within the request; a worker continues with larger ones.
 TIME_IN_REQUEST = timedelta(seconds=1)
 PAGES = (
     ("import/", "import_file"),
     ("import/<int:key>/", "import_page"),
     ("import/<int:key>/errors.csv", "import_errors"),
+    ("import/<int:key>/lines/", "import_lines"),
     ("import/<int:key>/<slug:verb>/", "import_act"),
 )
 LOGGED: dict[str, str] = {
@@ -96,7 +100,8 @@ class ImportPages(ConsoleAdmin):
         return self.render_import(request, import_or_404(key))
 
     def render_import(self, request: HttpRequest, job: Import, wrong: str = "") -> HttpResponse:
-        problems = list(job.problems.order_by("line", "pk")[:SHOWN_PROBLEMS])
+        problems = csv_import.problems_of(job)[:SHOWN_PROBLEMS]
+        repeats = csv_import.repeats_of(job)
         return self.page(
             request,
             "outbound/people/import_job.html",
@@ -114,15 +119,41 @@ class ImportPages(ConsoleAdmin):
             tags=Tag.objects.order_by("name").values_list("name", flat=True)[:500],
             says=summary(job),
             problems=problems,
+            repeats=repeats[:SHOWN_PROBLEMS],
+            more_repeats=len(repeats) > SHOWN_PROBLEMS,
             more=max(0, job.wrong - len({problem.line for problem in problems})),
             unkept=unstored_errors(job),
+            has_lines=has_lines(job),
+            can_undo=csv_import.can_undo(job),
+            has_ended=job.state in ENDED,
+            kept=job.effects.filter(undo=UndoResult.KEPT).order_by("line")[:SHOWN_PROBLEMS],
+            more_kept=max(0, job.kept - SHOWN_PROBLEMS),
             under_way=job.state in UNDER_WAY,
             can_choose=job.state in (ImportState.UPLOADED, ImportState.CHECKED),
         )
 
     @longer_statements()
+    def import_lines(self, request: HttpRequest, key: int) -> HttpResponse:
+        """List the lines of an import with their effects, from a line on."""
+        require_permission(request)
+        job = import_or_404(key)
+        asked = request.GET.get("after", "")
+        after = int(asked) if ASCII_DIGITS.fullmatch(asked) else 0
+        rows, following = line_rows(job, after=after)
+        return self.page(
+            request,
+            "outbound/people/import_lines.html",
+            title=f"Lines of {job.file_name}",
+            crumb=job.file_name,
+            job=job,
+            rows=rows,
+            after=after,
+            following=following,
+        )
+
+    @longer_statements()
     def import_act(self, request: HttpRequest, key: int, verb: str) -> HttpResponse:
-        """Run an action of the import page: check, read in another encoding, write or cancel."""
+        """Run an action of the import page: check, read in another encoding, write, cancel or undo."""
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:customer_import_page", args=[key]))
         require_permission(request)
@@ -156,7 +187,11 @@ class ImportPages(ConsoleAdmin):
 
 def unstored_errors(job: Import) -> int:
     """Return the number of wrong lines whose errors are not stored."""
-    return max(0, job.wrong - job.problems.values("line").distinct().count())
+    return max(0, job.wrong - len({problem.line for problem in csv_import.problems_of(job)}))
+
+
+def has_lines(job: Import) -> bool:
+    return job.creations.exists() or job.effects.exists()
 
 
 def require_permission(request: HttpRequest) -> None:
@@ -210,17 +245,38 @@ def cancel_import(admin: ConsoleAdmin, request: HttpRequest, job: Import) -> Non
     )
 
 
+def undo_import(admin: ConsoleAdmin, request: HttpRequest, job: Import) -> None:
+    """Start to undo the import."""
+    with transaction.atomic():
+        csv_import.start_undo(job, at=timezone.now())
+        admin.note(request, job, f"Undid the import of “{job.file_name}”")
+    start_job(job)
+
+
 def start_job(job: Import) -> None:
     """Process the file for a second; a worker continues if that is not enough."""
     if csv_import.continue_import(job.pk, clock=timezone.now, until=timezone.now() + TIME_IN_REQUEST):
         tasks.enqueue_import(job.pk)
 
 
-ACTIONS = {"check": check_file, "encoding": read_again, "write": write_customers, "cancel": cancel_import}
+ACTIONS = {
+    "check": check_file,
+    "encoding": read_again,
+    "write": write_customers,
+    "cancel": cancel_import,
+    "undo": undo_import,
+}
 
 
 def summary(job: Import) -> list[str]:
     """Summarise what the import would change or has changed, one sentence per count."""
+    again = f", and {job.repeated_changes:,} of them would change the customer again" if job.repeated_changes else ""
+    if job.state in (ImportState.UNDOING, ImportState.UNDONE):
+        undone = (
+            (job.undone, "line", "lines", " undone"),
+            (job.kept, "line", "lines", " not undone, or not completely"),
+        )
+        return [f"{counted(number, one, many)}{rest}." for number, one, many, rest in undone if number]
     done = job.state in (ImportState.WRITING, ImportState.DONE, ImportState.CANCELLED)
     if job.kind == ImportKind.UNSUBSCRIBED:
         found = [
@@ -233,6 +289,7 @@ def summary(job: Import) -> list[str]:
             (job.made, "new customer", "new customers", " created" if done else ""),
             (job.changed, "customer", "customers", " changed" if done else " would change"),
             (job.unchanged, "customer", "customers", " without changes"),
+            (job.repeated, "line repeats", "lines repeat", f" a customer of an earlier line{again}"),
         ]
     found.append(
         (job.wrong, "line", "lines", " skipped because of errors" if done else " would be skipped because of errors")
