@@ -1,5 +1,10 @@
 """Registration: every table of the console and its admin class."""
 
+from allauth.account import admin as accounts_of_allauth  # noqa: F401 - first, so that it is not registered after
+from allauth.mfa import admin as second_factors_of_allauth  # noqa: F401 - as above
+from allauth.socialaccount import admin as identities_of_allauth  # noqa: F401 - as above
+from allauth.usersessions import admin as sessions_of_allauth  # noqa: F401 - as above
+from django.apps import apps
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth import admin as registered_by_django  # noqa: F401 - first, so that it is not registered after
@@ -34,7 +39,7 @@ from outbound.workspace import admin as workspace_admin
 from outbound.workspace import (
     audit_log,
     integration,
-    login,
+    role_admin,
     saved_replies,
     schedule,
     senders,
@@ -62,7 +67,7 @@ PAGES: dict[type[Model], type[ModelAdmin]] = {
     Workspace: workspace_admin.WorkspaceAdmin,
     Pace: throttle.PaceAdmin,
     User: staff.StaffAdmin,
-    Group: staff.RoleAdmin,
+    Group: role_admin.RoleAdmin,
     LogEntry: audit_log.LogAdmin,
     PeriodicTask: schedule.ScheduleAdmin,
     IntervalSchedule: workspace_admin.PlainAdmin,
@@ -77,14 +82,18 @@ for model, pages in PAGES.items():
         admin.site.unregister(model)
     admin.site.register(model, pages)
 
+# Allauth's tables have pages of their own, or none.
+for app in ("account", "mfa", "socialaccount", "usersessions"):
+    for model in apps.get_app_config(app).get_models():
+        if admin.site.is_registered(model):
+            admin.site.unregister(model)
+
 admin.site.index_title = "Home"
-admin.site.login_form = login.LoginForm
 
 
 def extra_urls() -> list[URLPattern]:
     """Return the addresses of the console that belong to no table."""
     return [
-        *login.login_urls(),
         path("autosave/", admin.site.admin_view(autosave.receive), name="autosave"),
         path("palette/", admin.site.admin_view(palette.palette), name="palette"),
     ]

@@ -15,6 +15,7 @@ from django.contrib.auth.tokens import default_token_generator
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.http import int_to_base36
 from django_celery_beat.models import PeriodicTask
 from playwright.sync_api import Page
 
@@ -27,7 +28,7 @@ from messaging import lifecycle as message_lifecycle
 from messaging.models import Message, Sender, SendingDomain
 from messaging.models.sending_domain import Verdict
 from outbound import roles
-from outbound.workspace import login
+from outbound.signin import invitations
 from tests.browser.conftest import AXE
 from tests.factories import (
     CompanyTagFactory,
@@ -164,6 +165,8 @@ def addresses(transactional_db, settings, tmp_path) -> list[str]:
         reverse("admin:audiences_subscription_change", args=[hook.pk]),
         reverse("admin:auth_user_change", args=[invited.pk]),
         reverse("admin:auth_group_change", args=[Group.objects.get(name="Author").pk]),
+        reverse("admin:group_second_factor"),
+        reverse("mfa_index"),
         reverse("admin:password_change"),
         reverse("admin:password_change_done"),
     ]
@@ -377,11 +380,12 @@ def test_axe_finds_nothing_serious_on_empty_pages(console, live_server):
 def test_axe_finds_nothing_serious_on_the_login_pages(page, live_server, transactional_db, settings):
     invited = User.objects.create_user("new@acme.example", "new@acme.example", is_staff=True)
     forgetful = User.objects.create_user("eve", "eve@acme.example", "pass", is_staff=True)
-    worn_out = reverse("admin:choose_password", args=["MQ", "worn-out"])
-    new = login.link_for(forgetful, to="choose_password", token=default_token_generator.make_token(forgetful))
-    invitation = login.link_for(invited, to="accept_invitation", token=login.invitations.make_token(invited))
+    to_new_password = "account_reset_password_from_key"
+    worn_out = reverse(to_new_password, args=["1", "worn-out"])
+    new = reverse(to_new_password, args=[int_to_base36(forgetful.pk), default_token_generator.make_token(forgetful)])
+    invitation = invitations.link_for(invited)
     wrong = []
-    for door in (reverse("admin:login"), reverse("admin:admin_password_reset"), worn_out, new, invitation):
+    for door in (reverse("account_login"), reverse("account_reset_password"), worn_out, new, invitation):
         page.goto(live_server.url + door.removeprefix(settings.PUBLIC_URL))
         wrong += wrong_with(page)
 

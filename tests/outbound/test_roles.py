@@ -167,6 +167,7 @@ OWN = {
     "audience_current_size": (V, V),
     "audience_discard": (NOBODY, A),
     "audiences_audience_change": (A, A),
+    "group_second_factor": (B, B),
     "user_session": (ANY, NOBODY),
     "palette": (ANY, NOBODY),
     "autosave": (NOBODY, ANY),
@@ -174,6 +175,7 @@ OWN = {
     "sender_check_domain": (NOBODY, B),
     "sender_allow_domain": (NOBODY, B),
     "user_invite_again": (NOBODY, B),
+    "user_end_sessions": (NOBODY, B),
     "user_deactivate": (NOBODY, B),
     "user_activate": (NOBODY, B),
     "integration_make_token": (NOBODY, B),
@@ -196,9 +198,6 @@ OWN = {
     "password_change": (ANY, ANY),
     "password_change_done": (ANY, NOBODY),
     "login": (GUEST, GUEST),
-    "admin_password_reset": (GUEST, GUEST),
-    "choose_password": (GUEST, GUEST),
-    "accept_invitation": (GUEST, GUEST),
 }
 VERBS = ("changelist", "add", "change", "delete", "history")
 
