@@ -68,8 +68,9 @@ lock: .venv/.uv
 	$(compile) --group peers --output-file benchmarks/requirements-peers.lock
 	$(compile) pyproject.toml --output-file requirements.lock
 	$(compile) pyproject.toml --extra push --constraint requirements.lock --output-file requirements-push.lock
+	$(compile) pyproject.toml --extra saml --constraint requirements.lock --output-file requirements-saml.lock
 	$(compile) pyproject.toml --extra demo --constraint requirements.lock --output-file requirements-demo.lock
-	$(compile) pyproject.toml --extra push --extra demo --extra dev --constraint requirements-push.lock \
+	$(compile) pyproject.toml --extra push --extra saml --extra demo --extra dev --constraint requirements-push.lock \
 		--output-file requirements-dev.lock
 
 .venv/.made:

@@ -37,7 +37,7 @@ class Command(Migrate):
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                return super().handle(*args, **options)
+                super().handle(*args, **options)
             except OperationalError as error:
                 if not isinstance(error.__cause__, DeadlockDetected | LockNotAvailable):
                     raise
@@ -48,6 +48,8 @@ class Command(Migrate):
                     ) from error
                 self.stderr.write(f"A table is in use; trying again. PostgreSQL says: {error}")
                 time.sleep(PAUSE)
+            else:
+                return
 
     def migration_progress_callback(self, action: str, migration: Any = None, fake: bool = False) -> None:  # noqa: FBT001, FBT002
         """Limit the time of each lock in a migration; without a transaction, nothing waits behind it."""
