@@ -26,6 +26,18 @@
     render.call(this);
     if (manager) { delete manager.clearSelection; delete manager.setLocationRange; }
   };
+
+  /* The browser inserts a typed key at once, Trix in the next frame. Keys that come before it (Enter, Backspace, arrows)
+     would act on two different texts. */
+  const { events } = window.Trix.controllers.Level2InputController;
+  const { keydown } = events;
+  events.keydown = function (event) {
+    if (!this.composing) {
+      if (this.scheduledRender) this.render();
+      this.delegate?.selectionManager.updateCurrentLocationRange();
+    }
+    return keydown.call(this, event);
+  };
   window.Trix.config.attachments.preview.caption = { name: false, size: false };
 
   /* Trix rewrites the HTML when it opens it and when an image has loaded, and drops unsupported elements such as
