@@ -65,7 +65,7 @@ lock: .venv/.uv
 	$(compile) pyproject.toml --output-file requirements.lock
 	$(compile) pyproject.toml --extra push --constraint requirements.lock --output-file requirements-push.lock
 	$(compile) pyproject.toml --extra demo --constraint requirements.lock --output-file requirements-demo.lock
-	$(compile) pyproject.toml --extra push --extra saml --extra demo --extra dev --constraint requirements-push.lock \
+	$(compile) pyproject.toml --extra push --extra saml --extra storage --extra tracing --extra demo --extra dev --constraint requirements-push.lock \
 		--output-file requirements-dev.lock
 
 .venv/.made:
