@@ -18,7 +18,7 @@ app.autodiscover_tasks(["delivery"])
 QUEUES: dict[str, tuple[str, ...]] = {
     "sending": ("hand_over_due", "help_hand_over", "forward_answers"),
     "matching": ("match_ongoing_messages", "match_message", "launch_message", "sweep"),
-    "bulk": ("go_on_importing", "change_kind", "work_off_jobs", "forget_old"),
+    "bulk": ("go_on_importing", "change_kind", "work_off_jobs", "forget_old", "check_domains"),
     "webhooks": ("tell_subscribers",),
 }
 OLD_QUEUE = "celery"
@@ -34,6 +34,15 @@ def start_alarm_thread(**_options: object) -> None:
     from config import alarm_thread
 
     alarm_thread.start_thread()
+
+
+@signals.worker_ready.connect
+@signals.beat_init.connect
+def check_sessions(**_options: object) -> None:
+    """Log why a session of the database may outlive its machine."""
+    from config.postgres import sessions
+
+    sessions.log_problems()
 
 
 @signals.celeryd_after_setup.connect

@@ -1,7 +1,9 @@
 """`/healthz` for monitoring, `/metrics` for Prometheus."""
 
 import logging
+import socket
 from collections.abc import Iterator
+from typing import Any
 
 from django.conf import settings
 from django.db import Error, connection
@@ -11,6 +13,7 @@ from django.utils.crypto import constant_time_compare
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from audiences.clock import compare_clocks
 from config.celery import app
 from delivery import metrics as delivery_metrics
 from delivery.monitoring import health
@@ -32,10 +35,12 @@ def broker_answers() -> bool:
 @require_safe
 def healthz(_request: HttpRequest) -> JsonResponse:
     """Answer 200 if every part works, else 503, with the state of each part. The answer has no data of messages."""
-    at = timezone.now()
-    found = {"database": {"ok": True}, "broker": {"ok": broker_answers()}}
+    found: dict[str, dict[str, Any]] = {"database": {"ok": True}, "broker": {"ok": broker_answers()}}
     try:
-        found |= health.health_report(at=at)
+        clocks = compare_clocks(timezone.now)
+        seconds = round(clocks.ahead.total_seconds(), 1)
+        found["clock"] = {"ok": not health.clock_is_wrong(clocks.ahead), "seconds_ahead": seconds}
+        found |= health.health_report(at=clocks.at)
     except Error:
         log.warning("the database cannot be reached", exc_info=True)
         found["database"] = {"ok": False}
@@ -64,7 +69,13 @@ def database_metrics() -> Iterator[str]:
     for channel, numbers in health.record_counts():
         for what, number in numbers.items():
             yield f'outbound_records{{channel="{channel}",what="{what}"}} {number}'
-    for name, found in health.health_report(at=timezone.now()).items():
+    clocks = compare_clocks(timezone.now)
+    yield "# HELP outbound_clock_ahead_seconds Seconds that the clock of a machine is ahead of the database's"
+    yield "# TYPE outbound_clock_ahead_seconds gauge"
+    ahead = {clock.machine: clock.ahead for clock in health.known_clocks(at=clocks.at)}
+    for machine, difference in (ahead | {socket.gethostname(): clocks.ahead}).items():
+        yield f'outbound_clock_ahead_seconds{{machine="{machine}"}} {difference.total_seconds():.3f}'
+    for name, found in health.health_report(at=clocks.at).items():
         yield f"# HELP outbound_{name}_age_seconds {AGES[name]}"
         yield f"# TYPE outbound_{name}_age_seconds gauge"
         yield f"outbound_{name}_age_seconds {found['seconds'] or 0}"

@@ -16,6 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from config.environment import urls, variables
 from config.environment.variables import DAY, HOUR, WEEK, read_flag, read_number, read_text
 from config.postgres import embedded
+from config.postgres.sessions import CLIENT_OPTIONS
 from config.static_files import digest_of_files
 from config.theme import UNFOLD  # noqa: F401 - a setting
 
@@ -130,11 +131,8 @@ TEMPLATES = [
 ]
 
 DATABASES["default"]["OPTIONS"] = {
-    # Notice a vanished server within a minute, instead of the hours that the system would wait.
-    "keepalives_idle": 30,
-    "keepalives_interval": 10,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 60_000,
+    # Notice a vanished server within 10 seconds, instead of the hours that the system would wait.
+    **CLIENT_OPTIONS,
     **DATABASES["default"].get("OPTIONS", {}),
     # Only the statements of a visit ask to be prepared.
     "prepare_threshold": 5,
@@ -252,6 +250,8 @@ INBOUND_DOMAIN = variables.read_domain("INBOUND_DOMAIN", example="reply.example.
 BOUNCE_DOMAIN = variables.read_domain("BOUNCE_DOMAIN", example="bounce.example.com")
 # The address to which mailbox providers send complaints (docs/email.md). "": they count at bounce addresses only.
 FEEDBACK_ADDRESS = variables.read_email_address("FEEDBACK_ADDRESS", example="fbl@example.com")
+# The DNS server of domain checks, as (address, port). None: those of the system.
+DNS_SERVER = variables.read_dns_server("DNS_SERVER")
 # Providers must send one of these (user:password) to /webhooks/anymail/; without any, that URL does not exist.
 WEBHOOK_SECRET = variables.read_secrets("WEBHOOK_SECRET")
 ANYMAIL: dict[str, Any] = {

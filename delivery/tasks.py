@@ -1,4 +1,7 @@
-"""Celery tasks. Each reads the clock and calls one function; a lost task loses no work (behaviour 5, nudges)."""
+"""Celery tasks. Each reads the clock and calls one function; a lost task loses no work (behaviour 5, nudges).
+
+The clock is the database's, because leases are set and judged by it on all machines.
+"""
 
 import logging
 import time
@@ -8,16 +11,16 @@ from functools import wraps
 from typing import ParamSpec
 
 from celery import current_app, shared_task
-from django.utils import timezone
 
 from audiences import intake
+from audiences.clock import DatabaseClock, database_clock
 from audiences.intake import csv_import
 from delivery import metrics, process, reservation
 from delivery.conversations import answer_emails, threads
 from delivery.maintenance import attribute_kinds, retention
 from delivery.maintenance import sweep as maintenance_sweep
 from delivery.matching import date_indexes, launch_job, ongoing, rounds
-from delivery.monitoring import health
+from delivery.monitoring import domain_checks, health, reputation
 from delivery.sending import dispatcher as sending_dispatcher
 from delivery.webhooks import dispatcher
 from messaging.models import Message
@@ -62,7 +65,7 @@ def in_turn(run: Callable[P, None]) -> Callable[P, None]:
 @in_turn
 def match_ongoing_messages(**_later: object) -> None:
     """Match every live ongoing email and push, then send. Every hour."""
-    rounds.match_ongoing(at=timezone.now())
+    rounds.match_ongoing(at=database_clock())
     enqueue_dispatch()
     date_indexes.update_indexes()
 
@@ -77,7 +80,7 @@ def match_message(message_id: int, **_later: object) -> None:
 def match_and_dispatch(message_id: int) -> None:
     message = Message.objects.live().filter(pk=message_id).first()
     if message is not None:
-        ongoing.match_safely(message, at=timezone.now())
+        ongoing.match_safely(message, at=database_clock())
         enqueue_dispatch()
 
 
@@ -85,7 +88,7 @@ def match_and_dispatch(message_id: int) -> None:
 @in_turn
 def launch_message(message_id: int, **_later: object) -> None:
     """Set a message with a large audience live, or send it to the rest."""
-    launch_job.launch(message_id, at=timezone.now())
+    launch_job.launch(message_id, at=database_clock())
     match_and_dispatch(message_id)
     enqueue_dispatch()
 
@@ -95,7 +98,8 @@ def launch_message(message_id: int, **_later: object) -> None:
 def go_on_importing(import_id: int, **_later: object) -> None:
     """Continue a CSV import for a while, then make room for other tasks."""
     mine = start_turn()
-    while csv_import.continue_import(import_id, clock=timezone.now, until=timezone.now() + SHORT_STEP):
+    clock = DatabaseClock()
+    while csv_import.continue_import(import_id, clock=clock, until=clock() + SHORT_STEP):
         if not mine.may_continue():
             enqueue_task(go_on_importing, import_id, after=mine.away_for)
             return
@@ -105,29 +109,28 @@ def go_on_importing(import_id: int, **_later: object) -> None:
 @in_turn
 def change_kind(change_id: int, **_later: object) -> None:
     """Change the kind of an attribute that many customers have."""
-    attribute_kinds.apply_change(change_id, at=timezone.now())
+    attribute_kinds.apply_change(change_id, at=database_clock())
 
 
 @shared_task
 def hand_over_due(**_later: object) -> None:
     """Send due records."""
-    sending_dispatcher.dispatch(
-        clock=timezone.now, until=timezone.now() + TASK_TIME_LIMIT, ask_for_another=enqueue_help
-    )
+    clock = DatabaseClock()
+    sending_dispatcher.dispatch(clock=clock, until=clock() + TASK_TIME_LIMIT, ask_for_another=enqueue_help)
 
 
 @shared_task
 def help_hand_over(**_later: object) -> None:
     """Help to send a backlog for a moment, beside other dispatchers, so that other tasks get their turn."""
-    sending_dispatcher.dispatch(
-        clock=timezone.now, until=timezone.now() + HELP_TIME_LIMIT, ask_for_another=enqueue_help
-    )
+    clock = DatabaseClock()
+    sending_dispatcher.dispatch(clock=clock, until=clock() + HELP_TIME_LIMIT, ask_for_another=enqueue_help)
 
 
 @shared_task
 def sweep(**_later: object) -> None:
     """Do what a lost nudge may have left undone. Every minute."""
-    at = timezone.now()
+    at = database_clock()
+    reputation.pause_messages()
     # A launch or a match may take minutes, and the sweep may run in the process that is reserved for sending.
     maintenance_sweep.sweep(
         at=at,
@@ -145,14 +148,14 @@ def sweep(**_later: object) -> None:
         enqueue_kind_change(change_id)
     enqueue_bulk_jobs()
     metrics.delete_dead_process_files(now=time.time())
-    health.record_sweep(at=timezone.now())
+    health.record_sweep(at=database_clock())
 
 
 @shared_task
 @in_turn
 def forget_old(**_later: object) -> None:
     """Delete data whose retention has ended. Once a day."""
-    at = timezone.now()
+    at = database_clock()
     mine = start_turn(RETENTION_TIME_LIMIT)
     csv_import.delete_old_files(at=at)
     retention.delete_expired(at=at, go_on=mine.may_continue)
@@ -162,15 +165,26 @@ def forget_old(**_later: object) -> None:
 
 @shared_task
 @in_turn
+def check_domains(**_later: object) -> None:
+    """Check what the domains of senders publish for email. Once a day."""
+    mine = start_turn()
+    if not domain_checks.check_all(clock=database_clock, go_on=mine.may_continue):
+        enqueue_task(check_domains, after=mine.away_for)
+
+
+@shared_task
+@in_turn
 def tell_subscribers(**_later: object) -> None:
     """Deliver outgoing webhooks."""
-    dispatcher.dispatch(clock=timezone.now, until=timezone.now() + TASK_TIME_LIMIT)
+    clock = DatabaseClock()
+    dispatcher.dispatch(clock=clock, until=clock() + TASK_TIME_LIMIT)
 
 
 @shared_task
 def forward_answers(**_later: object) -> None:
     """Email teammates' answers to customers who have not been back."""
-    if answer_emails.send_due_answer_emails(clock=timezone.now, until=timezone.now() + TASK_TIME_LIMIT):
+    clock = DatabaseClock()
+    if answer_emails.send_due_answer_emails(clock=clock, until=clock() + TASK_TIME_LIMIT):
         # A campaign may have given its only connection away.
         enqueue_dispatch()
 
@@ -180,14 +194,14 @@ def forward_answers(**_later: object) -> None:
 def work_off_jobs(**_later: object) -> None:
     """Process bulk jobs for a while, then make room for other tasks."""
     mine = start_turn()
-    intake.process_jobs(clock=timezone.now, go_on=mine.may_continue)
+    intake.process_jobs(clock=DatabaseClock(), go_on=mine.may_continue)
     if not mine.may_continue():
         enqueue_task(work_off_jobs, after=mine.away_for)
 
 
 def start_turn(limit: timedelta = TASK_TIME_LIMIT) -> reservation.Turn:
     """Start the turn of a task that can stop at any time."""
-    return reservation.Turn(limit, is_sending_due=lambda: health.oldest_due(at=timezone.now()) is not None)
+    return reservation.Turn(limit, is_sending_due=lambda: health.oldest_due(at=database_clock()) is not None)
 
 
 def enqueue_dispatch() -> None:

@@ -1,6 +1,6 @@
 """Models: workspace, customers, companies, events, tags, audiences, imports, bulk jobs and webhook outbox."""
 
-from audiences.models.audience import Audience, RewrittenRules
+from audiences.models.audience import Audience, RewrittenRules, SegmentSize
 from audiences.models.catalogue import CustomAttribute, KindChange, RefusedName
 from audiences.models.companies import Company, Membership
 from audiences.models.customers import Customer, Device
@@ -43,6 +43,7 @@ __all__ = [
     "NotificationState",
     "RefusedName",
     "RewrittenRules",
+    "SegmentSize",
     "Subscription",
     "Suppression",
     "SuppressionReason",

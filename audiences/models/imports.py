@@ -14,6 +14,7 @@ class ImportKind(models.TextChoices):
 class ImportState(models.TextChoices):
     """The state of an import."""
 
+    READING = "reading", "Being read"  # All cells are read once, for the guesses about columns.
     UPLOADED = "uploaded", "Not checked yet"  # A teammate has to map the columns.
     CHECKING = "checking", "Being checked"
     CHECKED = "checked", "Checked"  # The result is known; nothing is written.
@@ -22,24 +23,28 @@ class ImportState(models.TextChoices):
     CANCELLED = "cancelled", "Cancelled"
 
 
-UNDER_WAY = (ImportState.CHECKING, ImportState.WRITING)
+UNDER_WAY = (ImportState.READING, ImportState.CHECKING, ImportState.WRITING)
 
 
 class Import(models.Model):
-    """One file. It is read twice in slices: to check it, then to write it. `position` is the next byte to read."""
+    """One file. It is read in slices, to inspect, to check and to write it. `position` is the next byte to read."""
 
     kind = models.CharField(max_length=16, choices=ImportKind, default=ImportKind.CUSTOMERS)
-    state = models.CharField(max_length=16, choices=ImportState, default=ImportState.UPLOADED)
+    state = models.CharField(max_length=16, choices=ImportState, default=ImportState.READING)
     file_name = models.CharField(max_length=255)
     started_by = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField()
     updated_at = models.DateTimeField()
 
     delimiter = models.CharField(max_length=1, default=",")
+    encoding = models.CharField(max_length=16, default="utf-8")
     columns = models.JSONField(default=list)
-    sample = models.JSONField(default=list)
+    # Of each column, in order: the shapes of its cells and examples (`intake.csv_import.column_facts`).
+    column_facts = models.JSONField(default=list)
     # The target of each column, in order; "" is not imported.
     targets = models.JSONField(default=list)
+    # The date format of each column, in order, also of columns that are not dates.
+    date_formats = models.JSONField(default=list)
     # Added to every customer in the file.
     tag = models.ForeignKey("audiences.Tag", null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
 
@@ -54,6 +59,8 @@ class Import(models.Model):
     unchanged = models.BigIntegerField(default=0)
     unmatched = models.BigIntegerField(default=0)
     wrong = models.BigIntegerField(default=0)
+    # Records with bytes that are not valid in the encoding, counted when the columns are read.
+    undecodable = models.BigIntegerField(default=0)
 
     class Meta:
         indexes = [
@@ -75,7 +82,7 @@ class Import(models.Model):
 
 
 class ImportChunk(models.Model):
-    """A chunk of the file in UTF-8. It is in the database because all workers can read it there."""
+    """A chunk of the file. It is in the database because all workers can read it there."""
 
     of = models.ForeignKey(Import, on_delete=models.CASCADE, related_name="chunks")
     begins = models.BigIntegerField()

@@ -3,6 +3,8 @@
 import os
 import re
 from collections.abc import Iterable
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -84,6 +86,20 @@ def read_email_address(name: str, *, example: str) -> str:
     if given and not re.fullmatch(EMAIL_ADDRESS, given):
         raise refusal(name, f"an email address, as in {example}", given)
     return given
+
+
+def read_dns_server(name: str) -> tuple[str, int] | None:
+    """Return the IP address and port of a DNS server; None if the variable is empty."""
+    given = os.environ.get(name, "")
+    if not given:
+        return None
+    try:
+        parts = urlsplit(f"//{given}")
+        return str(ip_address(parts.hostname or "")), parts.port or 53
+    except ValueError:
+        raise refusal(
+            name, "an IP address with or without a port, such as 192.0.2.53 or [2001:db8::53]:5353", given
+        ) from None
 
 
 def read_sender(name: str, *, default: str) -> str:

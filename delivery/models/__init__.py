@@ -7,7 +7,7 @@ from delivery.models.connections import ChannelConnections, ConnectionShare
 from delivery.models.conversation import Conversation, ConversationPart, PartType
 from delivery.models.count import Count, CountChange, Tally
 from delivery.models.device_copy import DeviceCopy
-from delivery.models.heartbeat import Heartbeat
+from delivery.models.heartbeat import Heartbeat, MachineClock
 from delivery.models.hit import Hit, Link, VisitorKind
 from delivery.models.launch_progress import LaunchProgress
 from delivery.models.match_state import MatchState, MissedMatch
@@ -36,6 +36,7 @@ __all__ = [
     "Hit",
     "LaunchProgress",
     "Link",
+    "MachineClock",
     "MatchState",
     "MissedMatch",
     "Pace",

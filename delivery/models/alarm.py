@@ -18,12 +18,14 @@ class Kind(models.TextChoices):
     CHANNEL = "channel", "Channel unavailable"
     DUE = "due", "Messages are stuck"
     TROUBLE = "trouble", "A message cannot be sent"
+    PAUSED = "paused", "A message has paused itself"
     UNCERTAIN = "uncertain", "Deliveries are uncertain"
     ANSWERS = "answers", "Answer emails are not sent"
     WEBHOOKS = "webhooks", "Webhooks are not delivered"
     REFUSED = "refused", "Visitors are refused"
     MISSED = "missed", "Matching missed a customer"
     SECRET_KEY = "secret_key", "SECRET_KEY is too short"
+    CLOCK = "clock", "A machine’s clock is wrong"
 
 
 class Alarm(models.Model):

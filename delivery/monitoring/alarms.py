@@ -108,6 +108,12 @@ def check_messages(at: datetime) -> str:
     )
 
 
+def check_paused_messages(_at: datetime) -> str:
+    """Report messages that have paused themselves and wait for a decision."""
+    rows = Message.objects.exclude(paused_because="").order_by("pk")
+    return summarise([f"“{one}”: {one.paused_because}" for one in rows])
+
+
 def check_uncertain(_at: datetime) -> str:
     """Report how many records may or may not have been sent."""
     many = DeliveryRecord.objects.filter(status=Status.UNCERTAIN).count()
@@ -182,18 +188,26 @@ def check_missed_matches(at: datetime) -> str:
     return f"{found} {MISSED_ADVICE}" if found else ""
 
 
+def check_clocks(at: datetime) -> str:
+    """Report the machines whose clock differs from the database's. Leases are judged by the database's clock."""
+    wrong = [str(clock) for clock in health.known_clocks(at=at) if health.clock_is_wrong(clock.ahead)]
+    return f"{summarise(wrong)} Is a time service (NTP) running there?" if wrong else ""
+
+
 CHECKS: dict[AlarmKind, Callable[[datetime], str]] = {
     AlarmKind.BEAT: check_beat,
     AlarmKind.SWEEP: check_sweep,
     AlarmKind.CHANNEL: check_channels,
     AlarmKind.DUE: check_due_messages,
     AlarmKind.TROUBLE: check_messages,
+    AlarmKind.PAUSED: check_paused_messages,
     AlarmKind.UNCERTAIN: check_uncertain,
     AlarmKind.ANSWERS: check_answer_emails,
     AlarmKind.WEBHOOKS: check_webhooks,
     AlarmKind.REFUSED: check_refused_visitors,
     AlarmKind.MISSED: check_missed_matches,
     AlarmKind.SECRET_KEY: check_secret_key,
+    AlarmKind.CLOCK: check_clocks,
 }
 # The console page on which staff can solve the problem.
 PAGES: dict[AlarmKind, str] = {
@@ -202,12 +216,14 @@ PAGES: dict[AlarmKind, str] = {
     AlarmKind.CHANNEL: "/admin/delivery/pace/",
     AlarmKind.DUE: "/admin/",
     AlarmKind.TROUBLE: "/admin/",
+    AlarmKind.PAUSED: "/admin/",
     AlarmKind.UNCERTAIN: "/admin/delivery/deliveryrecord/uncertain/",
     AlarmKind.ANSWERS: "/admin/delivery/conversation/",
     AlarmKind.WEBHOOKS: "/admin/audiences/subscription/",
     AlarmKind.REFUSED: "/admin/audiences/integration/#identity",
     AlarmKind.MISSED: "/admin/",
     AlarmKind.SECRET_KEY: "/admin/",
+    AlarmKind.CLOCK: "/admin/",
 }
 
 

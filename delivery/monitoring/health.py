@@ -1,7 +1,7 @@
 """Health: when the scheduler and the sweep last ran, and since when the oldest record is due."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -10,13 +10,15 @@ from django.db.models import Max, Min
 from django_celery_beat.models import PeriodicTask
 
 from delivery import schedule
-from delivery.models import DeliveryRecord, Heartbeat
+from delivery.models import DeliveryRecord, Heartbeat, MachineClock
 from delivery.models.count import COUNTED, STATUSES
 from delivery.reporting import counters
 from delivery.sending import throttle
 from messaging.models import Channel, Message
 
 SWEEP = "sweep"
+# A machine's clock is wrong from this difference to the database's on.
+CLOCK_WRONG_FROM = timedelta(seconds=30)
 COUNT_SUMS = ", ".join(f"sum({name})::bigint" for name in COUNTED)
 # One statement, so that a fold of changes meanwhile is seen fully or not at all.
 BY_CHANNEL = (
@@ -81,6 +83,17 @@ def stuck_messages(*, at: datetime) -> dict[Message, datetime]:
     return {
         running[pk]: since for pk, since in waiting.items() if pk not in moving and running[pk].channel not in used_up
     }
+
+
+def known_clocks(*, at: datetime) -> list[MachineClock]:
+    """Return the clocks of the machines whose workers or beats compared them lately."""
+    # Each compares them every WATCH_EVERY seconds.
+    since = at - 2 * timedelta(seconds=settings.WATCH_EVERY)
+    return list(MachineClock.objects.filter(at__gt=since).order_by("machine"))
+
+
+def clock_is_wrong(ahead: timedelta) -> bool:
+    return abs(ahead) >= CLOCK_WRONG_FROM
 
 
 def record_counts() -> Iterator[tuple[str, dict[str, int]]]:

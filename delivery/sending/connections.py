@@ -14,8 +14,8 @@ from uuid import UUID
 from django.conf import settings
 from django.db import transaction
 
+from audiences.clock import database_clock
 from delivery.models import ChannelConnections, ConnectionShare
-from delivery.sending.throttle import database_clock
 from messaging.models import Channel as Name
 
 log = logging.getLogger(__name__)
@@ -24,8 +24,9 @@ log = logging.getLogger(__name__)
 CONNECTION_SETTINGS = {Name.EMAIL: "EMAIL_CONNECTIONS", Name.PUSH: "PUSH_CONNECTIONS"}
 # Urgent shares have existed since then, so they come first; and how many connections each of them has at most.
 URGENT_SINCE, URGENT_CONNECTIONS = datetime(1970, 1, 1, tzinfo=UTC), 4
-# For how long a share holds without renewal.
-LEASE = timedelta(seconds=15)
+# For how long a share holds without renewal; and after how long its dispatcher no longer counts as being at work. It
+# renews the share each second.
+LEASE, AT_WORK_FOR = timedelta(seconds=8), timedelta(seconds=3)
 # After a refusal: how much of the connections in use remains, at most once in a while; and when one more is tried.
 LOWER_FACTOR, LOWER_INTERVAL, RAISE_INTERVAL = 0.75, timedelta(seconds=1), timedelta(seconds=15)
 # How long a request for another dispatcher stands if no worker process is free.
@@ -125,6 +126,13 @@ def may_ask_for_another(name: Name) -> bool:
         channel.asked_at = now
         channel.save(update_fields=["asked_at"])
     return True
+
+
+def channels_at_work(*, is_urgent: bool = False) -> set[str]:
+    """Return the channels with a dispatcher that renewed its share lately: campaigns', or those of answer emails."""
+    at_work = ConnectionShare.objects.filter(until__gt=database_clock() + LEASE - AT_WORK_FOR)
+    at_work = at_work.filter(since=URGENT_SINCE) if is_urgent else at_work.exclude(since=URGENT_SINCE)
+    return set(at_work.values_list("channel", flat=True))
 
 
 def locked_channel(name: Name) -> ChannelConnections:

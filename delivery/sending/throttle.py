@@ -8,8 +8,9 @@ import time
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-from django.db import connection, transaction
+from django.db import transaction
 
+from audiences.clock import database_clock
 from audiences.models import Workspace
 from delivery.models import Pace
 
@@ -93,10 +94,3 @@ def release(channel: str, *, places: Slots, unused: int) -> None:
             if pace.next_at is not None:
                 pace.next_at -= timedelta(seconds=unused * places.every)
             pace.save(update_fields=["taken_today", "next_at"])
-
-
-def database_clock() -> datetime:
-    """Return the current moment by the database's clock, not the start of the transaction."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT clock_timestamp()")
-        return cursor.fetchone()[0]

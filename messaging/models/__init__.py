@@ -4,6 +4,7 @@ from messaging.models.autosave import Autosave, FormVisit
 from messaging.models.choices import Channel, Checking, Format, SendType, Style, WindowZone
 from messaging.models.message import Message
 from messaging.models.sender import Sender
+from messaging.models.sending_domain import SendingDomain
 from messaging.models.states import NEXT_STATES, NOT_YET_LIVE, RUNNING, Locked, NotReady, State, WrongState
 from messaging.models.version import MessageVersion
 
@@ -22,6 +23,7 @@ __all__ = [
     "NotReady",
     "SendType",
     "Sender",
+    "SendingDomain",
     "State",
     "Style",
     "WindowZone",

@@ -226,6 +226,7 @@ def message_payload(message: Message) -> Json:
         "to_company": str(message.to_company_id) if message.to_company_id else None,
         "tags": list_payload("tag", map(tag, message.tags.all())),
         "trouble": message.problem or None,  # The API keeps this key for its clients.
+        "paused_because": message.paused_because or None,
         "scheduled_for": unix(message.scheduled_for),
         "launching_at": unix(message.launching_at),
         "sample_size": message.sample_size,

@@ -109,6 +109,7 @@ SCHEMAS: dict[str, Schema] = {
         to_company=or_null(TEXT),
         tags=list_schema("tag", ref("Tag")),
         trouble=or_null(TEXT),
+        paused_because={**or_null(TEXT), "description": "Why the message paused itself; null if it did not."},
         scheduled_for=or_null(MOMENT),
         launching_at=or_null(MOMENT),
         sample_size=or_null(WHOLE),

@@ -24,6 +24,7 @@ from delivery.conversations import threads as conversation_threads
 from delivery.models import Conversation
 from messaging.content import ContentError
 from messaging.content.plain_text import html_to_text
+from outbound import roles
 from outbound.console.admin import ConsoleAdmin, answer_without_button, teammate
 from outbound.console.lookups import teammate_name
 from outbound.console.rich_text import RichTextWidget
@@ -206,6 +207,7 @@ class ConversationAdmin(ConsoleAdmin):
             **context,
             **inbox_thread.thread_context(found, whole="all" in request.GET),
             "can_answer": can_answer,
+            "can_write": request.user.has_perm(roles.WRITE_TO_ONE),
             "team": [(user.pk, teammate_name(user)) for user in team()] if can_answer else [],
             "offers": inbox_thread.snooze_options(at=at, zone=Workspace.current().tz) if can_answer else [],
             "me": me,

@@ -16,7 +16,6 @@ from messaging.models import Message, SendType, State
 from outbound import actions, roles
 from outbound.composer import live_edits, sheet, views
 from outbound.console.admin import answer_without_button, teammate
-from outbound.messages import progress as send_progress
 from outbound.messages import report
 from outbound.messages.changelist import OutboundList
 
@@ -35,7 +34,7 @@ class MessageAdmin(OutboundList):
         ("pictures/", "upload_image"),
         ("segment/", "save_segment"),
         ("<path:object_id>/launching/", "launching"),
-        ("<path:object_id>/progress/", "progress"),
+        ("<path:object_id>/refresh/", "refresh"),
         ("<path:object_id>/ongoing/", "make_ongoing"),
         ("<path:object_id>/content/", "edit_content"),
         ("<path:object_id>/audience/", "edit_audience"),
@@ -98,9 +97,9 @@ class MessageAdmin(OutboundList):
         """Show the progress of a launch."""
         return views.launch_progress(request, self.get_object_or_refuse(request, object_id, to="view"))
 
-    def progress(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Show the progress and rate of sending."""
-        return send_progress.render_progress(request, self.get_object_or_refuse(request, object_id, to="view"))
+    def refresh(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Show the report as it is now, for its open page."""
+        return report.refreshed_report(self, request, self.get_object_or_refuse(request, object_id, to="view"))
 
     def edit_content(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Edit the content as a new version, while the message is live or paused."""

@@ -142,7 +142,7 @@ class OutboundList(ConsoleAdmin):
 
     @display(description="State", ordering="state")
     def state_chip(self, message: Message) -> SafeString:
-        if message.problem:
+        if message.problem or message.paused_because:
             return format_html(
                 "{} {}", formatting.chip(message.get_state_display(), "warning"), formatting.chip("Problem", "bad")
             )

@@ -13,16 +13,14 @@ from django.urls import reverse
 from django.utils import timezone
 
 from audiences import intake
-from audiences.attributes import CUSTOM
 from audiences.intake import csv_import
-from audiences.models import CustomAttribute, Import, ImportKind, ImportState, Tag
-from audiences.models.catalogue import KINDS, Scope
+from audiences.models import Import, ImportKind, ImportState, Tag
 from audiences.models.imports import UNDER_WAY
-from audiences.rules import KIND_NAMES, Kind
 from delivery import tasks
 from outbound.console.admin import ConsoleAdmin, answer_without_button, teammate
 from outbound.console.timeouts import longer_statements
 from outbound.console.wording import counted
+from outbound.people.import_columns import column_rows, column_targets, new_kinds
 
 PERMISSION = "audiences.add_import"
 LATEST_IMPORTS = 10
@@ -82,6 +80,7 @@ class ImportPages(ConsoleAdmin):
             except intake.Refused as no:
                 form.add_error("file", str(no))
             else:
+                start_job(job)
                 return HttpResponseRedirect(import_url(job))
         return self.page(
             request,
@@ -108,7 +107,9 @@ class ImportPages(ConsoleAdmin):
             is_list=job.kind == ImportKind.UNSUBSCRIBED,
             columns=column_rows(job),
             choices=column_targets(job),
-            new_kinds=[(kind, KIND_NAMES[Kind(kind)]) for kind, _ in KINDS],
+            new_kinds=new_kinds(),
+            encodings=csv_import.ENCODINGS.items() if job.encoding in csv_import.ENCODINGS else (),
+            encoding=csv_import.encoding_label(job.encoding),
             tag=request.POST.get("tag", job.tag.name if job.tag else ""),
             tags=Tag.objects.order_by("name").values_list("name", flat=True)[:500],
             says=summary(job),
@@ -121,7 +122,7 @@ class ImportPages(ConsoleAdmin):
 
     @longer_statements()
     def import_act(self, request: HttpRequest, key: int, verb: str) -> HttpResponse:
-        """Run an action of the import page: check, write or cancel."""
+        """Run an action of the import page: check, read in another encoding, write or cancel."""
         if request.method != "POST":
             return answer_without_button(request, reverse("admin:customer_import_page", args=[key]))
         require_permission(request)
@@ -177,10 +178,17 @@ def import_url(job: Import) -> str:
 def check_file(_admin: ConsoleAdmin, request: HttpRequest, job: Import) -> None:
     """Start the check of the file. Nothing is written to customers."""
     at = timezone.now()
+    targets, date_formats = request.POST.getlist("target"), request.POST.getlist("date_format")
     name = request.POST.get("tag", "").strip()
     with transaction.atomic():
         tag = intake.find_or_make_tag(name, at=at) if name and job.kind == ImportKind.CUSTOMERS else None
-        csv_import.start_import(job, ImportState.CHECKING, targets=request.POST.getlist("target"), tag=tag, at=at)
+        csv_import.start_import(job, ImportState.CHECKING, targets=targets, tag=tag, at=at, date_formats=date_formats)
+    start_job(job)
+
+
+def read_again(_admin: ConsoleAdmin, request: HttpRequest, job: Import) -> None:
+    """Read the file in another encoding."""
+    csv_import.change_encoding(job, request.POST.get("encoding", ""), at=timezone.now())
     start_job(job)
 
 
@@ -208,42 +216,7 @@ def start_job(job: Import) -> None:
         tasks.enqueue_import(job.pk)
 
 
-ACTIONS = {"check": check_file, "write": write_customers, "cancel": cancel_import}
-
-
-def column_rows(job: Import) -> list[dict[str, Any]]:
-    """Describe each column: its name, sample values, and the attribute that it is mapped to."""
-    targets = [*job.targets, *[""] * len(job.columns)]
-    found = []
-    for place, name in enumerate(job.columns):
-        values = [row[place] for row in job.sample if place < len(row) and row[place]]
-        target = targets[place]
-        found.append(
-            {
-                "name": name,
-                "values": values[:3],
-                "target": target,
-                "new": attribute_name(name),
-                "kind": csv_import.guess_kind(values),
-            }
-        )
-    return found
-
-
-def attribute_name(name: str) -> str:
-    """Return a valid attribute name made from the name of a column."""
-    return name.replace(".", " ").replace("$", " ").strip()[:190]
-
-
-def column_targets(job: Import) -> list[tuple[str, str]]:
-    """Return the attributes that a column can be mapped to."""
-    if job.kind == ImportKind.UNSUBSCRIBED:
-        return [("email", "Email")]
-    attributes = CustomAttribute.objects.offered().filter(scope=Scope.CUSTOMER).order_by("name")
-    return [
-        *((target.name, target.label) for target in csv_import.TARGETS.values()),
-        *((f"{CUSTOM}{attribute.name}", f"Attribute {attribute.name}") for attribute in attributes),
-    ]
+ACTIONS = {"check": check_file, "encoding": read_again, "write": write_customers, "cancel": cancel_import}
 
 
 def summary(job: Import) -> list[str]:

@@ -24,6 +24,8 @@ from outbound.console.wording import GROUP_WORDS, STATE_TONES, Names, counted
 from outbound.messages.records import status_chip
 
 MESSAGES_EXPLAINED_MAX = 300
+# One click away, the running ones first.
+MESSAGES_OFFERED = 8
 PAGES = (("<path:object_id>/why/", "why"),)
 # Running messages first: staff ask about these most.
 STATE_ORDER = (State.LIVE, State.SAMPLED, State.PAUSED, State.SCHEDULED, State.DRAFT, State.SENT, State.STOPPED)
@@ -45,13 +47,15 @@ class WhyPages(ConsoleAdmin):
         if not request.user.has_perm("messaging.view_message"):
             raise PermissionDenied
         message = message_or_404(request.GET.get("message", ""))
+        choices = message_choices(message)
         explained = explain.explain(message, customer, at=timezone.now()) if message else None
         return self.page(
             request,
             "outbound/people/why.html",
             title=f"Why? {customer}",
             original=customer,
-            choices=message_choices(message),
+            choices=choices,
+            offered=[] if message else [one for _, group in choices for one in group][:MESSAGES_OFFERED],
             message=message,
             state=chip(message.get_state_display(), STATE_TONES[State(message.state)]) if message else "",
             cases=as_cards(explained) if explained else [],

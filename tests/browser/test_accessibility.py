@@ -4,7 +4,6 @@ Each page is opened once and checked in each size. All rules of axe that can fin
 dark mode, which changes only colours, is checked by the rules about colour.
 """
 
-import io
 import json
 import uuid
 from collections.abc import Callable
@@ -19,8 +18,7 @@ from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 from playwright.sync_api import Page
 
-from audiences.intake import csv_import
-from audiences.models import Import, ImportKind, ImportState, Integration, Notification, Subscription, Tag, Workspace
+from audiences.models import Import, ImportState, Integration, Notification, Subscription, Tag, Workspace
 from delivery import schedule
 from delivery.conversations import threads
 from delivery.matching import direct, launch, lifecycle
@@ -42,6 +40,7 @@ from tests.factories import (
     SegmentFactory,
     rule,
 )
+from tests.support.imports import stored_import
 from tests.support.records import mark_records_sent
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -132,6 +131,7 @@ def addresses(transactional_db, settings, tmp_path) -> list[str]:
         *(reverse("admin:customer_import_page", args=[job.pk]) for job in (chosen, checked, done)),
         reverse("admin:audiences_customer_change", args=[customer.pk]),
         reverse("admin:customer_send_message", args=[customer.pk]),
+        reverse("admin:customer_send_message", args=[customer.pk]) + "?sheet=1",
         reverse("admin:customer_why", args=[customer.pk]),
         reverse("admin:customer_why", args=[customer.pk]) + f"?message={written['paused'].pk}",
         reverse("admin:audiences_company_change", args=[customer.memberships.get().company_id]),
@@ -194,11 +194,11 @@ def an_import(boss: User, upto: ImportState | None) -> Import:
     """An import of three lines, one of them invalid, in this state."""
     client = Client()
     client.force_login(boss)
-    file = io.BytesIO(b"email,name\nada@acme.example,Ada\nnobody,Eve\nfay@acme.example,Fay\n")
-    job = csv_import.store_upload(file, name="people.csv", kind=ImportKind.CUSTOMERS, by=boss, at=NOW)
+    data = "email,name,Signed up\nada@acme.example,Ada,03/04/2026\nnobody,Eve,\nfay@acme.example,Fay,05/04/2026\n"
+    job = stored_import(data, at=NOW, by=boss)
     at = reverse("admin:customer_import_page", args=[job.pk])
     if upto:
-        client.post(f"{at}check/", {"target": ["email", "name"]})
+        client.post(f"{at}check/", {"target": ["email", "name", "signed_up_at"]})
     if upto == ImportState.DONE:
         client.post(f"{at}write/")
     job.refresh_from_db()

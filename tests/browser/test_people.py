@@ -12,7 +12,7 @@ from audiences.models import Customer
 from delivery import schedule
 from delivery.models import DeliveryRecord, Reason
 from tests.browser.conftest import AXE, choose_attribute
-from tests.factories import CustomerFactory, EventFactory, MessageFactory, SenderFactory, rule
+from tests.factories import CustomerFactory, EventFactory, MessageFactory, SegmentFactory, SenderFactory, rule
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 PHONE = {"width": 390, "height": 844}
@@ -122,6 +122,39 @@ def test_list_is_filtered_by_a_rule_and_why_page_opens(console, live_server):
 
     expect(page.get_by_text("the only rule is not met")).to_be_visible()
     expect(page.get_by_text("now: “Ireland”")).to_be_visible()
+    fits(page)
+
+
+@pytest.mark.parametrize("size", [PHONE, {"width": 1440, "height": 900}], ids=("phone", "desktop"))
+def test_filtered_list_is_saved_as_a_segment_whose_size_the_list_of_segments_shows(console, live_server, size):
+    CustomerFactory(name="Ada", country="Ireland")
+    CustomerFactory(name="Bob", country="France")
+    SegmentFactory(name="Irish")
+    page = console
+    page.set_viewport_size(size)
+    page.goto(f"{live_server.url}/admin/audiences/customer/")
+    page.get_by_text("Filter by rules").click()
+    page.get_by_role("button", name="Add a rule").click()
+    choose_attribute(page, "Country")
+    page.get_by_label("Value").fill("Ireland")
+
+    page.locator("summary", has_text="Save as segment").click()
+    name = page.get_by_label("Name of the segment")
+    expect(name).to_be_focused()
+    name.fill("Irish")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_have_text("A segment with this name already exists.")
+    expect(name).to_be_focused()
+    fits(page)
+    name.fill("In Ireland")
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_text("The segment “In Ireland” is saved.")).to_be_visible()
+    expect(page.get_by_text("1 person", exact=True)).to_be_visible()
+    page.goto(f"{live_server.url}/admin/audiences/audience/")
+    row = page.get_by_role("row").filter(has_text="In Ireland")
+    expect(row.locator(".ob-size")).to_contain_text("Counted at")
+    expect(page.get_by_role("row").filter(has_text="Everyone").locator(".ob-size")).to_contain_text("2")
     fits(page)
 
 

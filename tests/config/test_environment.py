@@ -42,6 +42,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "INBOUND_DOMAIN": ("ada@acme.example", "a domain name"),
     "BOUNCE_DOMAIN": ("ada@acme.example", "a domain name"),
     "FEEDBACK_ADDRESS": ("acme.example", "an email address"),
+    "DNS_SERVER": ("ns.acme.example", "an IP address with or without a port"),
     "WEBHOOK_SECRET": ("secretword", "user:password"),
     "FCM_URL": ("fcm.example", "a URL with its scheme"),
     "LOG_FORMAT": ("xml", "line, json"),

@@ -2,10 +2,12 @@
 
 import json
 import logging
+import socket
 import sys
 from datetime import timedelta
 
 import pytest
+import time_machine
 from django.db import OperationalError
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
@@ -16,7 +18,7 @@ from delivery import metrics, schedule, tasks
 from delivery.channels import CHANNELS
 from delivery.maintenance import sweep
 from delivery.matching import ongoing
-from delivery.models import DeliveryRecord, Heartbeat
+from delivery.models import DeliveryRecord, Heartbeat, MachineClock
 from delivery.monitoring import health
 from delivery.sending import dispatcher
 from messaging.models import Channel, Message
@@ -50,7 +52,7 @@ def test_healthz_is_200_if_every_part_ran_recently(client, now):
     code, found = asked(client)
 
     assert (code, found["ok"]) == (200, True)
-    assert set(found) == {"ok", "database", "broker", "beat", "sweep", "oldest_due"}
+    assert set(found) == {"ok", "database", "broker", "clock", "beat", "sweep", "oldest_due"}
     assert 20 <= found["sweep"]["seconds"] <= 40
     assert found["oldest_due"]["at"] is None
 
@@ -93,6 +95,15 @@ def test_late_part_is_a_503_that_names_it(client, now, what, happens):
     assert code == 503
     assert [name for name, each in found.items() if name != "ok" and not each["ok"]] == [what]
     assert found[what]["seconds"] > 180
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(29, 200), (31, 503), (-31, 503), (600, 503)])
+def test_wrong_clock_of_this_machine_is_unhealthy_from_30_seconds_on(client, now, seconds, status):
+    with time_machine.travel(now + timedelta(seconds=seconds)):
+        code, found = asked(client)
+
+    assert (code, found["clock"]["ok"]) == (status, status == 200)
+    assert abs(found["clock"]["seconds_ahead"] - seconds) < 1
 
 
 def test_long_send_is_healthy(client, now):
@@ -175,6 +186,7 @@ def test_metrics_have_counts_and_durations(client, measured, monkeypatch, now):
     monkeypatch.setitem(CHANNELS, Channel.EMAIL, Taker)
     CustomerFactory(email="ann@x.example")
     message = MessageFactory(live=True, at=now)
+    MachineClock.record_clock("worker-2", ahead=timedelta(minutes=-10), at=now)
     before = read_metrics(client)
 
     ongoing.match(message, at=now)
@@ -187,6 +199,8 @@ def test_metrics_have_counts_and_durations(client, measured, monkeypatch, now):
     for each in ("sent", "failed", "uncertain", "bounced"):
         assert waiting[f'outbound_records{{channel="email",what="{each}"}}'] == 0
     assert waiting["outbound_oldest_due_age_seconds"] >= 0
+    assert waiting['outbound_clock_ahead_seconds{machine="worker-2"}'] == -600
+    assert abs(waiting[f'outbound_clock_ahead_seconds{{machine="{socket.gethostname()}"}}']) < 1
     assert done['outbound_records{channel="email",what="sent"}'] == 1
     assert done['outbound_records{channel="email",what="waiting"}'] == 0
     matched = f'outbound_match_seconds_count{{message="{message.pk}"}}'

@@ -5,7 +5,9 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection, connections
+from django.utils import timezone
 
+from audiences import clock
 from config import alarm_thread
 from delivery import change_thread
 from delivery.monitoring import alarms
@@ -22,7 +24,7 @@ def test_thread_uses_a_connection_outside_the_pool_and_closes_it_after_each_run(
     monkeypatch.setattr(connections, "settings", {"default": pooled})
     ended, seen = threading.Event(), []
 
-    def look(**_moment: object) -> timedelta:
+    def look(*_watch: object) -> timedelta:
         seen.append((connection.pool, connection.connection))
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
@@ -30,7 +32,12 @@ def test_thread_uses_a_connection_outside_the_pool_and_closes_it_after_each_run(
             ended.set()
         return SOON
 
-    monkeypatch.setattr(alarms, "check_alarms", look)
+    def compare(_machine: object) -> clock.ClockReading:
+        look()
+        return clock.ClockReading(timezone.now(), timedelta(0))
+
+    monkeypatch.setattr(clock, "compare_clocks", compare)
+    monkeypatch.setattr(alarms, "check_alarms", lambda **_at: None)
     monkeypatch.setattr(change_thread, "handle_changes", look)
     monkeypatch.setattr(change_thread, "BUSY_INTERVAL", SOON)
     works = {

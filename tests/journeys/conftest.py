@@ -19,7 +19,7 @@ from audiences import identity_verification
 from audiences.models import Workspace
 from config.celery import app
 from delivery import process, schedule
-from tests.support.clock import Clock
+from tests.support.clock import Clock, let_database_follow
 from tests.support.mailbox import FakeMailServer
 from tests.support.pages import as_words
 from tests.support.staff import Staff
@@ -30,9 +30,10 @@ for noisy in ("mail.log", "celery.app.trace"):
 
 
 @pytest.fixture
-def clock(db, at) -> Iterator[Clock]:
+def clock(db, at, monkeypatch) -> Iterator[Clock]:
     """Monday, 10:00 UTC."""
     schedule.install()
+    let_database_follow(monkeypatch)
     # Every journey begins at the same moment, so requests of one would count against the rate limits of the next.
     cache.clear()
     with time_machine.travel(at, tick=False) as traveller:

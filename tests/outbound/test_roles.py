@@ -124,7 +124,7 @@ OWN = {
     "message_upload_image": (NOBODY, A),
     "message_save_segment": (NOBODY, A),
     "message_launching": (V, V),
-    "message_progress": (V, V),
+    "message_refresh": (V, V),
     "message_make_ongoing": (NOBODY, A),
     "message_edit_content": (S, S),
     "message_edit_audience": (S, S),
@@ -157,11 +157,15 @@ OWN = {
     "eventname_retire": (NOBODY, B),
     "eventname_bring_back": (NOBODY, B),
     "audience_count_people": (V, V),
+    "audience_current_size": (V, V),
     "audience_discard": (NOBODY, A),
     "audiences_audience_change": (A, A),
     "user_session": (ANY, NOBODY),
     "palette": (ANY, NOBODY),
     "autosave": (NOBODY, ANY),
+    "sender_domains": (V, V),
+    "sender_check_domain": (NOBODY, B),
+    "sender_allow_domain": (NOBODY, B),
     "user_invite_again": (NOBODY, B),
     "user_deactivate": (NOBODY, B),
     "user_activate": (NOBODY, B),
@@ -293,6 +297,7 @@ PREFIXES |= {
     "customattribute": "audiences_customattribute",
     "eventname": "audiences_eventname",
     "suppression": "audiences_suppression",
+    "sender": "messaging_sender",
     "user": "auth_user",
     "integration": "audiences_integration",
     "subscription": "audiences_subscription",
@@ -306,7 +311,7 @@ def paths(name: str, pattern: str, things: dict[str, object]) -> list[str]:
     job = Import.objects.first()
     verbs = {
         "message_act": tuple(actions.ACTS),
-        "customer_picked": ("tag", "message"),
+        "customer_picked": ("tag", "message", "segment"),
         "customer_import_act": ("cancel",),
     }
     verbs |= {"conversation_act": tuple(inbox_admin.ACTIONS), "deliveryrecord_settle": tuple(uncertain.VERDICTS)}
@@ -323,6 +328,7 @@ def paths(name: str, pattern: str, things: dict[str, object]) -> list[str]:
             "<int:key>": job.pk if job else 424242,
             "<slug:verb>": verb,
             "<slug:flag>": "has_hard_bounced",
+            "<str:name>": "acme.example",
             "<uidb64>": "MQ",
             "<token>": "token",
         }.items():
@@ -354,8 +360,9 @@ def test_every_url_admits_only_the_roles_of_the_table(client, log_in_as, things,
             if method == "post" and name in SHOWS_BY_POST:
                 continue
             for path in paths(name, pattern, things):
-                # Messaging the selected people creates a draft, which an Author may do.
-                needed = A if path.endswith("/picked/message/") and method == "post" else lowest
+                # An Author may message the listed people and save them as a segment.
+                is_authors = path.endswith(("/picked/message/", "/picked/segment/")) and method == "post"
+                needed = A if is_authors else lowest
                 expected = needed != NOBODY and LEVELS.index(level) >= LEVELS.index(needed)
                 spot = transaction.savepoint()
                 answer = getattr(client, method)(path)

@@ -4,13 +4,24 @@ import json
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+import pytest
 import time_machine
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
+from audiences.clock import ClockReading
+from config import health
 from config.celery import app
+from delivery import tasks
 
 HOUR = timedelta(hours=1)
+
+
+def let_database_follow(patch: pytest.MonkeyPatch) -> None:
+    """Let tasks and health checks read the clock that time_machine moves: it does not move the database's."""
+    for name in ("database_clock", "DatabaseClock"):
+        patch.setattr(tasks, name, timezone.now if name == "database_clock" else lambda: timezone.now)
+    patch.setattr(health, "compare_clocks", lambda clock: ClockReading(clock(), timedelta(0)))
 
 
 @dataclass

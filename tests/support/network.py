@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 # The address of this thread for both namespaces.
 HOST = "198.51.100.1"
 CLONE_NEWNET = 0x40000000
+NOBODY = "02:00:00:00:00:99"
 LINKS = (("198.51.100.1", "198.51.100.2"), ("203.0.113.1", "203.0.113.2"))
 
 
@@ -25,6 +27,9 @@ class Namespace:
 
     name: str
     address: str
+    # The interface of this thread's namespace that leads to it, and its address.
+    link: str
+    host: str
 
     @property
     def prefix(self) -> tuple[str, ...]:
@@ -77,8 +82,32 @@ def two_namespaces() -> Iterator[list[Namespace]]:
             run("ip", "-n", name, "link", "set", "uplink", "up")
             run("ip", "-n", name, "link", "set", "lo", "up")
             run("ip", "-n", name, "route", "add", "default", "via", ours)
-            found.append(Namespace(name, theirs))
+            found.append(Namespace(name, theirs, link, ours))
         yield found
+
+
+def cut_off(namespace: Namespace) -> None:
+    """Let every packet from and to the namespace vanish, as if the machine lost its network or its power.
+
+    Both sides send to a hardware address that nobody has, so neither is told.
+    """
+    ours, theirs = neighbours(namespace)
+    run(*ours[0], "replace", *ours[1:], "lladdr", NOBODY, "nud", "permanent")
+    run(*theirs[0], "replace", *theirs[1:], "lladdr", NOBODY, "nud", "permanent")
+
+
+def rejoin(namespace: Namespace) -> None:
+    """Undo `cut_off`."""
+    for command, *neighbour in neighbours(namespace):
+        run(*command, "delete", *neighbour)
+
+
+def neighbours(namespace: Namespace) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Return for each side the beginning of a command and the neighbour that it is about."""
+    return (
+        (("ip", "neighbour"), namespace.address, "dev", namespace.link),
+        (("ip", "-n", namespace.name, "neighbour"), namespace.host, "dev", "uplink"),
+    )
 
 
 def run(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:

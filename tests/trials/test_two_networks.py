@@ -3,10 +3,12 @@
 import asyncio
 import os
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 
 import psycopg
 import pytest
@@ -45,7 +47,9 @@ Customer.objects.bulk_create(
     ignore_conflicts=True,
 )
 sender = Sender.objects.create(name="Ada", email="ada@acme.example")
-message = Message.objects.create(title="Welcome", sender=sender, audience=Audience.objects.create())
+message = Message.objects.create(
+    title="Welcome", sender=sender, audience=Audience.objects.create(), send_type="ongoing"
+)
 authoring.revise(message, subject="Hello", body="<p>Welcome</p>", by=None, at=at)
 launch.launch(message, at=at)
 print(message.pk)
@@ -107,24 +111,37 @@ def catcher(namespaces) -> Iterator[PatientCatcher]:
 
 
 @pytest.fixture
-def environment(there: Servers, broker: str, catcher: PatientCatcher) -> dict[str, str]:
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("EMAIL_", "CELERY_", "BROKER_"))}
-    return {
-        **ours,
-        "DATABASE_URL": there.postgres,
-        "CELERY_BROKER_URL": broker,
-        "SECRET_KEY": SECRET_KEY,
-        "EMAIL_URL": f"smtp://{network.HOST}:{catcher.port}",
-        "WORKER_CONCURRENCY": "1",
-    }
+def environment_of(there: Servers) -> Callable[[str, Catcher], dict[str, str]]:
+    def environment_of(broker: str, catcher: Catcher) -> dict[str, str]:
+        ignored = ("EMAIL_", "CELERY_", "BROKER_")
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith(ignored)},
+            "DATABASE_URL": there.postgres,
+            "CELERY_BROKER_URL": broker,
+            "SECRET_KEY": SECRET_KEY,
+            "EMAIL_URL": f"smtp://{network.HOST}:{catcher.port}",
+            "WORKER_CONCURRENCY": "1",
+        }
+
+    return environment_of
 
 
 @pytest.fixture
-def start(environment, tmp_path) -> Iterator[Callable[..., Running]]:
+def environment(environment_of, broker: str, catcher: PatientCatcher) -> dict[str, str]:
+    return environment_of(broker, catcher)
+
+
+@pytest.fixture
+def start(environment, start_in) -> Callable[..., Running]:
+    return partial(start_in, environment)
+
+
+@pytest.fixture
+def start_in(tmp_path) -> Iterator[Callable[..., Running]]:
     """Start a Celery program in a namespace, with a folder of its own, as on a machine of its own."""
     with ExitStack() as ends:
 
-        def start(namespace: Namespace, *command: str) -> Running:
+        def start(environment: dict[str, str], namespace: Namespace, *command: str) -> Running:
             folder = tmp_path / f"{command[0]}-{namespace.name}"
             folder.mkdir()
             program = Program(
@@ -162,6 +179,83 @@ def test_workers_on_two_networks_share_a_message_and_each_customer_gets_one_emai
     assert catcher.addresses.keys() == {first.address, second.address}
     for one in running:
         assert "Traceback" not in one.log.read_text(), one.log.read_text()[-3000:]
+
+
+@dataclass
+class SlowCatcher(Catcher):
+    """Takes 50 milliseconds for an email, and records when it accepted one, and from which address."""
+
+    accepted: list[tuple[float, str]] = field(default_factory=list)
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        await asyncio.sleep(0.05)
+        self.accepted.append((time.monotonic(), session.peer[0]))
+        return await super().handle_DATA(server, session, envelope)
+
+    def has_accepted_from(self, address: str, *, since: float, number: int = 1) -> bool:
+        return sum(at > since and peer == address for at, peer in self.accepted) >= number
+
+
+def test_other_worker_continues_within_10_seconds_after_its_machine_was_cut_off_and_nobody_gets_two(
+    namespaces: list[Namespace], there: Servers, environment_of, start_in
+):
+    """The cut-off worker did all the sending: the other one was idle, and no beat runs that could wake it."""
+    catcher = SlowCatcher(host=network.HOST)
+    environment = {
+        **environment_of(f"{there.redis}/1", catcher), "EMAIL_TIMEOUT": "4", "EMAIL_CONNECTIONS": "4", "IN_FLIGHT": "10"
+    }  # fmt: skip
+    message = int(
+        manage(environment, "shell", "--verbosity", "0", "-c", PREPARE.replace("ongoing", "one_off")).split()[-1]
+    )
+    one, other = namespaces
+    try:
+        lost = start_in(environment, one, "worker", "--hostname", "one@%h", "--loglevel", "INFO")
+        logs = [lost]
+        wait = partial(wait_for, within=PATIENCE, logs=logs)
+        wait(lambda: catcher.has_accepted_from(one.address, since=0, number=20), what="The first does not send.")
+        # A throttled channel asks for no further dispatcher, so the second worker has nothing to do.
+        throttle_to(there, per_second=20)
+        logs.append(start_in(environment, other, "worker", "--hostname", "other@%h", "--loglevel", "INFO"))
+        wait(lambda: "ready" in logs[-1].log.read_text(), what="The second does not start.")
+        assert not catcher.has_accepted_from(other.address, since=0)
+        network.cut_off(one)
+        cut_at = time.monotonic()
+        wait(lambda: catcher.has_accepted_from(other.address, since=cut_at), what="The second does not continue.")
+        continued_after = time.monotonic() - cut_at
+        wait(lambda: not sessions_from(there, one.address), what="Its sessions do not end.")
+        ended_after = time.monotonic() - cut_at
+        throttle_to(there, per_second=None)
+        in_hand = statuses(there, message).get("sending", 0)
+        network.rejoin(one)
+        wait(lambda: statuses(there, message).keys() <= {"sent", "uncertain"}, what="It does not come to an end.")
+    finally:
+        catcher.close()
+
+    assert continued_after <= 10, logs[-1].log.read_text()[-3000:]
+    assert ended_after <= 10
+    found = statuses(there, message)
+    assert sum(found.values()) == CUSTOMERS
+    # Those in hand: at most one for each connection, and one batch.
+    assert found.get("uncertain", 0) <= min(in_hand, 4)
+    times = Counter(mail.recipient for mail in catcher.caught)
+    assert max(times.values()) == 1
+    assert found["sent"] <= len(times) <= found["sent"] + found.get("uncertain", 0)
+
+
+def throttle_to(there: Servers, *, per_second: int | None) -> None:
+    with psycopg.connect(there.postgres) as connection:
+        connection.execute("DELETE FROM delivery_pace")
+        if per_second is not None:
+            connection.execute(
+                "INSERT INTO delivery_pace (channel, per_second, warm_up, taken_today) VALUES ('email', %s, '[]', 0)",
+                [per_second],
+            )
+
+
+def sessions_from(there: Servers, address: str) -> int:
+    counted = "SELECT count(*) FROM pg_stat_activity WHERE client_addr = %s"
+    with psycopg.connect(there.postgres) as connection:
+        return connection.execute(counted, [address]).fetchone()[0]
 
 
 def test_a_namespace_reaches_the_servers_of_this_machine_and_not_its_loopback(namespaces, there: Servers):

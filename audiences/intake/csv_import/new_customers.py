@@ -6,11 +6,29 @@ They are deleted at the end of the dry run.
 from typing import Any
 
 FACT_COLUMNS = (
-    *("name", "phone", "signed_up_at", "last_seen_at", "country", "city", "timezone", "language"),
+    *("phone", "signed_up_at", "last_seen_at", "country", "city", "timezone", "language"),
     *("unsubscribed_from_emails", "company_id", "company", "tags"),
 )
 PAIRS = ", ".join(f"'{name}', i.{name}" for name in FACT_COLUMNS)
-FACTS = f"jsonb_strip_nulls(jsonb_build_object({PAIRS}))"
+
+
+def name_sql(current: str) -> str:
+    """Return the SQL for the name that a row `i` leaves a customer with.
+
+    A row has a first or a last name only if it has not both; the customer keeps the other part.
+    """
+    return f"""CASE WHEN i.first_name IS NULL AND i.last_name IS NULL THEN coalesce(i.name, {current})
+    ELSE btrim(coalesce(i.first_name, split_part({current}, ' ', 1)) || ' '
+        || coalesce(i.last_name, ltrim(substr({current}, strpos({current} || ' ', ' '))))) END"""
+
+
+def facts_sql(current_name: str) -> str:
+    """Return the SQL for the facts in a row `i` about a customer who has this name now."""
+    return f"jsonb_strip_nulls(jsonb_build_object('name', {name_sql(current_name)}, {PAIRS}))"
+
+
+FACTS = facts_sql("coalesce(n.facts ->> 'name', '')")
+NEW_FACTS = facts_sql("''")
 
 # Like `upsert.FIND_CUSTOMER`, for these rows. Of two lines about one of them the later waits for the next round.
 FIND_EARLIER = """
@@ -34,7 +52,7 @@ FROM resolved i WHERE i.now AND n.id = i.newcomer AND (
 """
 INSERT_NEW = f"""
 INSERT INTO audiences_importnewcomer (of_id, user_id, email, facts, attributes)
-SELECT %(job)s, i.user_id, i.email, {FACTS}, coalesce(i.attributes, '{{}}') FROM resolved i
+SELECT %(job)s, i.user_id, i.email, {NEW_FACTS}, coalesce(i.attributes, '{{}}') FROM resolved i
 WHERE i.now AND i.customer_id IS NULL AND i.newcomer IS NULL ORDER BY i.line
 """
 

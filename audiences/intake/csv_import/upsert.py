@@ -29,6 +29,8 @@ COLUMNS: dict[str, str] = {
     "user_id": "text",
     "email": "text",
     "name": "text",
+    "first_name": "text",
+    "last_name": "text",
     "phone": "text",
     "signed_up_at": "timestamptz",
     "last_seen_at": "timestamptz",
@@ -43,15 +45,18 @@ COLUMNS: dict[str, str] = {
     "tags": "jsonb",
 }
 OUTBOUND_ID, USER_ID, EMAIL = map(list(COLUMNS).index, ("id", "user_id", "email"))
+NAME, FIRST_NAME, LAST_NAME = map(list(COLUMNS).index, ("name", "first_name", "last_name"))
+ATTRIBUTES = list(COLUMNS).index("attributes")
 # The new value of each column, from the imported row `i` and the current customer `c`.
 NEW_VALUES: dict[str, str] = {
     **{
         name: f"coalesce(i.{name}, c.{name})"
         for name in (
-            *("user_id", "email", "name", "phone", "signed_up_at", "last_seen_at"),
+            *("user_id", "email", "phone", "signed_up_at", "last_seen_at"),
             *("country", "city", "timezone", "language"),
         )
     },
+    "name": new_customers.name_sql("c.name"),
     # An address that only identifies the customer does not prove that it is theirs.
     "email_is_said": "c.email_is_said AND (i.email IS NULL OR i.by_email)",
     "role": "CASE WHEN i.user_id IS NOT NULL OR i.by_email THEN 'user' ELSE c.role END",
@@ -142,9 +147,10 @@ INSERT_CUSTOMERS = """
 INSERT INTO audiences_customer (user_id, email, role, name, phone, created_at, updated_at, signed_up_at, first_seen_at,
     last_seen_at, session_count, unsubscribed_from_emails, has_hard_bounced, marked_email_as_spam, timezone, country,
     city, language, browser, os, user_agent, last_seen_ip, details, attributes)
-SELECT user_id, email, 'user', coalesce(name, ''), coalesce(phone, ''), %(at)s, %(at)s, signed_up_at, last_seen_at,
-    last_seen_at, 0, coalesce(unsubscribed_from_emails, FALSE), FALSE, FALSE, coalesce(timezone, ''),
-    coalesce(country, ''), coalesce(city, ''), coalesce(language, ''), '', '', '', '', '{}', coalesce(attributes, '{}')
+SELECT user_id, email, 'user', coalesce(name, first_name, last_name, ''), coalesce(phone, ''), %(at)s, %(at)s,
+    signed_up_at, last_seen_at, last_seen_at, 0, coalesce(unsubscribed_from_emails, FALSE), FALSE, FALSE,
+    coalesce(timezone, ''), coalesce(country, ''), coalesce(city, ''), coalesce(language, ''), '', '', '', '', '{}',
+    coalesce(attributes, '{}')
 FROM resolved WHERE now AND customer_id IS NULL ORDER BY line
 """
 ADD_TAG = """

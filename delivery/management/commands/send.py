@@ -5,9 +5,9 @@ from datetime import timedelta
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
-from django.utils import timezone
 from tqdm import tqdm
 
+from audiences.clock import DatabaseClock
 from delivery.maintenance import sweep
 from delivery.models import DeliveryRecord
 from delivery.sending import dispatcher
@@ -33,13 +33,14 @@ class Command(BaseCommand):
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        now = timezone.now()
+        clock = DatabaseClock()
+        now = clock()
         sweep.sweep(at=now)
         with tqdm(total=DeliveryRecord.objects.due(now).count(), unit=" records", desc="Sending") as bar:
             total = dispatcher.dispatch(
-                clock=timezone.now,
+                clock=clock,
                 until=now + options["minutes"],
                 progress=lambda n: bar.update(n - bar.n),
             )
-        left = DeliveryRecord.objects.due(timezone.now()).count()
+        left = DeliveryRecord.objects.due(clock()).count()
         self.stdout.write(f"{total:,} sent or settled, {left:,} still due")

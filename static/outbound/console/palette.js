@@ -79,7 +79,8 @@ function start() {
     if (!item) return;
     if (ctrlKey || metaKey) { window.open(item.url, "_blank", "noopener"); return; }
     dialog.close();
-    window.location.assign(item.url);
+    const asked = new CustomEvent("open-message-sheet", { detail: item.url, cancelable: true });
+    if (!item.in_sheet || document.dispatchEvent(asked)) window.location.assign(item.url);
   }
 
   /* Enter chooses from the results for the current text, even if they have not arrived yet. */

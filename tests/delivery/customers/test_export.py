@@ -51,12 +51,14 @@ MARK = "hushed"
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 64
 # Counters, tags and the launch progress of a message contain no personal data.
 OF_NOBODY = {Count, Tally, CountChange, LaunchProgress, MatchState, MissedMatch, Message.tags.through}
-# Columns without personal data: names of events shared by many customers, and send settings of a message.
+# Columns without personal data: names of events shared by many customers, send settings and counts of a message.
 SAYS_NOTHING = {
     (Event, "name"),
     (EventSummary, "name"),
     (Message, "window"),
     (Message, "problem"),
+    (Message, "paused_because"),
+    (Message, "counted_from"),
     (MessageVersion, "rules"),
     (MessageVersion, "layout"),
 }

@@ -27,6 +27,7 @@ from delivery.models import (
     ChannelOutage,
     DeliveryRecord,
     Heartbeat,
+    MachineClock,
     MissedMatch,
     Pace,
     Reason,
@@ -87,6 +88,10 @@ def message_in_trouble(at) -> None:
     type(MessageFactory(live=True, at=at)).objects.update(problem="The tag is gone.")
 
 
+def message_paused_itself(at) -> None:
+    type(MessageFactory(live=True, at=at)).objects.update(state="paused", paused_because="Many complaints.")
+
+
 def copy_uncertain(at) -> None:
     CustomerFactory(email="ann@x.example")
     ongoing.match(MessageFactory(live=True, at=at), at=at)
@@ -117,6 +122,11 @@ def customer_missed(at) -> None:
     MissedMatch.objects.create(message=message, customer_id=42, found_at=at - MINUTE)
 
 
+def clock_behind(at) -> None:
+    MachineClock.record_clock("worker-2", ahead=-10 * MINUTE, at=at)
+    MachineClock.record_clock("worker-1", ahead=timedelta(seconds=29), at=at)
+
+
 def short_key(_at) -> None:
     settings.SECRET_KEY = "abc"
 
@@ -133,6 +143,7 @@ HAPPENS = {
     AlarmKind.CHANNEL: (channel_rests, "Email has been unavailable since 4 May 2026, 09:56: Connection refused"),
     AlarmKind.DUE: (copy_due, "“Welcome” has been due since 4 May 2026, 09:49 but is not being sent."),
     AlarmKind.TROUBLE: (message_in_trouble, "The tag is gone."),
+    AlarmKind.PAUSED: (message_paused_itself, "Many complaints."),
     AlarmKind.UNCERTAIN: (copy_uncertain, "1 copy may or may not have been sent"),
     AlarmKind.ANSWERS: (answer_not_mailed, "1 answer has not been emailed on time."),
     AlarmKind.WEBHOOKS: (webhook_fails, "https://x.example/hook has been failing since"),
@@ -145,6 +156,10 @@ HAPPENS = {
     AlarmKind.SECRET_KEY: (
         short_key,
         "SECRET_KEY has 3 characters; it needs at least 32. Set a new key, and add the old",
+    ),
+    AlarmKind.CLOCK: (
+        clock_behind,
+        "The clock of worker-2 is 600 seconds behind the database’s. Is a time service (NTP) running there?\n",
     ),
 }
 
