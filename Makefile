@@ -9,7 +9,7 @@ python = .venv/bin/python
 # The demo's packages only, unless the development packages are already installed: a sync would remove those.
 demo_packages = $(if $(wildcard .venv/.dev),.venv/.dev,.venv/.demo)
 
-.PHONY: help demo test lint audit bench trial simulate simulate-faults tour lock
+.PHONY: help demo test lint audit bench trial upgrade-trial simulate simulate-faults tour lock
 
 help:
 	@echo "make demo   the demo with sample data at http://127.0.0.1:$(PORT) (set PORT= to change the port)"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench  all benchmarks, also of other products; writes docs/benchmarks.md"
 	@echo "make tour   the screenshots of docs/tour.md, taken from a running demo"
 	@echo "make trial  lost and repeated messages while a worker, database, broker or mail server fails"
+	@echo "make upgrade-trial  an upgrade under load from an earlier version (set FROM= to a commit)"
 	@echo "make simulate-faults  whether the simulation finds each planted fault"
 	@echo "make simulate  the engine in simulated processes (set SEEDS=1-1000)"
 	@echo "make lock   the lock files, from the dependencies in pyproject.toml"
@@ -47,6 +48,9 @@ bench: .venv/.dev .venv/.peers
 trial: .venv/.dev
 	$(python) -m benchmarks.trial
 
+upgrade-trial: .venv/.dev
+	$(python) -m benchmarks.upgrade $(FROM)
+
 SEEDS ?= 1-100
 simulate: .venv/.dev
 	@$(python) tests/simulation/run.py $(SEEDS)
@@ -64,6 +68,7 @@ lock: .venv/.uv
 	$(compile) --group peers --output-file benchmarks/requirements-peers.lock
 	$(compile) pyproject.toml --output-file requirements.lock
 	$(compile) pyproject.toml --extra push --constraint requirements.lock --output-file requirements-push.lock
+	$(compile) pyproject.toml --extra saml --constraint requirements.lock --output-file requirements-saml.lock
 	$(compile) pyproject.toml --extra demo --constraint requirements.lock --output-file requirements-demo.lock
 	$(compile) pyproject.toml --extra push --extra saml --extra storage --extra tracing --extra demo --extra dev --constraint requirements-push.lock \
 		--output-file requirements-dev.lock

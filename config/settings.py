@@ -13,7 +13,7 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from config.environment import urls, variables
+from config.environment import sign_in, urls, variables
 from config.environment.variables import DAY, HOUR, WEEK, read_flag, read_number, read_text
 from config.postgres import embedded
 from config.postgres.sessions import CLIENT_OPTIONS
@@ -84,6 +84,7 @@ INSTALLED_APPS = [
     "anymail",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
+    *sign_in.APPS,
     "axes",
     "corsheaders",
     "csp",
@@ -105,6 +106,10 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "outbound.signin.layout.SignInPages",
+    "outbound.signin.middleware.ListedSessions",
+    "outbound.signin.middleware.RequiredSecondFactor",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "outbound.console.middleware.WorkspaceZone",
     "outbound.console.timeouts.StatementTimeout",
@@ -125,6 +130,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "outbound.signin.layout.page_layout",
             ]
         },
     }
@@ -178,26 +184,7 @@ MAIL_FILES_MOST = read_number("MAIL_FILES_MOST", default=20, most=1000)
 MAIL_FILE_LARGEST = read_number("MAIL_FILE_LARGEST_MB", default=25, most=1000) * 2**20
 WHITENOISE_USE_FINDERS = True
 
-AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
-]
-# Axes is first: after too many failed logins the password is not checked.
-AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
-# The limit for one user name from one IP address; outbound.workspace.login_limits has the others.
-AXES_FAILURE_LIMIT = read_number("LOGIN_TRIES", default=10, least=1, most=1_000_000)
-AXES_HANDLER = "outbound.workspace.login_limits.LoginLimits"
-AXES_COOLOFF_TIME = timedelta(minutes=15)
-AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
-AXES_RESET_ON_SUCCESS = True
-AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
-AXES_CLIENT_IP_CALLABLE = "outbound.console.throttle.network_address"
-AXES_LOCKOUT_CALLABLE = "outbound.workspace.login.locked_out"
-AXES_DISABLE_ACCESS_LOG = True
-AXES_ENABLE_ADMIN = False
-AXES_VERBOSE = False
-LOGIN_URL = "admin:login"
-LOGIN_REDIRECT_URL = "admin:index"
+vars().update(sign_in.read_settings())
 
 SECURE_CONTENT_TYPE_NOSNIFF = True
 HTTPS = read_flag("HTTPS", default=PUBLIC_URL.startswith("https://"))

@@ -95,8 +95,11 @@ def pause(message: Message, *, because: str = "") -> None:
     )
 
 
-def resume(message: Message, *, at: datetime, counted_from: dict[str, int]) -> None:
-    """Change back to live, or to sampled if the rest is not sent yet. Have an ongoing message's records rechecked."""
+def resume(message: Message, *, at: datetime, counted_from: dict[str, int] | None = None) -> None:
+    """Change back to live, or to sampled if the rest is not sent yet. Have an ongoing message's records rechecked.
+
+    `counted_from` are its counts now if they no longer count against it; None keeps the former ones.
+    """
     sampled = message.sample_size is not None and message.rest_sent_at is None
     change_state(
         message,
@@ -105,7 +108,7 @@ def resume(message: Message, *, at: datetime, counted_from: dict[str, int]) -> N
         refusal="Only a paused message can be resumed.",
         recheck_before=at if message.send_type == SendType.ONGOING else None,
         paused_because="",
-        counted_from=counted_from,
+        counted_from=message.counted_from if counted_from is None else counted_from,
     )
 
 

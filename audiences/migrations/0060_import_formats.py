@@ -18,17 +18,26 @@ STATES = [
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("audiences", "0050_customer_search"),
+        ("audiences", "0051_online_indexes"),
     ]
 
     operations = [
-        migrations.RemoveField(model_name="import", name="sample"),
-        migrations.AddField(
-            model_name="import", name="encoding", field=models.CharField(default="utf-8", max_length=16)
+        # The column is dropped one release later: processes of the release before write it.
+        migrations.SeparateDatabaseAndState(
+            [
+                migrations.RunSQL(
+                    "ALTER TABLE audiences_import ALTER COLUMN sample SET DEFAULT '[]'",
+                    "ALTER TABLE audiences_import ALTER COLUMN sample DROP DEFAULT",
+                )
+            ],
+            [migrations.RemoveField(model_name="import", name="sample")],
         ),
-        migrations.AddField(model_name="import", name="column_facts", field=models.JSONField(default=list)),
-        migrations.AddField(model_name="import", name="date_formats", field=models.JSONField(default=list)),
-        migrations.AddField(model_name="import", name="undecodable", field=models.BigIntegerField(default=0)),
+        migrations.AddField(
+            model_name="import", name="encoding", field=models.CharField(db_default="utf-8", default="utf-8", max_length=16)
+        ),
+        migrations.AddField(model_name="import", name="column_facts", field=models.JSONField(db_default=[], default=list)),
+        migrations.AddField(model_name="import", name="date_formats", field=models.JSONField(db_default=[], default=list)),
+        migrations.AddField(model_name="import", name="undecodable", field=models.BigIntegerField(db_default=0, default=0)),
         migrations.AlterField(
             model_name="import",
             name="state",

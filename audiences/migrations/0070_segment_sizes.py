@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("audiences", "0060_import_formats"),
+        ("audiences", "0063_import_undo"),
     ]
 
     operations = [

@@ -4,8 +4,10 @@ import os
 import re
 from collections.abc import Iterable
 from ipaddress import ip_address
+from pathlib import Path
 from urllib.parse import urlsplit
 
+from cryptography.x509 import load_pem_x509_certificate
 from django.core.exceptions import ImproperlyConfigured
 
 # In seconds: upper bounds of numbers.
@@ -48,6 +50,25 @@ def read_number(name: str, *, default: int, least: int = 0, most: int) -> int:
 
 def read_text(name: str, *, default: str = "") -> str:
     return os.environ.get(name, default)
+
+
+def read_required(name: str, *, because: str) -> str:
+    """Return the text of a variable that another one needs."""
+    given = os.environ.get(name, "").strip()
+    if not given:
+        raise ImproperlyConfigured(f"{name} must be set if {because} is.")
+    return given
+
+
+def read_certificate(name: str, *, because: str) -> str:
+    """Return a certificate in PEM format, given as text or as the path of a file."""
+    given = read_required(name, because=because)
+    try:
+        text = given if "BEGIN CERTIFICATE" in given else Path(given).read_text()
+        load_pem_x509_certificate(text.encode())
+    except (OSError, ValueError) as problem:
+        raise refusal(name, "a certificate in PEM format, or the path of a file with one") from problem
+    return text
 
 
 def read_choice(name: str, choices: Iterable[str], *, default: str) -> str:

@@ -45,7 +45,7 @@ def pause_by_itself(message: Message, *, find_reason: Callable[[Message], str]) 
 def resume(message: Message, *, at: datetime) -> None:
     """Resume a message. If it had paused itself, its copies, complaints and bounces are counted anew from now on."""
     message.lock_row()
-    counts = asdict(counters.counts_of([message.pk])[message.pk]) if message.paused_because else message.counted_from
+    counts = asdict(counters.counts_of([message.pk])[message.pk]) if message.paused_because else None
     message_lifecycle.resume(message, at=at, counted_from=counts)
 
 

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("delivery", "0050_folded_text"),
+        ("delivery", "0060_judged_values"),
     ]
 
     operations = [

@@ -86,7 +86,7 @@ class Count(models.Model):
     clicked = models.BigIntegerField(default=0)
     replied = models.BigIntegerField(default=0)
     bounced = models.BigIntegerField(default=0)
-    hard_bounced = models.BigIntegerField(default=0)
+    hard_bounced = models.BigIntegerField(default=0, db_default=0)
     complained = models.BigIntegerField(default=0)
     unsubscribed = models.BigIntegerField(default=0)
 
@@ -104,7 +104,7 @@ class Tally(models.Model):
     clicked = models.BigIntegerField(default=0)
     replied = models.BigIntegerField(default=0)
     bounced = models.BigIntegerField(default=0)
-    hard_bounced = models.BigIntegerField(default=0)
+    hard_bounced = models.BigIntegerField(default=0, db_default=0)
     complained = models.BigIntegerField(default=0)
     unsubscribed = models.BigIntegerField(default=0)
 

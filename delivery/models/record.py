@@ -192,7 +192,9 @@ class DeliveryRecord(models.Model):
     provider_id = models.TextField(blank=True, default="")
     # The values of the variables as sent: the copy is version + variables, never today's data.
     variables = models.JSONField(default=dict, blank=True)
-    # When the retention policy deleted the variables; null if it has not.
+    # The values that the rules named when it matched (delivery.eligibility.named_values); null if they were not kept.
+    judged_values = models.JSONField(null=True, blank=True)
+    # When the retention policy deleted the variables and these values; null if it has not.
     forgotten_at = models.DateTimeField(null=True, blank=True)
 
     objects = DeliveryRecordQuerySet.as_manager()

@@ -224,7 +224,7 @@ class DomainCheck:
             pointer = (str(dns.reversename.from_address(address)), "PTR", f"{host}.")
             text = f"The address {address} of {host} {back}."
             return Finding(check="Reverse DNS", verdict=Verdict.WARNING, text=text, publish=[pointer])
-        return Finding(check="Reverse DNS", verdict=Verdict.FINE, text=f"{', '.join(public)} lead to a name and back.")
+        return Finding(check="Reverse DNS", verdict=Verdict.FINE, text=f"Names lead back to {', '.join(public)}.")
 
     def addresses_of(self, host: str) -> list[str]:
         try:

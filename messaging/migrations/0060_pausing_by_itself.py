@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('audiences', '0050_customer_search'),
-        ("messaging", "0040_shown_until"),
+        ("messaging", "0050_saved_replies"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

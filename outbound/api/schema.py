@@ -72,6 +72,11 @@ WRITABLE: dict[str, Schema] = {
         **SENT_MOMENT,
         "description": "When an in-app message stops being shown, in Unix seconds; null is never.",
     },
+    "tags": {
+        "type": ["array", "object", "null"],
+        "items": FREE,
+        "description": "The names of its tags, or the object that the API returns. Changing them is not an edit.",
+    },
     "only_new_matches": {**SENT_BOOLEAN, "description": "Leave out the people who match at go-live."},
 }
 COUNTED = {

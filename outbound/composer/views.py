@@ -17,7 +17,7 @@ from delivery.monitoring import domain_checks
 from messaging import authoring, content
 from messaging.models import Channel, Message, MessageVersion, Sender, State
 from outbound import actions, roles
-from outbound.composer import autocomplete, images, options, saving, sheet
+from outbound.composer import autocomplete, images, options, saving, sheet, tags
 from outbound.composer import confirm as confirm_page
 from outbound.composer import preview as preview_page
 from outbound.composer.forms import (
@@ -209,6 +209,8 @@ def render_composer(
         times=options.window_times(),
         place=form.place if form.is_bound else "",
         can_discard=not new,
+        can_tag=not new,
+        all_tags=[] if new else tags.offered_names(),
         can_set_live=request.user.has_perm(roles.SET_LIVE),
         can_preview=request.user.has_perm("audiences.view_customer"),
         can_keep_segments=request.user.has_perm("audiences.add_audience"),
@@ -254,7 +256,7 @@ def preview(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
     company = confirm_page.parse_number(request.POST.get("as_company", ""))
     if draft.version is None:
         draft.version = MessageVersion()
-    found = preview_page.preview(draft, customer=customer, company=company)
+    found = preview_page.preview(draft, customer=customer, company=company, at=timezone.now())
     found.wrong = found.wrong or " ".join(wrong)
     return render(request, "outbound/composer/preview.html", {"preview": found, "draft": draft})
 

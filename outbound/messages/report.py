@@ -21,6 +21,7 @@ from delivery.reporting.counters import Counts
 from delivery.tracking import hits
 from messaging.models import RUNNING, Channel, Message, SendType, State
 from outbound import actions
+from outbound.composer import tags
 from outbound.composer.review import ONCE, ONCE_PER_COMPANY, audience_sentence, delivery_times, timing_sentence
 from outbound.console import charts
 from outbound.console.admin import ConsoleAdmin
@@ -104,6 +105,8 @@ def report_context(admin: ConsoleAdmin, request: HttpRequest, message: Message, 
         "revisions": list(version_diff.revisions(versions)),
         "log": admin.history_of(message),
         "locked_why": lock_explanation(message),
+        "can_tag": can_change,
+        "all_tags": tags.offered_names() if can_change else [],
     }
 
 

@@ -27,7 +27,8 @@ from outbound.console.formatting import chip
 from outbound.console.lists import ConsoleChangeList
 from outbound.console.wording import counted
 from outbound.messages import recipients
-from outbound.people import bulk_actions, csv_import, profile, why
+from outbound.people import beside, bulk_actions, profile, why
+from outbound.people.csv_import import pages as import_pages
 
 SEGMENTS_OFFERED_MAX = 500
 EMAIL_OBSTACLES: tuple[tuple[str, str, str], ...] = (
@@ -109,10 +110,12 @@ def estimated(request: HttpRequest, shown: int) -> str:
     )
 
 
-class CustomerAdmin(bulk_actions.PickingPages, csv_import.ImportPages, why.WhyPages, profile.ProfilePages):
+class CustomerAdmin(
+    bulk_actions.PickingPages, import_pages.ImportPages, why.WhyPages, beside.BesidePages, profile.ProfilePages
+):
     """People: the list, search and filters. Each customer opens as a profile."""
 
-    own_pages = (*csv_import.PAGES, *bulk_actions.PAGES, *why.PAGES, *profile.PAGES)
+    own_pages = (*import_pages.PAGES, *bulk_actions.PAGES, *why.PAGES, *beside.PAGES, *profile.PAGES)
     paginator = admin.CappedPaginator
     change_list_template = "outbound/people/list.html"
     list_before_template = "outbound/people/filters.html"
@@ -171,7 +174,7 @@ class CustomerAdmin(bulk_actions.PickingPages, csv_import.ImportPages, why.WhyPa
                 },
                 "query": request.GET.urlencode(),
                 "ruled": bool(rules) and rules != "{}",
-                "can_import": request.user.has_perm(csv_import.PERMISSION),
+                "can_import": request.user.has_perm(import_pages.PERMISSION),
                 "can_change": request.user.has_perm("audiences.change_customer"),
                 "can_add_segments": request.user.has_perm("audiences.add_audience"),
                 "can_write": request.user.has_perm("messaging.add_message"),

@@ -23,6 +23,7 @@ from audiences.models import Audience, Customer, Tag
 from audiences.models.customers import CustomerQuerySet, Role
 from audiences.rules import RuleError
 from messaging.models import SendType
+from outbound.composer.tags import offered_names
 from outbound.composer.views import create_segment
 from outbound.console.admin import ConsoleAdmin, answer_without_button, teammate
 from outbound.console.idempotency import RefusedForm
@@ -114,6 +115,7 @@ def tag_people(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet
             return TAG_ACTIONS[how](admin, request, rows, name)
         except intake.Refused as no:
             wrong = str(no)
+    query = f"?{request.GET.urlencode()}" if request.GET else ""
     return admin.page(
         request,
         "outbound/people/tag.html",
@@ -121,10 +123,11 @@ def tag_people(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet
         crumb="Add or remove a tag",
         ticked=ticked,
         who=counted(len(ticked), "person", "people") if ticked else "everyone in the list",
-        query=request.GET.urlencode(),
+        address=f"{reverse('admin:customer_picked', args=['tag'])}{query}",
+        back=f"{people_url()}{query}",
         name=name,
         wrong=wrong,
-        tags=Tag.objects.order_by("name").values_list("name", flat=True)[:500],
+        tags=offered_names(),
     )
 
 

@@ -175,16 +175,56 @@ def test_phone_shows_long_values_completely(console, live_server, table):
     fits(page)
 
 
-def test_chosen_file_is_imported_without_a_script_error(console, live_server, tmp_path, settings):
+@pytest.mark.parametrize("width", [1440, 390])
+def test_file_is_imported_inspected_and_undone(console, live_server, tmp_path, settings, width):
+    """The journey of a file with dates in one of two orders, an old encoding and a repeated customer."""
     settings.MEDIA_ROOT = tmp_path / "media"
+    bob = CustomerFactory(user_id=None, email="bob@acme.example", name="Bob")
     people = tmp_path / "people.csv"
-    people.write_text("email,name\nada@acme.example,Ada\n")
+    rows = "ada@acme.example;Ada;Müller;03/04/2026\nbob@acme.example;Bob;Lee;05/06/2026\nada@acme.example;Ida;;\n"
+    people.write_bytes(f"Email;First name;Last name;Signed up\n{rows}".encode("cp1252"))
     page = console
+    page.set_viewport_size({"width": width, "height": 900})
     page.goto(live_server.url + reverse("admin:customer_import_file"))
     # Unfold listens to file fields only once the page has loaded.
     page.wait_for_load_state("load")
 
     page.get_by_label("CSV file").set_input_files(people)
     page.get_by_role("button", name="Upload").click()
-
     expect(page.get_by_role("heading", name="Columns")).to_be_visible()
+    expect(page.get_by_label("Encoding")).to_have_value("cp1252")
+    order = page.get_by_label("Date format of the column Signed up")
+    expect(order).to_have_value("day_first")
+    expect(page.get_by_text("These dates also fit month first.")).to_be_visible()
+    # The format is asked only of columns that are dates.
+    expect(page.get_by_label("Date format of the column First name")).to_be_hidden()
+    field = page.get_by_label("Attribute for the column Signed up")
+    field.select_option("")
+    expect(order).to_be_hidden()
+    field.select_option("signed_up_at")
+    order.select_option(label="Month first: 03/04/2026 is 4 Mar 2026")
+    fits(page)
+    page.get_by_role("button", name="Check the file").click()
+
+    expect(page.get_by_text("1 line repeats a customer of an earlier line")).to_be_visible()
+    expect(page.get_by_role("cell", name="“Ada Müller” from line 2 or before becomes “Ida Müller”.")).to_be_visible()
+    assert not Customer.objects.filter(email="ada@acme.example").exists()
+    fits(page)
+    page.get_by_role("button", name="Import", exact=True).click()
+
+    expect(page.get_by_role("heading", name="Result")).to_be_visible()
+    ada = Customer.objects.get(email="ada@acme.example")
+    assert (ada.name, ada.signed_up_at.date().isoformat()) == ("Ida Müller", "2026-03-04")
+    page.get_by_role("link", name="Show the lines").click()
+    expect(page.get_by_text("Name: “Bob” → “Bob Lee”")).to_be_visible()
+    fits(page)
+    Customer.objects.filter(pk=bob.pk).update(name="Rob")
+    page.get_by_role("link", name="Back to the import").click()
+    page.get_by_text("Undo the import").click()
+    page.get_by_role("button", name="Undo this import").click()
+
+    expect(page.get_by_text("Changed since the import, so not undone: Name.")).to_be_visible()
+    ada.refresh_from_db()
+    bob.refresh_from_db()
+    assert (ada.archived_at is None, bob.name, bob.signed_up_at) == (False, "Rob", None)
+    fits(page)

@@ -179,6 +179,55 @@ def test_edit_of_one_paragraph_leaves_its_neighbours_alone(console, live_server)
     assert draft.versions.get().body == "<p>First</p><p>Second para</p>"
 
 
+# Emails as other programs write them. The editor shows what it cannot edit, and an edit beside it leaves it alone.
+REAL = {
+    "a table from a spreadsheet": '<table border="0" cellpadding="0" width="128"><tbody><tr>'
+    '<td bgcolor="#eeeeee" width="64">1</td><td colspan="2">a&nbsp;b</td></tr></tbody></table>',
+    "a table with a variable": "<p>Prices</p><table><tbody><tr><td>{{ plan }}</td></tr></tbody></table><p>Below</p>",
+    "two tables and a line": "<table><tbody><tr><td>1</td></tr></tbody></table><hr>"
+    "<table><tbody><tr><td>2</td></tr></tbody></table>",
+    "an image": '<p>Look <img src="https://shop.example/logo.png" alt="Our logo" width="40" style="border: 0">'
+    " here</p>",
+    "an image with a link": '<p><a href="https://shop.example/?u={{ user_id }}"><img src="https://shop.example/a.png" '
+    'alt="Buy" width="200" height="40"></a></p>',
+    "nested lists": "<ul><li>One<ul><li>Two</li><li>Three</li></ul></li><li>Four</li></ul>",
+    "headings": "<h1>1</h1><h2>2</h2><h3>3</h3><h4>4</h4><h5>5</h5><h6>6</h6>",
+    "quotes and code": "<blockquote>Said<br>twice</blockquote><pre>let a;\nlet b;</pre>",
+    "marks": "<p><strong>bold</strong> <em>italic</em> <u>under</u> <del>out</del></p>",
+    "line breaks and spaces": "<p>a<br>b<br><br>c&nbsp;&nbsp;d</p>",
+    "links with variables": '<p><a href="https://shop.example/?u={{ user_id | url_encode }}">Hi '
+    "{{ first_name }}</a></p>",
+    "emoji and Arabic": "<p>👩‍👩‍👧 Hi</p><p>مرحبا بالعالم</p>",
+}
+
+
+def test_a_typed_character_changes_nothing_else_in_real_emails(open_editor):
+    page = open_editor("composer")
+    editor, body = page.locator("trix-editor"), page.locator("input[name=body]")
+    changed = {}
+    for kind, html in REAL.items():
+        for _ in range(2):
+            editor.evaluate("(one, html) => one.editor.loadHTML(html)", f"<p>Start</p>{html}<p>End</p>")
+            editor.evaluate("one => { one.editor.setSelectedRange(5); one.editor.insertString('!'); }")
+            # The editor writes the direction of the text down.
+            found = body.input_value().replace(' dir="rtl"', "")
+            if found != f"<p>Start!</p>{html}<p>End</p>":
+                changed[kind] = found
+    assert changed == {}
+
+
+def test_a_pasted_table_is_stored_and_unsupported_styles_are_announced(open_editor, live_server):
+    page = open_editor("composer")
+    table = '<table><tbody><tr><td colspan="2">One</td></tr></tbody></table>'
+    paste(page, live_server, f"<p>Prices</p>{table}<p>End</p>")
+    assert re.sub(' style="[^"]*"', "", stored(page, "composer")).startswith(f"<p>Prices</p>{table}<p>End</p>")
+    assert page.locator(".ob-rich .ob-notice").count() == 0
+
+    draft = MessageFactory(body=KEPT["styles"])
+    page.goto(live_server.url + reverse("admin:messaging_message_change", args=[draft.pk]))
+    expect(page.get_by_text("does not support these parts of the text: colours, sizes or alignment")).to_be_visible()
+
+
 # Text and focus while frames come late
 
 

@@ -14,6 +14,7 @@ from audiences.models import Company, Customer, EventName, Import, Integration, 
 from delivery.conversations import threads
 from delivery.matching import direct
 from delivery.models import Conversation, DeliveryRecord, Pace
+from messaging.models import SavedReply
 from outbound import actions, roles
 from outbound.inbox import admin as inbox_admin
 from outbound.messages import uncertain
@@ -90,6 +91,7 @@ NOBODY, ANY, GUEST = "nobody", "any teammate", "a guest"
 TABLES = {
     "messaging_message": (V, A, A, NOBODY),
     "messaging_sender": (V, B, B, B),
+    "messaging_savedreply": (V, S, S, S),
     "delivery_conversation": (V, NOBODY, NOBODY, NOBODY),
     "delivery_deliveryrecord": (V, NOBODY, NOBODY, NOBODY),
     "audiences_customer": (V, NOBODY, NOBODY, NOBODY),
@@ -123,6 +125,8 @@ OWN = {
     "message_find_names": (V, V),
     "message_upload_image": (NOBODY, A),
     "message_save_segment": (NOBODY, A),
+    "message_tag": (NOBODY, A),
+    "message_tag_ticked": (NOBODY, A),
     "message_launching": (V, V),
     "message_refresh": (V, V),
     "message_make_ongoing": (NOBODY, A),
@@ -136,13 +140,16 @@ OWN = {
     "deliveryrecord_settle": (NOBODY, S),
     "conversation_news": (V, V),
     "conversation_seen": (NOBODY, S),
+    "conversation_saved_replies": (S, S),
     "conversation_act": (NOBODY, S),
     "customer_import_file": (S, S),
     "customer_import_page": (S, S),
     "customer_import_errors": (S, S),
+    "customer_import_lines": (S, S),
     "customer_import_act": (NOBODY, S),
     "customer_picked": (NOBODY, S),
     "customer_why": (V, V),
+    "customer_beside": (V, V),
     "customer_send_message": (S, S),
     "customer_clear": (NOBODY, S),
     "suppression_lift": (NOBODY, S),
@@ -160,6 +167,7 @@ OWN = {
     "audience_current_size": (V, V),
     "audience_discard": (NOBODY, A),
     "audiences_audience_change": (A, A),
+    "group_second_factor": (B, B),
     "user_session": (ANY, NOBODY),
     "palette": (ANY, NOBODY),
     "autosave": (NOBODY, ANY),
@@ -167,6 +175,7 @@ OWN = {
     "sender_check_domain": (NOBODY, B),
     "sender_allow_domain": (NOBODY, B),
     "user_invite_again": (NOBODY, B),
+    "user_end_sessions": (NOBODY, B),
     "user_deactivate": (NOBODY, B),
     "user_activate": (NOBODY, B),
     "integration_make_token": (NOBODY, B),
@@ -189,9 +198,6 @@ OWN = {
     "password_change": (ANY, ANY),
     "password_change_done": (ANY, NOBODY),
     "login": (GUEST, GUEST),
-    "admin_password_reset": (GUEST, GUEST),
-    "choose_password": (GUEST, GUEST),
-    "accept_invitation": (GUEST, GUEST),
 }
 VERBS = ("changelist", "add", "change", "delete", "history")
 
@@ -265,6 +271,7 @@ def things() -> dict[str, object]:
     return {
         "messaging_message": live.pk,
         "messaging_sender": SenderFactory().pk,
+        "messaging_savedreply": SavedReply.objects.create(name="Refund", body="Hello").pk,
         "delivery_conversation": threads.open_by_customer(customer, body="Hello?", at=at).pk,
         "delivery_deliveryrecord": DeliveryRecord.objects.get().pk,
         "audiences_customer": customer.pk,

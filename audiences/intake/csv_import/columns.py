@@ -19,7 +19,7 @@ from audiences.intake.attributes.fields import (
     read_flag,
     read_text,
 )
-from audiences.intake.csv_import.dates import DateFormat, NotADate, read_date
+from audiences.intake.csv_import.dates import CALENDAR_FORMATS, DateFormat, NotADate, read_complete_moment, read_date
 from audiences.intake.customer_fields import read_zone
 from audiences.intake.identity_resolution import ID, read_email, read_user_id
 from audiences.intake.tags import read_tag_name
@@ -65,7 +65,11 @@ def read_id_cell(value: str, field: str) -> int:
 def moment_reader(date_format: DateFormat) -> ReadCell:
     """Return the reader of dates in this format. The workspace's zone applies if a date has none."""
 
+    is_calendar = date_format in CALENDAR_FORMATS
+
     def read_cell(value: str, field: str) -> datetime:
+        if is_calendar and (read := read_complete_moment(value)) is not None:
+            return read
         try:
             return read_date(value, date_format, zone=coercion.workspace_zone())
         except NotADate:
@@ -169,6 +173,11 @@ NAME_PARTS = {"first_name", "last_name"}
 RELATION_TARGETS = {"company_id", "company", "tags"}
 
 
+def field_label(name: str) -> str:
+    """Return the label of a field or a custom attribute."""
+    return TARGETS[name].label if name in TARGETS else name.removeprefix(CUSTOM)
+
+
 def normalize_header(header: str) -> str:
     """Return a header in lower case, with only letters and digits."""
     return re.sub(r"[^a-z0-9]", "", header.lower())
@@ -239,8 +248,7 @@ def check_targets(targets: Sequence[str], columns: Sequence[str]) -> None:
         elif target not in TARGETS and not target.startswith(CUSTOM):
             raise Refused(f"{quoted_value(target)} is not a field that can be imported.")
         if name in names:
-            label = TARGETS[name].label if name in TARGETS else name.removeprefix(CUSTOM)
-            raise Refused(f"Two columns are mapped to “{label}”. Choose one of them.")
+            raise Refused(f"Two columns are mapped to “{field_label(name)}”. Choose one of them.")
         names.add(name)
     if "name" in names and names & NAME_PARTS:
         raise Refused("Choose either a column for the name, or columns for the first name and the last name.")

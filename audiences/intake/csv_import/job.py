@@ -11,14 +11,23 @@ from audiences.intake.csv_import.columns import check_targets, new_attributes
 from audiences.intake.csv_import.dates import DateFormat
 from audiences.intake.csv_import.source import ENCODINGS, inspect_header
 from audiences.intake.source import MAX_ATTRIBUTES
-from audiences.models import CustomAttribute, Import, ImportKind, ImportProblem, ImportState, Tag
+from audiences.models import (
+    CustomAttribute,
+    Import,
+    ImportCreation,
+    ImportKind,
+    ImportLine,
+    ImportProblem,
+    ImportState,
+    Tag,
+)
 from audiences.models.catalogue import Scope
-from audiences.models.imports import UNDER_WAY
+from audiences.models.imports import ENDED, UNDER_WAY, ProblemKind
 
 # Abandoned files and error messages contain personal data.
 FILE_RETENTION, PROBLEM_RETENTION = timedelta(days=7), timedelta(days=30)
 REDACTED = "This text was erased with the customer’s data."
-COUNTS = ("made", "changed", "unchanged", "unmatched", "wrong")
+COUNTS = ("made", "changed", "unchanged", "unmatched", "wrong", "repeated", "repeated_changes")
 
 
 def start_import(
@@ -54,7 +63,7 @@ def start_import(
             declare_attributes(job.targets, at=at)
         job.save()
         job.problems.all().delete()
-        job.newcomers.all().delete()
+        job.previews.all().delete()
 
 
 def require_state(job: Import, allowed: Sequence[ImportState]) -> None:
@@ -91,6 +100,21 @@ def change_encoding(job: Import, encoding: str, *, at: datetime) -> None:
         job.problems.all().delete()
 
 
+def start_undo(job: Import, *, at: datetime) -> None:
+    """Start to undo an import. Raises Refused if its state does not allow it, or its lines are no longer kept."""
+    with transaction.atomic():
+        job.refresh_from_db(from_queryset=Import.objects.select_for_update())
+        if not can_undo(job):
+            raise Refused("This import cannot be undone. Its lines are kept for a month.")
+        last = job.effects.order_by("line").values_list("line", flat=True).last() or 0
+        job.state, job.updated_at, job.position, job.undone, job.kept = ImportState.UNDOING, at, last + 1, 0, 0
+        job.save(update_fields=["state", "updated_at", "position", "undone", "kept"])
+
+
+def can_undo(job: Import) -> bool:
+    return job.state in (ImportState.DONE, ImportState.CANCELLED) and (job.creations.exists() or job.effects.exists())
+
+
 def rewind_import(job: Import) -> None:
     """Move back to the first record. The chosen targets stay, unless the columns are others now."""
     job.position = job.lines = job.records = 0
@@ -117,8 +141,8 @@ def cancel_import(job: Import, *, at: datetime) -> None:
     """Cancel an import and delete its file. Slices that were written stay."""
     with transaction.atomic():
         job.refresh_from_db(from_queryset=Import.objects.select_for_update())
-        if job.state == ImportState.DONE:
-            raise Refused("This import is already done.")
+        if job.state in (*ENDED, ImportState.UNDOING):
+            raise Refused("This import has already ended.")
         finish_import(job, ImportState.CANCELLED, at=at)
 
 
@@ -129,12 +153,12 @@ def finish_import(job: Import, state: ImportState, *, at: datetime) -> None:
     job.column_facts = []
     job.save(update_fields=["state", "updated_at", "column_facts"])
     job.chunks.all().delete()
-    job.newcomers.all().delete()
+    job.previews.all().delete()
 
 
 def delete_old_files(*, at: datetime) -> None:
-    """Cancel imports that were abandoned for a week, and delete error messages after a month."""
-    left = Import.objects.exclude(state__in=(*UNDER_WAY, ImportState.DONE, ImportState.CANCELLED))
+    """Cancel imports that were abandoned for a week, and delete error messages and effects after a month."""
+    left = Import.objects.exclude(state__in=(*UNDER_WAY, *ENDED))
     for key in left.filter(updated_at__lt=at - FILE_RETENTION).values_list("pk", flat=True):
         with transaction.atomic():
             job = left.select_for_update(of=("self",)).filter(pk=key, updated_at__lt=at - FILE_RETENTION).first()
@@ -142,6 +166,13 @@ def delete_old_files(*, at: datetime) -> None:
                 finish_import(job, ImportState.CANCELLED, at=at)
     ended = Import.objects.exclude(state__in=UNDER_WAY).filter(updated_at__lt=at - PROBLEM_RETENTION)
     ImportProblem.objects.filter(of__in=ended).delete()
+    ImportLine.objects.filter(of__in=ended).delete()
+    ImportCreation.objects.filter(of__in=ended).delete()
+
+
+def erase_effects(customer: int) -> None:
+    """Delete the values that imports changed of an erased customer. The bare lines remain."""
+    ImportLine.objects.filter(customer=customer).update(changes=None, reason="")
 
 
 def redact_problems(said: Iterable[str]) -> None:
@@ -158,5 +189,10 @@ def active_imports() -> list[int]:
 
 
 def problems_of(job: Import) -> list[ImportProblem]:
-    """Return the problems of an import in the order of the file."""
-    return list(job.problems.order_by("line", "pk"))
+    """Return the errors of an import in the order of the file."""
+    return list(job.problems.filter(kind=ProblemKind.ERROR).order_by("line", "pk"))
+
+
+def repeats_of(job: Import) -> list[ImportProblem]:
+    """Return the changes that lines about a customer of an earlier line cause, in the order of the file."""
+    return list(job.problems.filter(kind=ProblemKind.REPEAT).order_by("line", "pk"))

@@ -1,21 +1,25 @@
 """Slices of an import: a worker reads the file in slices, to inspect its columns, to check and to write it."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 from django.db import IntegrityError, connection
 
+from audiences.attributes import CUSTOM
+from audiences.intake.attributes import coercion
 from audiences.intake.attributes.coercion import cached_zone
-from audiences.intake.attributes.fields import MAX_TEXT_LENGTH, Refused, replace_unstorable
-from audiences.intake.csv_import import upsert
+from audiences.intake.attributes.fields import MAX_TEXT_LENGTH, Refused, quoted_value, replace_unstorable
+from audiences.intake.csv_import import undo, upsert
 from audiences.intake.csv_import.column_facts import ColumnFacts, add_rows, guess_formats
-from audiences.intake.csv_import.columns import RELATION_TARGETS, readers
+from audiences.intake.csv_import.columns import RELATION_TARGETS, TARGETS, field_label, readers
 from audiences.intake.csv_import.job import COUNTS, finish_import, rewind_import
+from audiences.intake.csv_import.preview import ADDED_COLUMNS, Replaced
 from audiences.intake.csv_import.source import Record, read_records
-from audiences.models import Import, ImportKind, ImportProblem, ImportState
-from audiences.models.imports import UNDER_WAY
+from audiences.models import CustomAttribute, Import, ImportKind, ImportProblem, ImportState
+from audiences.models.imports import UNDER_WAY, ProblemKind
+from audiences.rules import Kind
 from audiences.transactions import retried
 
 # A slice is one transaction, and visits of its customers wait for the commit.
@@ -51,6 +55,8 @@ def process_slice(key: int, *, at: datetime) -> bool:
     job = Import.objects.select_for_update(skip_locked=True, of=("self",)).filter(pk=key, state__in=UNDER_WAY).first()
     if job is None:
         return False
+    if job.state == ImportState.UNDOING:
+        return continue_undo(job, at=at)
     taken = list(islice(read_records(job), SLICE_SIZE))
     if not taken:
         END_PASS[ImportState(job.state)](job, at)
@@ -66,6 +72,15 @@ def process_slice(key: int, *, at: datetime) -> bool:
     job.records += len(taken)
     job.save(update_fields=["position", "lines", "records", "updated_at", "column_facts", "undecodable", *COUNTS])
     return True
+
+
+def continue_undo(job: Import, *, at: datetime) -> bool:
+    """Undo the next slice; return whether there may be more."""
+    if undo.undo_slice(job, at=at):
+        return True
+    job.state, job.updated_at = ImportState.UNDONE, at
+    job.save(update_fields=["state", "updated_at"])
+    return False
 
 
 def read_columns(job: Import, taken: Sequence[Record]) -> None:
@@ -87,7 +102,7 @@ def end_reading(job: Import, at: datetime) -> None:
 def end_checking(job: Import, at: datetime) -> None:
     job.state, job.updated_at = ImportState.CHECKED, at
     job.save(update_fields=["state", "updated_at"])
-    job.newcomers.all().delete()
+    job.previews.all().delete()
 
 
 def end_writing(job: Import, at: datetime) -> None:
@@ -102,12 +117,12 @@ END_PASS: dict[ImportState, Callable[[Import, datetime], None]] = {
 }
 
 
-def store_problems(job: Import, problems: Sequence[Problem]) -> None:
-    """Store problems up to the limit; the caller counts the rest."""
-    room = MAX_PROBLEMS - job.problems.count() if problems else 0
+def store_problems(job: Import, problems: Sequence[Problem], *, kind: ProblemKind = ProblemKind.ERROR) -> None:
+    """Store notes up to the limit of their kind; the caller counts the rest."""
+    room = MAX_PROBLEMS - job.problems.filter(kind=kind).count() if problems else 0
     if room > 0:
         ImportProblem.objects.bulk_create(
-            ImportProblem(of=job, line=line, column=column, reason=reason)
+            ImportProblem(of=job, kind=kind, line=line, column=column, reason=reason)
             for line, column, reason in sorted(problems)[:room]
         )
 
@@ -119,7 +134,40 @@ def process_customers(cursor: Any, job: Import, taken: Sequence[Record], at: dat
     job.made += outcome.made
     job.changed += outcome.changed
     job.unchanged += outcome.unchanged
+    job.repeated += outcome.repeated
+    job.repeated_changes += outcome.repeated_changes
+    store_problems(job, repeat_notes(outcome.replaced), kind=ProblemKind.REPEAT)
     return problems + outcome.problems
+
+
+def repeat_notes(replaced: Sequence[Replaced]) -> list[Problem]:
+    """Return a note for each value that a line changes of a customer of an earlier line."""
+    kinds = CustomAttribute.objects.catalogue().customer if replaced else {}
+    dates = {f"{CUSTOM}{name}" for name, kind in kinds.items() if kind is Kind.DATE}
+    return [
+        (line, field_label(name), change_sentence(name, before, after, earlier=earlier, is_date=name in dates))
+        for line, earlier, name, before, after in replaced
+    ]
+
+
+def change_sentence(name: str, before: Any, after: Any, *, earlier: int, is_date: bool) -> str:
+    if name in TARGETS and TARGETS[name].is_date:
+        before, after = (value and datetime.fromisoformat(value) for value in (before, after))
+    elif is_date:
+        before, after = (value and datetime.fromtimestamp(value, tz=UTC) for value in (before, after))
+    old, new = shown_value(before), shown_value(after)
+    if name in ADDED_COLUMNS:
+        return f"{new} is added to the customer of line {earlier:,}."
+    if before in (None, ""):
+        return f"The customer of line {earlier:,} gets {new}."
+    return f"{old} from line {earlier:,} or before becomes {new}."
+
+
+def shown_value(value: object) -> str:
+    """Return a value for a sentence, with a moment in the workspace's zone."""
+    if isinstance(value, datetime):
+        value = f"{value.astimezone(coercion.workspace_zone()):%Y-%m-%d %H:%M}"
+    return quoted_value(", ".join(map(str, value)) if isinstance(value, list) else value)
 
 
 def read_rows(job: Import, taken: Sequence[Record]) -> tuple[list[list[Any]], list[Problem]]:
@@ -180,7 +228,9 @@ def apply_slice(cursor: Any, job: Import, rows: Sequence[Sequence[Any]], at: dat
     with_relations = not RELATION_TARGETS.isdisjoint(job.targets)
     if job.state == ImportState.CHECKING:
         return upsert.dry_run_slice(cursor, rows, job=job.pk, with_relations=with_relations)
-    return upsert.upsert_slice(cursor, rows, tag=job.tag_id, at=at, with_relations=with_relations)
+    return upsert.upsert_slice(
+        cursor, rows, tag=job.tag_id, at=at, with_relations=with_relations, job=job.pk, begins=job.lines
+    )
 
 
 def process_unsubscribed(cursor: Any, job: Import, taken: Sequence[Record], at: datetime) -> list[Problem]:

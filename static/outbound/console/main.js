@@ -4,4 +4,5 @@ import "./file_fields.js";
 import "./menus.js";
 import "./palette.js";
 import "./session.js";
+import "./shortcuts.js";
 import "../people/message_sheet.js";

@@ -164,6 +164,7 @@ class World:
             "customer_why": ("customer",),
             "customer_import_page": ("import",),
             "customer_import_errors": ("import",),
+            "customer_import_lines": ("import",),
             "audiences_company_change": ("company",),
             "audiences_audience_change": ("segment",),
             "audiences_tag_change": ("tag",),

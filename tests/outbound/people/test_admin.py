@@ -391,12 +391,94 @@ def test_import_page_shows_formats_and_encoding_and_changes_them(console, nudged
     assert (one.signed_up_at.date().isoformat(), one.attributes) == ("2026-03-04", {"Zip": "01234"})
 
 
+def test_import_page_shows_repeated_customers_before_anything_is_written(console, nudged, monkeypatch):
+    from outbound.people.csv_import import pages
+
+    monkeypatch.setattr(pages, "SHOWN_PROBLEMS", 1)
+    upload = SimpleUploadedFile("people.csv", b"user_id,name\n1,Ada\n1,Ida\n1,Ida\n1,Eda\n")
+    at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
+
+    text = console.post(f"{at}check/", {"target": ["user_id", "name"]}, follow=True).content.decode()
+
+    for words in (
+        "3 lines repeat a customer of an earlier line, and 2 of them would change the customer again.",
+        "“Ada” from line 2 or before becomes “Ida”.",
+        "The first 1 change is shown.",
+    ):
+        assert words in text, words
+    assert not Customer.objects.exists()
+
+
+def test_lines_of_an_import_are_listed_with_their_effects(console, nudged, monkeypatch):
+    from outbound.people.csv_import import lines
+
+    monkeypatch.setattr(lines, "LINES_PER_PAGE", 3)
+    CustomAttributeFactory(name="renews", kind="date")
+    ada = CustomerFactory(user_id="1", name="Ada", archived=True, attributes={"renews": 1780185600})
+    data = (
+        "user_id,name,signed_up_at,renews,unsubscribed,tags,company\n1,Ida,2026-05-01,2026-06-01,yes,VIP,Acme\n"
+        "null,,,,,,\n2,Bob,,,,,\n3,Cyd,,,,,\n3,Cid,,,,,\n"
+    )
+    upload = SimpleUploadedFile("people.csv", data.encode())
+    at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
+    console.post(f"{at}check/", {"target": Import.objects.get().targets})
+    assert "Show the lines" in console.post(f"{at}write/", follow=True).content.decode()
+
+    text = console.get(f"{at}lines/").content.decode()
+    for words in (
+        f'<a href="{reverse("admin:audiences_customer_change", args=[ada.pk])}">Ida</a>',
+        "Name: “Ada” → “Ida”",
+        "Signed up: empty → 1 May 2026, 00:00",
+        "renews: 31 May 2026, 00:00 → 1 Jun 2026, 00:00",
+        "Unsubscribed from emails: no → yes",
+        "Restored from the archive",
+        "Tags: added “VIP”",
+        "Companies: added “Acme”",
+        "Skipped. user_id: ",
+        "Created",
+        "?after=4",
+    ):
+        assert words in text, words
+    rest = console.get(f"{at}lines/?after=4").content.decode()
+    assert "Name: “Cyd” → “Cid”" in rest
+    assert "?after=" not in rest
+    assert "No line after 99 had an effect." in console.get(f"{at}lines/?after=99").content.decode()
+    assert console.get(f"{at}lines/?after=x").status_code == 200
+
+
+def test_import_is_undone_and_the_page_says_what_was_not(console, nudged):
+    ada = CustomerFactory(user_id="1", name="Ada")
+    bob = CustomerFactory(user_id="2", name="Bob")
+    upload = SimpleUploadedFile("people.csv", b"user_id,name\n1,Ida\n2,Rob\n3,Cyd\n")
+    at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
+    assert "cannot be undone" in console.post(f"{at}undo/").content.decode()
+    console.post(f"{at}check/", {"target": ["user_id", "name"]})
+    assert "Undo this import" in console.post(f"{at}write/", follow=True).content.decode()
+    Customer.objects.filter(pk=bob.pk).update(name="Rub")
+
+    text = console.post(f"{at}undo/", follow=True).content.decode()
+
+    for words in (
+        "2 lines undone.",
+        "1 line not undone, or not completely.",
+        "Changed since the import, so not undone: Name.",
+    ):
+        assert words in text, words
+    assert "Undo this import" not in text
+    names = dict(Customer.objects.filter(archived_at=None).values_list("pk", "name"))
+    assert names == {ada.pk: "Ada", bob.pk: "Rub"}
+    assert (
+        "Undid the import of “people.csv”" in console.get(reverse("admin:admin_logentry_changelist")).content.decode()
+    )
+    assert "Changed since the import" in console.get(f"{at}lines/").content.decode()
+
+
 def test_worker_continues_a_large_import(console, monkeypatch, nudged):
-    from outbound.people import csv_import
+    from outbound.people.csv_import import pages
 
     asked: list[int] = []
     monkeypatch.setattr(tasks, "enqueue_import", asked.append)
-    monkeypatch.setattr(csv_import, "TIME_IN_REQUEST", timedelta(0))
+    monkeypatch.setattr(pages, "TIME_IN_REQUEST", timedelta(0))
     upload = SimpleUploadedFile("people.csv", b"user_id\n1\n2\n")
     at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
     job = Import.objects.get()
@@ -413,9 +495,9 @@ def test_worker_continues_a_large_import(console, monkeypatch, nudged):
 
 
 def test_too_large_file_shows_field_error(console, monkeypatch):
-    from outbound.people import csv_import
+    from outbound.people.csv_import import pages
 
-    monkeypatch.setattr(csv_import, "MAX_UPLOAD_BYTES", 10)
+    monkeypatch.setattr(pages, "MAX_UPLOAD_BYTES", 10)
     upload = SimpleUploadedFile("people.csv", b"user_id\n1\n2\n")
 
     page = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload})

@@ -21,7 +21,7 @@ from audiences.models import (
     Import,
     ImportChunk,
     ImportKind,
-    ImportNewcomer,
+    ImportPreview,
     ImportState,
     Membership,
     Suppression,
@@ -231,12 +231,13 @@ def test_check_predicts_repeated_customers(upload, monkeypatch, size, lines):
     CustomAttributeFactory(name="seats", kind="number")
     job = upload("user_id,email,name,seats\n" + lines)
 
-    said = counts(go(job, ImportState.CHECKING))
+    checked = go(job, ImportState.CHECKING)
+    said, repeated = counts(checked), checked.repeated
     assert not Customer.objects.exists()
-    assert not ImportNewcomer.objects.exists()
+    assert not ImportPreview.objects.exists()
 
     assert counts(go(job, ImportState.WRITING)) == said
-    assert said[0] == Customer.objects.count()
+    assert said[0] == Customer.objects.count() == said[0] + said[1] + said[2] - repeated
 
 
 def test_interrupted_check_starts_again(upload, monkeypatch):
@@ -245,11 +246,11 @@ def test_interrupted_check_starts_again(upload, monkeypatch):
     csv_import.start_import(job, ImportState.CHECKING, targets=job.targets, tag=None, at=LATER)
     clock = iter([LATER, LATER, FOREVER])
     csv_import.continue_import(job.pk, clock=lambda: next(clock), until=LATER + timedelta(seconds=1))
-    assert ImportNewcomer.objects.get().user_id == "7"
+    assert ImportPreview.objects.get().user_id == "7"
 
     csv_import.cancel_import(job, at=LATER)
 
-    assert not ImportNewcomer.objects.exists()
+    assert not ImportPreview.objects.exists()
 
 
 def test_customers_join_companies_by_id_or_name(load):
@@ -797,3 +798,106 @@ def test_unknown_encoding_and_that_of_utf_16_are_refused(upload):
         csv_import.change_encoding(upload("email\na@b.example\n"), "rot13", at=LATER)
     with pytest.raises(Refused, match="in UTF-16"):
         csv_import.change_encoding(upload("email\na@b.example\n".encode("utf-16")), "utf-8", at=LATER)
+
+
+def test_repeated_customers_are_shown_with_the_changes_they_cause(upload, monkeypatch):
+    CustomAttributeFactory(name="seats", kind="number")
+    CustomerFactory(user_id="1", name="Ada", phone="5", attributes={"seats": 2})
+    CustomerFactory(user_id="2", email="bob@acme.example")
+    CustomerFactory(user_id="3", name="Cyd")
+    lines = (
+        '1,,Eda,,,VIP\n2,,,,,\n3,,Cyd,,,\n4,dan@acme.example,Dan,7,1,\n1,,Ida,6,3,"VIP; Fair"\n'
+        "2,,Bob,,,\n3,,Cyd,,,\n,dan@acme.example,Dan,8,1,\n,bob@acme.example,Bob,,,\n"
+    )
+    for size in (1, 3, 100):
+        monkeypatch.setattr(slices, "SLICE_SIZE", size)
+        job = go(upload(f"user_id,email,name,phone,seats,tags\n{lines}"), ImportState.CHECKING)
+
+        assert (job.repeated, job.repeated_changes) == (5, 3), size
+        assert [(note.line, note.column, note.reason) for note in csv_import.repeats_of(job)] == [
+            (6, "Name", "“Eda” from line 2 or before becomes “Ida”."),
+            (6, "Phone", "“5” from line 2 or before becomes “6”."),
+            (6, "Tags", "“VIP, Fair” is added to the customer of line 2."),
+            (6, "seats", "“2” from line 2 or before becomes “3”."),
+            (7, "Name", "The customer of line 3 gets “Bob”."),
+            (9, "Phone", "“7” from line 5 or before becomes “8”."),
+        ], size
+    assert problems(job) == []
+
+    said = counts(job)
+    assert counts(go(job, ImportState.WRITING)) == said == (1, 4, 4, 0)
+    assert csv_import.repeats_of(job) == []
+
+
+def test_erasure_deletes_the_changes_that_quote_the_customer(upload):
+    ann = CustomerFactory(user_id="7", name="Ann")
+    job = go(upload("user_id,name\n7,Anna\n7,Ann\n8,Bob\n8,Rob\n"), ImportState.CHECKING)
+
+    erase.erase(ann, at=LATER)
+
+    assert [note.reason for note in csv_import.repeats_of(job)] == [
+        "This text was erased with the customer’s data.",
+        "“Bob” from line 4 or before becomes “Rob”.",
+    ]
+
+
+def lines_of(job: Import, *, after: int = 0, limit: int = 100) -> list[tuple]:
+    return [
+        (it.line, it.customer, "created" if it.created else it.error or it.changes)
+        for it in csv_import.effects_of(job, after=after, limit=limit)
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_effects_of_an_import_are_recorded_line_by_line(load, monkeypatch, size):
+    monkeypatch.setattr(slices, "SLICE_SIZE", size)
+    CustomAttributeFactory(name="seats", kind="number")
+    tag, company, fair = TagFactory(name="VIP"), CompanyFactory(company_id="k1"), TagFactory(name="Fair")
+    ada = CustomerFactory(user_id="1", name="Ada", phone="5", attributes={"seats": 2})
+    bob = CustomerFactory(user_id=None, email="bob@acme.example", lead=True)
+    cyd = CustomerFactory(user_id="3", name="Cyd", archived=True)
+    CustomerTag.objects.create(customer=ada, tag=fair, created_at=AT)
+
+    job = load(
+        "user_id,email,name,phone,seats,tags,company_id\n"
+        "1,,Eda,,3,VIP,k1\n,bob@acme.example,,,,,\n3,,Cyd,,,,\n4,,Dan,,,VIP,\n5,,Eve,,,,\n1,,Eda,,3,VIP,k1\nnull,,,,,,\n"
+        "4,,Din,7,1,,\n6,,,,,,\n",
+        tag=fair,
+    )
+
+    dan, eve, fay = Customer.objects.filter(user_id__in="456").order_by("user_id").values_list("pk", flat=True)
+    found = lines_of(job)
+    assert [(line, who) for line, who, _ in found] == [
+        *((2, ada.pk), (3, bob.pk), (4, cyd.pk), (5, dan), (6, eve), (8, None), (9, dan), (10, fay))
+    ]
+    effects = {line: effect for line, _, effect in found}
+    assert effects[2] == {
+        "name": ["Ada", "Eda"],
+        "custom_attributes.seats": [2, 3],
+        "tags": [tag.pk],
+        "companies": [company.pk],
+    }
+    assert effects[3] == {"role": ["lead", "user"], "tags": [fair.pk]}
+    assert (set(effects[4]), effects[4]["archived_at"][1]) == ({"archived_at", "tags"}, None)
+    assert effects[5] == effects[6] == effects[10] == "created"
+    assert "a placeholder for a missing value" in effects[8]
+    assert effects[9] == {"name": ["Dan", "Din"], "phone": ["", "7"], "custom_attributes.seats": [None, 1]}
+    for after in (0, 2, 5, 8, 9, 10):
+        assert lines_of(job, after=after, limit=2) == [row for row in found if row[0] > after][:2]
+
+    csv_import.delete_old_files(at=LATER + timedelta(days=30))
+    assert lines_of(job)
+    csv_import.delete_old_files(at=LATER + timedelta(days=31))
+    assert not lines_of(job)
+
+
+def test_repeated_dates_are_shown_as_moments(upload):
+    CustomAttributeFactory(name="renews", kind="date")
+    lines = "1,2026-05-01,2026-06-01\n1,2026-05-02 10:30,2026-06-02\n2,,\n2,2026-05-03,\n"
+    job = go(upload(f"user_id,Signed up,renews\n{lines}"), ImportState.CHECKING)
+
+    assert [(note.line, note.reason) for note in csv_import.repeats_of(job)] == [
+        (3, "“2026-05-01 00:00” from line 2 or before becomes “2026-05-02 10:30”."),
+        (3, "“2026-06-01 00:00” from line 2 or before becomes “2026-06-02 00:00”."),
+        (5, "The customer of line 4 gets “2026-05-03 00:00”."),
+    ]
