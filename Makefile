@@ -66,6 +66,7 @@ tour: .venv/.dev
 	@$(python) -m config.demo.tour
 
 compile = @$(uv) compile --universal --generate-hashes --custom-compile-command 'make lock'
+extras = --extra push --extra saml --extra storage --extra tracing
 lock: .venv/.uv
 	$(compile) --group uv --output-file requirements-uv.lock
 	$(compile) --group audit --output-file requirements-audit.lock
@@ -74,8 +75,8 @@ lock: .venv/.uv
 	$(compile) pyproject.toml --extra push --constraint requirements.lock --output-file requirements-push.lock
 	$(compile) pyproject.toml --extra saml --constraint requirements.lock --output-file requirements-saml.lock
 	$(compile) pyproject.toml --extra demo --constraint requirements.lock --output-file requirements-demo.lock
-	$(compile) pyproject.toml --extra push --extra saml --extra demo --extra dev --constraint requirements-push.lock \
-		--output-file requirements-dev.lock
+	$(compile) pyproject.toml $(extras) --constraint requirements-push.lock --output-file requirements-extras.lock
+	$(compile) pyproject.toml $(extras) --extra demo --extra dev --constraint requirements-extras.lock --output-file requirements-dev.lock
 
 .venv/.made:
 	@for python in "$(PYTHON)" python3.14 python3.13 python3.12 python3.11; do \

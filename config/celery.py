@@ -73,7 +73,12 @@ def finish_batches(**_options: object) -> None:
 @signals.worker_process_shutdown.connect
 @signals.worker_shutdown.connect
 def close_resources(**_facts: object) -> None:
-    """End the logins to Firebase and remove the journals when a worker process stops. A dispatcher closes its pool."""
+    """Export the last spans, end the logins to Firebase and remove the journals when a worker process stops.
+
+    A dispatcher closes its pool.
+    """
     from delivery import process
+    from delivery.telemetry import tracing
 
     process.close_resources()
+    tracing.close()

@@ -7,13 +7,13 @@ in `.data/`, email to 127.0.0.1:1025.
 import os
 import secrets
 from datetime import timedelta
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from config.environment import sign_in, urls, variables
+from config.environment import otel, sign_in, urls, variables
+from config.environment.extras import require_package
 from config.environment.variables import DAY, HOUR, WEEK, read_flag, read_number, read_text
 from config.postgres import embedded
 from config.postgres.sessions import CLIENT_OPTIONS
@@ -253,11 +253,8 @@ ANYMAIL: dict[str, Any] = {
 
 # The key of a Firebase service account, as JSON or as the path of a file. Without it, pushes are only logged.
 FCM_CREDENTIALS = read_text("FCM_CREDENTIALS")
-if FCM_CREDENTIALS and find_spec("firebase_admin") is None:
-    raise ImproperlyConfigured(
-        "FCM_CREDENTIALS is set, but the package firebase-admin is not installed. Run: "
-        "python -m pip install --require-hashes -r requirements-push.lock"
-    )
+if FCM_CREDENTIALS:
+    require_package("FCM_CREDENTIALS", module="firebase_admin", package="firebase-admin", lock="requirements-push.lock")
 FCM_URL = urls.read_public_url("FCM_URL", default="https://fcm.googleapis.com")
 PUSH_TIMEOUT = read_number("PUSH_TIMEOUT", default=15, least=1, most=HOUR)
 
@@ -355,6 +352,10 @@ PGTRIGGER_INSTALL_ON_MIGRATE = False
 # The Bearer token for /metrics. Without it, nothing is measured and the page does not exist.
 METRICS_TOKEN = read_text("METRICS_TOKEN")
 METRICS_DIR = read_text("METRICS_DIR", default=str(DATA_DIR / "metrics"))
+
+# Whether spans are exported to an OpenTelemetry collector, which the standard OTEL_* variables name.
+if TRACING := otel.read_tracing():
+    MIDDLEWARE = ["delivery.telemetry.request_traces.RequestTraces", *MIDDLEWARE]
 
 LOG_FORMATS, LOG_LEVELS = ("line", "json"), ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOGGING = {

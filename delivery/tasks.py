@@ -15,13 +15,14 @@ from celery import current_app, shared_task
 from audiences import intake
 from audiences.clock import DatabaseClock, database_clock
 from audiences.intake import csv_import
-from delivery import metrics, process, reservation
+from delivery import process, reservation
 from delivery.conversations import answer_emails, threads
 from delivery.maintenance import attribute_kinds, retention
 from delivery.maintenance import sweep as maintenance_sweep
 from delivery.matching import date_indexes, launch_job, ongoing, rounds
 from delivery.monitoring import domain_checks, health, reputation
 from delivery.sending import dispatcher as sending_dispatcher
+from delivery.telemetry import metrics
 from delivery.webhooks import dispatcher
 from messaging.models import Message
 

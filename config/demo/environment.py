@@ -51,6 +51,7 @@ DEPLOYMENT = frozenset(
         "DEFAULT_FROM_EMAIL",
         "DEMO",
         "DJANGO_SETTINGS_MODULE",
+        "DNS_SERVER",
         "EMAIL_BACKEND",
         "EMAIL_URL",
         "FCM_CREDENTIALS",
@@ -84,8 +85,9 @@ DEPLOYMENT = frozenset(
         "WEB_CONCURRENCY",
     }
 )
-# Providers' keys, Celery's own variables, and PostgreSQL's (PGHOSTADDR names a server even beside an address).
-DEPLOYMENT_PREFIXES = ("ANYMAIL_", "CELERY_", "PG")
+# Providers' keys, variables of Celery and OpenTelemetry, and PostgreSQL's (PGHOSTADDR names a server even beside an
+# address).
+DEPLOYMENT_PREFIXES = ("ANYMAIL_", "CELERY_", "OTEL_", "PG")
 
 # The value that `config.celery` gives DJANGO_SETTINGS_MODULE.
 OUR_SETTINGS = "config.settings"

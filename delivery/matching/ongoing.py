@@ -17,13 +17,14 @@ from audiences import change_log
 from audiences.models import CustomAttribute, Workspace
 from audiences.rules import RuleError
 from audiences.transactions import retried
-from delivery import locks, metrics
+from delivery import locks
 from delivery.eligibility import conditions, live_messages, named_values
 from delivery.eligibility.live_messages import Live
 from delivery.matching import recheck, sql
 from delivery.matching.dependencies import fingerprint_of
 from delivery.matching.logins import condition_with_logins, judged_last_seen_sql
 from delivery.models import MatchState, Reason, Status
+from delivery.telemetry import metrics, tracing
 from messaging.models import RUNNING, Channel, Message, SendType
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,10 @@ class NoLongerLive(Exception):
 def match_safely(message: Message, *, at: datetime, progress: sql.Progress = sql.no_progress) -> int:
     """Match a message. If that fails, write it on the message and return 0, so that other messages go on."""
     try:
-        return match(message, at=at, progress=progress)
+        with tracing.start_span("full match", message=message.pk) as span:
+            made = match(message, at=at, progress=progress)
+            span.set(records=made)
+            return made
     except Exception:
         log.exception("message %s cannot be matched", message.pk)
         record_problem(message.pk, MATCHING_FAILED)
