@@ -9,7 +9,7 @@ python = .venv/bin/python
 # The demo's packages only, unless the development packages are already installed: a sync would remove those.
 demo_packages = $(if $(wildcard .venv/.dev),.venv/.dev,.venv/.demo)
 
-.PHONY: help demo test lint audit bench trial machine-trial simulate simulate-faults tour lock
+.PHONY: help demo test lint audit bench trial machine-trial upgrade-trial simulate simulate-faults tour lock
 
 help:
 	@echo "make demo   the demo with sample data at http://127.0.0.1:$(PORT) (set PORT= to change the port)"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench  all benchmarks, also of other products; writes docs/benchmarks.md"
 	@echo "make tour   the screenshots of docs/tour.md, taken from a running demo"
 	@echo "make trial  lost and repeated messages while a worker, database, broker or mail server fails"
+	@echo "make upgrade-trial  an upgrade under load from an earlier version (set FROM= to a commit)"
 	@echo "make machine-trial  two worker machines of which one fails, in network namespaces (as root on Linux)"
 	@echo "make simulate-faults  whether the simulation finds each planted fault"
 	@echo "make simulate  the engine in simulated processes (set SEEDS=1-1000)"
@@ -48,6 +49,9 @@ bench: .venv/.dev .venv/.peers
 trial: .venv/.dev
 	$(python) -m benchmarks.trial
 
+upgrade-trial: .venv/.dev
+	$(python) -m benchmarks.upgrade $(FROM)
+
 machine-trial: .venv/.dev
 	$(python) -m benchmarks.machine_trial
 
@@ -62,15 +66,17 @@ tour: .venv/.dev
 	@$(python) -m config.demo.tour
 
 compile = @$(uv) compile --universal --generate-hashes --custom-compile-command 'make lock'
+extras = --extra push --extra saml --extra storage --extra tracing
 lock: .venv/.uv
 	$(compile) --group uv --output-file requirements-uv.lock
 	$(compile) --group audit --output-file requirements-audit.lock
 	$(compile) --group peers --output-file benchmarks/requirements-peers.lock
 	$(compile) pyproject.toml --output-file requirements.lock
 	$(compile) pyproject.toml --extra push --constraint requirements.lock --output-file requirements-push.lock
+	$(compile) pyproject.toml --extra saml --constraint requirements.lock --output-file requirements-saml.lock
 	$(compile) pyproject.toml --extra demo --constraint requirements.lock --output-file requirements-demo.lock
-	$(compile) pyproject.toml --extra push --extra demo --extra dev --constraint requirements-push.lock \
-		--output-file requirements-dev.lock
+	$(compile) pyproject.toml $(extras) --constraint requirements-push.lock --output-file requirements-extras.lock
+	$(compile) pyproject.toml $(extras) --extra demo --extra dev --constraint requirements-extras.lock --output-file requirements-dev.lock
 
 .venv/.made:
 	@for python in "$(PYTHON)" python3.14 python3.13 python3.12 python3.11; do \

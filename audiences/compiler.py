@@ -45,11 +45,13 @@ CURRENT_VIEW = View()
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A compiled rule, also one of a segment: its attribute, operator and parsed value."""
+    """A compiled rule, also one of a segment. Each matching pair satisfies it if it `is_certain`."""
 
     attribute: Attribute
     operator: Operator
     value: Any
+    name: str
+    is_certain: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +103,7 @@ class Compiler:
     # Rules that an event satisfies ask whether it happened after this moment, outside negated groups (behaviour 4.21).
     events_since: datetime | None = None
     is_negated: bool = False
+    is_certain: bool = True
 
     def compile(self, tree: Group) -> Condition:
         """Compile a tree. It matches only users unless a role rule includes leads (behaviour 4.17)."""
@@ -121,11 +124,12 @@ class Compiler:
         if group.match == "none" and group.rules:
             return self.compile_group(replace(group, match="any", negated=not group.negated))
         joint = " AND " if group.match == "all" else " OR "
-        was_negated, self.is_negated = self.is_negated, self.is_negated or group.negated
+        was, is_all = (self.is_negated, self.is_certain), group.match == "all" and not group.negated
+        self.is_negated, self.is_certain = self.is_negated or group.negated, self.is_certain and is_all
         inner = [
             self.compile_group(rule) if isinstance(rule, Group) else self.compile_rule(rule) for rule in group.rules
         ]
-        self.is_negated = was_negated
+        self.is_negated, self.is_certain = was
         sql = f"({joint.join(inner)})" if inner else "TRUE"
         return f"({sql} IS NOT TRUE)" if group.negated else sql
 
@@ -138,7 +142,7 @@ class Compiler:
         if (attribute.kind, rule.operator) not in COMPILE:
             raise RuleError(f"“{attribute.label}” is {KIND_NAMES[attribute.kind]} now, so this rule no longer fits it.")
         value = read_value(rule.value, kind=attribute.kind, operator=rule.operator, label=attribute.label)
-        self.leaves.append(Leaf(attribute, rule.operator, value))
+        self.leaves.append(Leaf(attribute, rule.operator, value, rule.attribute, self.is_certain))
         if attribute.about is About.COMPANY:
             self.sees_company = True
         sql = COMPILE[attribute.kind, rule.operator](self, attribute, value)
@@ -374,12 +378,8 @@ def compile_tree(
     zone: ZoneInfo | None = None,
     events_since: datetime | None = None,
 ) -> Condition:
-    """Compile a tree with the current catalogue and zone. Raises RuleError if a rule is no longer valid.
-
-    With `events_since`, rules about events ask whether the event happened after that moment.
-    """
-    # A segment may have grown since the tree was saved.
-    check_segments(tree)
+    """Compile a tree with the current catalogue and zone. Raises RuleError if a rule is no longer valid."""
+    check_segments(tree)  # A segment may have grown since the tree was saved.
     catalogue = catalogue or CustomAttribute.objects.catalogue()
     zone = zone or Workspace.current().tz
     return Compiler(catalogue=catalogue, zone=zone, view=view, prefix=prefix, events_since=events_since).compile(tree)

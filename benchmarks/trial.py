@@ -129,13 +129,13 @@ def no_abandoned_records() -> bool:
 
 
 def records():
-    """Return all delivery records, with a new connection if it was lost."""
+    """Return all delivery records of emails, with a new connection if it was lost."""
     from django.db import connection
 
     from delivery.models import DeliveryRecord
 
     connection.close_if_unusable_or_obsolete()
-    return DeliveryRecord.objects.all()
+    return DeliveryRecord.objects.filter(message__channel="email")
 
 
 # Failures

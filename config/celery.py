@@ -18,7 +18,7 @@ app.autodiscover_tasks(["delivery"])
 QUEUES: dict[str, tuple[str, ...]] = {
     "sending": ("hand_over_due", "help_hand_over", "forward_answers"),
     "matching": ("match_ongoing_messages", "match_message", "launch_message", "sweep"),
-    "bulk": ("go_on_importing", "change_kind", "work_off_jobs", "forget_old"),
+    "bulk": ("go_on_importing", "change_kind", "work_off_jobs", "forget_old", "check_domains"),
     "webhooks": ("tell_subscribers",),
 }
 OLD_QUEUE = "celery"
@@ -73,7 +73,12 @@ def finish_batches(**_options: object) -> None:
 @signals.worker_process_shutdown.connect
 @signals.worker_shutdown.connect
 def close_resources(**_facts: object) -> None:
-    """End the logins to Firebase and remove the journals when a worker process stops. A dispatcher closes its pool."""
+    """Export the last spans, end the logins to Firebase and remove the journals when a worker process stops.
+
+    A dispatcher closes its pool.
+    """
     from delivery import process
+    from delivery.telemetry import tracing
 
     process.close_resources()
+    tracing.close()

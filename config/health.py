@@ -15,8 +15,8 @@ from django.views.decorators.http import require_safe
 
 from audiences.clock import compare_clocks
 from config.celery import app
-from delivery import metrics as delivery_metrics
 from delivery.monitoring import health
+from delivery.telemetry import metrics as delivery_metrics
 
 log = logging.getLogger(__name__)
 

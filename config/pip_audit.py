@@ -1,4 +1,4 @@
-"""`make audit`: report known vulnerabilities of the packages in requirements-push.lock.
+"""`make audit`: report known vulnerabilities of the packages in requirements-extras.lock.
 
 pip-audit asks PyPI's API or OSV. If neither can be reached, for example behind a mirror, this is reported and is not a
 failure.
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCK = ROOT / "requirements-push.lock"
+LOCK = ROOT / "requirements-extras.lock"
 SERVICES = ("pypi", "osv")
 
 

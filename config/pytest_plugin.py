@@ -37,6 +37,9 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
     if not os.environ.get("BROKER_DIR"):
         # A separate broker, so that a running demo does not receive the nudges of tests.
         os.environ["BROKER_DIR"] = server.enter_context(TemporaryDirectory(prefix="outbound-broker-"))
+    for name in [name for name in os.environ if name.startswith("OTEL_")]:
+        # The spans of tests are not for the collector of this machine.
+        del os.environ[name]
     # Enables the webhooks of email providers.
     os.environ["WEBHOOK_SECRET"] = "provider:secret"  # noqa: S105 - used by tests only
     if not os.environ.get("DATABASE_URL"):

@@ -7,13 +7,13 @@ in `.data/`, email to 127.0.0.1:1025.
 import os
 import secrets
 from datetime import timedelta
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from config.environment import urls, variables
+from config.environment import otel, sign_in, urls, variables
+from config.environment.extras import require_package
 from config.environment.variables import DAY, HOUR, WEEK, read_flag, read_number, read_text
 from config.postgres import embedded
 from config.postgres.sessions import CLIENT_OPTIONS
@@ -84,6 +84,7 @@ INSTALLED_APPS = [
     "anymail",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
+    *sign_in.APPS,
     "axes",
     "corsheaders",
     "csp",
@@ -105,6 +106,10 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "outbound.signin.layout.SignInPages",
+    "outbound.signin.middleware.ListedSessions",
+    "outbound.signin.middleware.RequiredSecondFactor",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "outbound.console.middleware.WorkspaceZone",
     "outbound.console.timeouts.StatementTimeout",
@@ -125,6 +130,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "outbound.signin.layout.page_layout",
             ]
         },
     }
@@ -178,26 +184,7 @@ MAIL_FILES_MOST = read_number("MAIL_FILES_MOST", default=20, most=1000)
 MAIL_FILE_LARGEST = read_number("MAIL_FILE_LARGEST_MB", default=25, most=1000) * 2**20
 WHITENOISE_USE_FINDERS = True
 
-AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{name}"}
-    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
-]
-# Axes is first: after too many failed logins the password is not checked.
-AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
-# The limit for one user name from one IP address; outbound.workspace.login_limits has the others.
-AXES_FAILURE_LIMIT = read_number("LOGIN_TRIES", default=10, least=1, most=1_000_000)
-AXES_HANDLER = "outbound.workspace.login_limits.LoginLimits"
-AXES_COOLOFF_TIME = timedelta(minutes=15)
-AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
-AXES_RESET_ON_SUCCESS = True
-AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
-AXES_CLIENT_IP_CALLABLE = "outbound.console.throttle.network_address"
-AXES_LOCKOUT_CALLABLE = "outbound.workspace.login.locked_out"
-AXES_DISABLE_ACCESS_LOG = True
-AXES_ENABLE_ADMIN = False
-AXES_VERBOSE = False
-LOGIN_URL = "admin:login"
-LOGIN_REDIRECT_URL = "admin:index"
+vars().update(sign_in.read_settings())
 
 SECURE_CONTENT_TYPE_NOSNIFF = True
 HTTPS = read_flag("HTTPS", default=PUBLIC_URL.startswith("https://"))
@@ -250,6 +237,8 @@ INBOUND_DOMAIN = variables.read_domain("INBOUND_DOMAIN", example="reply.example.
 BOUNCE_DOMAIN = variables.read_domain("BOUNCE_DOMAIN", example="bounce.example.com")
 # The address to which mailbox providers send complaints (docs/email.md). "": they count at bounce addresses only.
 FEEDBACK_ADDRESS = variables.read_email_address("FEEDBACK_ADDRESS", example="fbl@example.com")
+# The DNS server of domain checks, as (address, port). None: those of the system.
+DNS_SERVER = variables.read_dns_server("DNS_SERVER")
 # Providers must send one of these (user:password) to /webhooks/anymail/; without any, that URL does not exist.
 WEBHOOK_SECRET = variables.read_secrets("WEBHOOK_SECRET")
 ANYMAIL: dict[str, Any] = {
@@ -264,11 +253,8 @@ ANYMAIL: dict[str, Any] = {
 
 # The key of a Firebase service account, as JSON or as the path of a file. Without it, pushes are only logged.
 FCM_CREDENTIALS = read_text("FCM_CREDENTIALS")
-if FCM_CREDENTIALS and find_spec("firebase_admin") is None:
-    raise ImproperlyConfigured(
-        "FCM_CREDENTIALS is set, but the package firebase-admin is not installed. Run: "
-        "python -m pip install --require-hashes -r requirements-push.lock"
-    )
+if FCM_CREDENTIALS:
+    require_package("FCM_CREDENTIALS", module="firebase_admin", package="firebase-admin", lock="requirements-push.lock")
 FCM_URL = urls.read_public_url("FCM_URL", default="https://fcm.googleapis.com")
 PUSH_TIMEOUT = read_number("PUSH_TIMEOUT", default=15, least=1, most=HOUR)
 
@@ -366,6 +352,10 @@ PGTRIGGER_INSTALL_ON_MIGRATE = False
 # The Bearer token for /metrics. Without it, nothing is measured and the page does not exist.
 METRICS_TOKEN = read_text("METRICS_TOKEN")
 METRICS_DIR = read_text("METRICS_DIR", default=str(DATA_DIR / "metrics"))
+
+# Whether spans are exported to an OpenTelemetry collector, which the standard OTEL_* variables name.
+if TRACING := otel.read_tracing():
+    MIDDLEWARE = ["delivery.telemetry.request_traces.RequestTraces", *MIDDLEWARE]
 
 LOG_FORMATS, LOG_LEVELS = ("line", "json"), ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOGGING = {

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.templatetags.static import static
+from django.urls import reverse_lazy
 
 UNFOLD: dict[str, Any] = {
     "SITE_TITLE": "Outbound",
@@ -10,6 +11,7 @@ UNFOLD: dict[str, Any] = {
     "SITE_SYMBOL": "send",
     "SITE_URL": None,
     "DASHBOARD_CALLBACK": "outbound.home.dashboard",
+    "ACCOUNT": {"navigation": [{"title": "Sign-in and security", "link": reverse_lazy("mfa_index")}]},
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
     "SIDEBAR": {

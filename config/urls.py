@@ -26,6 +26,8 @@ handler400 = "outbound.console.idempotency.bad_request"
 urlpatterns: list[URLPattern | URLResolver] = [
     # Shortcuts for people who type the address.
     *(path(typed, RedirectView.as_view(pattern_name="admin:index")) for typed in ("", "admin")),
+    # Before the console's URLs: it has pages of its own for the login and the password.
+    path("admin/", include("outbound.signin.urls")),
     path("admin/", admin.site.urls),
     path("pictures/<str:name>", serve_image, name="picture"),
     path("healthz", health.healthz, name="healthz"),

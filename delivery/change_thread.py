@@ -1,9 +1,10 @@
 """The change thread of each worker: work that begins with a change of the database and not with a call.
 
-It matches messages that are checked as soon as something changes, and wakes the dispatcher of webhooks for events of
-messages, which triggers write. It also wakes the dispatcher of messages and of answer emails if due ones wait and no
-worker sends: the machine that did may have vanished, and a nudge that it had taken is lost. And it queues the sweep if
-that is late: tasks of a beat whose clock is a minute behind expire before a worker takes them.
+It matches messages that are checked as soon as something changes, wakes the dispatcher of webhooks for events of
+messages, which triggers write, and pauses messages about which too many people complain. It also wakes the dispatcher
+of messages and of answer emails if due ones wait and no worker sends: the machine that did may have vanished, and a
+nudge that it had taken is lost. And it queues the sweep if that is late: tasks of a beat whose clock is a minute behind
+expire before a worker takes them.
 """
 
 import math
@@ -18,7 +19,7 @@ from delivery import background, tasks
 from delivery.conversations.answer_emails import claimable_answer_emails
 from delivery.matching import rounds
 from delivery.models import ChannelOutage
-from delivery.monitoring import health
+from delivery.monitoring import health, reputation
 from delivery.sending import batch, connections, throttle
 from delivery.webhooks import dispatcher
 from messaging.models import Channel
@@ -87,6 +88,7 @@ def handle_changes(sending: SendingWatch) -> timedelta:
     """Look for changes once. Return when to look again."""
     began = time.monotonic()
     interval = min(match_changes(), wake_webhooks(), sending.look())
+    reputation.pause_messages()
     return max(interval, REST_FACTOR * timedelta(seconds=time.monotonic() - began))
 
 

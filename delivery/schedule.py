@@ -8,6 +8,7 @@ TASKS: dict[str, tuple[str, str, int]] = {
     "Match ongoing messages": ("delivery.tasks.match_ongoing_messages", "hours", 1),
     "Send due messages": ("delivery.tasks.sweep", "minutes", 1),
     "Delete old data": ("delivery.tasks.forget_old", "days", 1),
+    "Check the domains of senders": ("delivery.tasks.check_domains", "days", 1),
 }
 
 

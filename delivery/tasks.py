@@ -15,13 +15,14 @@ from celery import current_app, shared_task
 from audiences import intake
 from audiences.clock import DatabaseClock, database_clock
 from audiences.intake import csv_import
-from delivery import metrics, process, reservation
+from delivery import process, reservation
 from delivery.conversations import answer_emails, threads
 from delivery.maintenance import attribute_kinds, retention
 from delivery.maintenance import sweep as maintenance_sweep
 from delivery.matching import date_indexes, launch_job, ongoing, rounds
-from delivery.monitoring import health
+from delivery.monitoring import domain_checks, health, reputation
 from delivery.sending import dispatcher as sending_dispatcher
+from delivery.telemetry import metrics
 from delivery.webhooks import dispatcher
 from messaging.models import Message
 
@@ -130,6 +131,7 @@ def help_hand_over(**_later: object) -> None:
 def sweep(**_later: object) -> None:
     """Do what a lost nudge may have left undone. Every minute."""
     at = database_clock()
+    reputation.pause_messages()
     # A launch or a match may take minutes, and the sweep may run in the process that is reserved for sending.
     maintenance_sweep.sweep(
         at=at,
@@ -160,6 +162,15 @@ def forget_old(**_later: object) -> None:
     retention.delete_expired(at=at, go_on=mine.may_continue)
     if mine.gave_way:
         enqueue_task(forget_old, after=mine.away_for)
+
+
+@shared_task
+@in_turn
+def check_domains(**_later: object) -> None:
+    """Check what the domains of senders publish for email. Once a day."""
+    mine = start_turn()
+    if not domain_checks.check_all(clock=database_clock, go_on=mine.may_continue):
+        enqueue_task(check_domains, after=mine.away_for)
 
 
 @shared_task

@@ -13,7 +13,7 @@ from audiences import compiler, segment_copies
 from audiences.models import CustomAttribute, Workspace
 from audiences.rules import RuleError
 from messaging import content
-from messaging.models import Channel, Locked, Message, MessageVersion, SendType, State
+from messaging.models import Channel, Locked, Message, MessageVersion, SendingDomain, SendType, State
 
 NO_SENDER = "Choose who the message is from."
 ENDS_TOO_EARLY = "“Stop showing on” must be later than the time when it goes live."
@@ -139,8 +139,8 @@ def launch_problems_by_field(message: Message, *, at: datetime) -> dict[str, lis
         found["body"] = ["The message has no text yet."]
     if version and message.channel == Channel.EMAIL and not version.subject.strip():
         found["subject"] = ["An email needs a subject."]
-    if message.sender is None:
-        found["sender"] = [NO_SENDER]
+    if problem := sender_problem(message):
+        found["sender"] = [problem]
     if version:
         texts = {"subject": version.subject, "body": version.body, "link": version.link}
         for field, lines in content_problems(message, **texts).items():
@@ -155,6 +155,21 @@ def launch_problems_by_field(message: Message, *, at: datetime) -> dict[str, lis
     if message.has_ended(at=at):
         found["shown_until"] = [ENDS_TOO_EARLY]
     return found
+
+
+def sender_problem(message: Message) -> str:
+    """Return why the message cannot go live from its sender, or ""."""
+    if message.sender is None:
+        return NO_SENDER
+    domain = domain_of_sender(message)
+    return domain.launch_problem if domain else ""
+
+
+def domain_of_sender(message: Message) -> SendingDomain | None:
+    """Return the checked domain that an email to an audience comes from; None for others, and if it was not checked."""
+    if message.channel != Channel.EMAIL or message.to_customer_id or message.sender is None:
+        return None
+    return SendingDomain.objects.filter(pk=message.sender.domain).first()
 
 
 def freeze_audience(message: Message, *, at: datetime) -> None:

@@ -88,13 +88,18 @@ def unschedule(message: Message) -> None:
     )
 
 
-def pause(message: Message) -> None:
-    """Stop matching, sending and showing the message until it is resumed."""
-    change_state(message, to=State.PAUSED, among=RUNNING, refusal="Only a live message can be paused.")
+def pause(message: Message, *, because: str = "") -> None:
+    """Stop matching, sending and showing the message until it is resumed; `because` if it pauses itself."""
+    change_state(
+        message, to=State.PAUSED, among=RUNNING, refusal="Only a live message can be paused.", paused_because=because
+    )
 
 
-def resume(message: Message, *, at: datetime) -> None:
-    """Change back to live, or to sampled if the rest is not sent yet. Have an ongoing message's records rechecked."""
+def resume(message: Message, *, at: datetime, counted_from: dict[str, int] | None = None) -> None:
+    """Change back to live, or to sampled if the rest is not sent yet. Have an ongoing message's records rechecked.
+
+    `counted_from` are its counts now if they no longer count against it; None keeps the former ones.
+    """
     sampled = message.sample_size is not None and message.rest_sent_at is None
     change_state(
         message,
@@ -102,6 +107,8 @@ def resume(message: Message, *, at: datetime) -> None:
         among=(State.PAUSED,),
         refusal="Only a paused message can be resumed.",
         recheck_before=at if message.send_type == SendType.ONGOING else None,
+        paused_because="",
+        counted_from=message.counted_from if counted_from is None else counted_from,
     )
 
 
@@ -123,6 +130,7 @@ def stop(message: Message) -> None:
         to=State.STOPPED,
         among=(*RUNNING, State.PAUSED),
         refusal="Only a live or paused message can be stopped.",
+        paused_because="",
     )
 
 

@@ -44,12 +44,15 @@ def check_permission(request: HttpRequest, act: Act) -> None:
         raise PermissionDenied
 
 
-def log_sentence(message: Message, act: Act, *, before: str) -> str:
-    """Return the log entry: the act and the states before and after it."""
+def log_sentence(message: Message, act: Act, *, before: str, paused_because: str) -> str:
+    """Return the log entry: the act, the states before and after it, and why the message had paused itself."""
     after = message.get_state_display()
     if message.launching_at:
         return f"{act.logged}: in progress"
-    return act.logged if before == after else f"{act.logged}: from {before} to {after}"
+    if before == after:
+        return act.logged
+    had_paused = f". It had paused itself: {paused_because}" if paused_because else ""
+    return f"{act.logged}: from {before} to {after}{had_paused}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +172,7 @@ def pause_each(request: HttpRequest, chosen: Iterable[Message], *, at: datetime)
 
 def resume(message: Message, *, at: datetime, **_asked: Any) -> str:
     """Resume a message and recheck the waiting records of an ongoing one."""
-    message_lifecycle.resume(message, at=at)
+    lifecycle.resume(message, at=at)
     transaction.on_commit(lambda: tasks.enqueue_match(message))
     transaction.on_commit(tasks.enqueue_dispatch)
     return f"“{message}” is {message.get_state_display().lower()} again."
@@ -255,7 +258,7 @@ def carry_out(request: HttpRequest, message: Message, act: Act, *, at: datetime,
 @retried
 def do_and_log(logged_as: User, message: Message, act: Act, *, at: datetime, **asked: Any) -> str:
     """Perform an act, log it under a teammate or an integration, and return the text for the teammate."""
-    before = message.get_state_display()
+    before, because = message.get_state_display(), message.paused_because
     text = act.do(message, at=at, **asked)
-    audit.log_change(logged_as, message, log_sentence(message, act, before=before))
+    audit.log_change(logged_as, message, log_sentence(message, act, before=before, paused_because=because))
     return text

@@ -102,6 +102,7 @@ def problems(*, at: datetime) -> Iterator[Problem]:
     """Yield all problems, the most urgent first."""
     yield from silent_schedule(at=at)
     yield from messages_in_trouble(at=at)
+    yield from self_paused_messages()
     yield from overdue_messages(at=at)
     yield from uncertain_messages()
     yield from recently_failed(at=at)
@@ -133,6 +134,14 @@ def messages_in_trouble(*, at: datetime) -> Iterator[Problem]:
             f"It was scheduled to go live {moment(message.scheduled_for)} but has not." if message.scheduled_for else ""
         )
         yield Problem(what=message.title, why=message.problem or late, link=message_url(message.pk))
+
+
+def self_paused_messages() -> Iterator[Problem]:
+    """Yield messages that have paused themselves and wait for a decision."""
+    for message in Message.objects.exclude(paused_because="").order_by("-pk")[:STUCK_SHOWN]:
+        yield Problem(
+            what=message.title, why=f"It has paused itself. {message.paused_because}", link=message_url(message.pk)
+        )
 
 
 def overdue_messages(*, at: datetime) -> Iterator[Problem]:

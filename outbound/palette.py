@@ -38,6 +38,8 @@ class Result:
     icon: str
     url: str
     detail: str = ""
+    # Whether the page can be shown as a sheet over the current one.
+    in_sheet: bool = False
 
 
 Groups = dict[str, list[Result]]
@@ -93,7 +95,8 @@ def person_actions(request: HttpRequest, search: str, *, people: list[Customer])
         detail = person_detail(customer)
         if verb != "why" and request.user.has_perm(roles.WRITE_TO_ONE):
             url = reverse("admin:customer_send_message", args=[customer.pk])
-            yield Result(title=f"Send a message to {customer}", icon="chat", url=url, detail=detail)
+            title = f"Send a message to {customer}"
+            yield Result(title=title, icon="chat", url=url, detail=detail, in_sheet=True)
         if verb in ("", "why") and request.user.has_perm(VIEW_PERMISSIONS[Kind.MESSAGE]):
             url = reverse("admin:customer_why", args=[customer.pk])
             yield Result(title=f"Why did {customer} not get …", icon="help", url=url, detail=detail)

@@ -36,6 +36,7 @@ ADDED_PERMISSIONS: dict[Role, dict[tuple[str, str], tuple[str, ...]]] = {
         ("messaging", "message"): ("view",),
         ("messaging", "messageversion"): ("view",),
         ("messaging", "sender"): ("view",),
+        ("messaging", "savedreply"): ("view",),
         ("delivery", "deliveryrecord"): ("view",),
         ("delivery", "conversation"): ("view",),
         ("delivery", "conversationpart"): ("view",),
@@ -55,6 +56,7 @@ ADDED_PERMISSIONS: dict[Role, dict[tuple[str, str], tuple[str, ...]]] = {
     },
     Role.SENDER: {
         ("messaging", "message"): ("set_live", "write_to_one"),
+        ("messaging", "savedreply"): ("add", "change", "delete"),
         ("delivery", "deliveryrecord"): ("change",),
         ("delivery", "conversation"): ("add", "change"),
         ("delivery", "conversationpart"): ("add", "change"),

@@ -17,7 +17,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='integration',
             name='rights',
-            field=django.contrib.postgres.fields.ArrayField(base_field=models.CharField(choices=[('read', 'Read data'), ('write', 'Write data'), ('send', 'Send messages and replies')], max_length=8), default=audiences.models.workspace.all_rights, size=None),
+            field=django.contrib.postgres.fields.ArrayField(base_field=models.CharField(choices=[('read', 'Read data'), ('write', 'Write data'), ('send', 'Send messages and replies')], max_length=8), db_default=['read', 'write', 'send'], default=audiences.models.workspace.all_rights, size=None),
         ),
         migrations.AddConstraint(
             model_name='integration',

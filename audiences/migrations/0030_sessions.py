@@ -5,6 +5,7 @@ import pgtrigger.migrations
 from django.db import migrations, models
 
 
+# Customers before companies, as everywhere: a visit holds a customer when it writes the company.
 class Migration(migrations.Migration):
 
     dependencies = [
@@ -13,31 +14,31 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.AddField(
-            model_name='company',
+            model_name='customer',
             name='present_since_at',
             field=models.DateTimeField(blank=True, editable=False, null=True),
         ),
         migrations.AddField(
-            model_name='company',
+            model_name='customer',
             name='previous_last_seen_at',
             field=models.DateTimeField(blank=True, editable=False, null=True),
         ),
-        migrations.AddField(
+        pgtrigger.migrations.AddTrigger(
             model_name='customer',
+            trigger=pgtrigger.compiler.Trigger(name='session_is_kept', sql=pgtrigger.compiler.UpsertTriggerSql(func="\n        IF TG_OP = 'INSERT' THEN\n            NEW.previous_last_seen_at := NULL;\n            NEW.present_since_at := NEW.last_seen_at;\n        ELSIF NEW.last_seen_at IS NULL THEN\n            NEW.previous_last_seen_at := NULL;\n            NEW.present_since_at := NULL;\n        ELSIF OLD.last_seen_at IS NULL OR NEW.last_seen_at > OLD.last_seen_at + interval '1800 seconds' THEN\n            NEW.previous_last_seen_at := OLD.last_seen_at;\n            NEW.present_since_at := NEW.last_seen_at;\n        ELSE\n            NEW.previous_last_seen_at := CASE WHEN OLD.previous_last_seen_at > NEW.last_seen_at\n                THEN NEW.last_seen_at ELSE OLD.previous_last_seen_at END;\n            NEW.present_since_at := CASE WHEN OLD.present_since_at > NEW.last_seen_at\n                THEN NEW.last_seen_at ELSE OLD.present_since_at END;\n        END IF;\n        RETURN NEW;\n        ", hash='f6ec471e5d88bf26940cb4268ffb0d0a6a0d9772', operation='INSERT OR UPDATE OF "last_seen_at"', pgid='pgtrigger_session_is_kept_9a58a', table='audiences_customer', when='BEFORE')),
+        ),
+        migrations.AddField(
+            model_name='company',
             name='present_since_at',
             field=models.DateTimeField(blank=True, editable=False, null=True),
         ),
         migrations.AddField(
-            model_name='customer',
+            model_name='company',
             name='previous_last_seen_at',
             field=models.DateTimeField(blank=True, editable=False, null=True),
         ),
         pgtrigger.migrations.AddTrigger(
             model_name='company',
             trigger=pgtrigger.compiler.Trigger(name='session_is_kept', sql=pgtrigger.compiler.UpsertTriggerSql(func="\n        IF TG_OP = 'INSERT' THEN\n            NEW.previous_last_seen_at := NULL;\n            NEW.present_since_at := NEW.last_seen_at;\n        ELSIF NEW.last_seen_at IS NULL THEN\n            NEW.previous_last_seen_at := NULL;\n            NEW.present_since_at := NULL;\n        ELSIF OLD.last_seen_at IS NULL OR NEW.last_seen_at > OLD.last_seen_at + interval '1800 seconds' THEN\n            NEW.previous_last_seen_at := OLD.last_seen_at;\n            NEW.present_since_at := NEW.last_seen_at;\n        ELSE\n            NEW.previous_last_seen_at := CASE WHEN OLD.previous_last_seen_at > NEW.last_seen_at\n                THEN NEW.last_seen_at ELSE OLD.previous_last_seen_at END;\n            NEW.present_since_at := CASE WHEN OLD.present_since_at > NEW.last_seen_at\n                THEN NEW.last_seen_at ELSE OLD.present_since_at END;\n        END IF;\n        RETURN NEW;\n        ", hash='0fe8c6e36fcac623ea31ba248c604394ccd75a9d', operation='INSERT OR UPDATE OF "last_seen_at"', pgid='pgtrigger_session_is_kept_e9518', table='audiences_company', when='BEFORE')),
-        ),
-        pgtrigger.migrations.AddTrigger(
-            model_name='customer',
-            trigger=pgtrigger.compiler.Trigger(name='session_is_kept', sql=pgtrigger.compiler.UpsertTriggerSql(func="\n        IF TG_OP = 'INSERT' THEN\n            NEW.previous_last_seen_at := NULL;\n            NEW.present_since_at := NEW.last_seen_at;\n        ELSIF NEW.last_seen_at IS NULL THEN\n            NEW.previous_last_seen_at := NULL;\n            NEW.present_since_at := NULL;\n        ELSIF OLD.last_seen_at IS NULL OR NEW.last_seen_at > OLD.last_seen_at + interval '1800 seconds' THEN\n            NEW.previous_last_seen_at := OLD.last_seen_at;\n            NEW.present_since_at := NEW.last_seen_at;\n        ELSE\n            NEW.previous_last_seen_at := CASE WHEN OLD.previous_last_seen_at > NEW.last_seen_at\n                THEN NEW.last_seen_at ELSE OLD.previous_last_seen_at END;\n            NEW.present_since_at := CASE WHEN OLD.present_since_at > NEW.last_seen_at\n                THEN NEW.last_seen_at ELSE OLD.present_since_at END;\n        END IF;\n        RETURN NEW;\n        ", hash='f6ec471e5d88bf26940cb4268ffb0d0a6a0d9772', operation='INSERT OR UPDATE OF "last_seen_at"', pgid='pgtrigger_session_is_kept_9a58a', table='audiences_customer', when='BEFORE')),
         ),
     ]

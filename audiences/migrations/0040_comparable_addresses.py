@@ -155,10 +155,6 @@ class Migration(migrations.Migration):
             model_name='suppression',
             name='customers_are_cleared',
         ),
-        migrations.AddIndex(
-            model_name='customer',
-            index=models.Index(models.Func(models.F('email'), function='audiences_comparable_address'), condition=models.Q(('email__regex', '[^ -~]|xn--')), name='customer_international_email'),
-        ),
         pgtrigger.migrations.AddTrigger(
             model_name='suppression',
             trigger=pgtrigger.compiler.Trigger(name='customers_are_flagged', sql=pgtrigger.compiler.UpsertTriggerSql(func="\n                UPDATE audiences_customer c SET email = c.email, updated_at = s.created_at\n                FROM (SELECT address, reason, created_at FROM new_rows WHERE lifted_at IS NULL) AS s\n                WHERE (c.email = audiences_comparable_address(s.address) OR (c.email ~ '[^ -~]|xn--' AND audiences_comparable_address(c.email) = audiences_comparable_address(s.address)))\n                    AND NOT ((CASE s.reason WHEN 'opt_out' THEN c.unsubscribed_from_emails WHEN 'hard_bounce' THEN c.has_hard_bounced WHEN 'complaint' THEN c.marked_email_as_spam END) AND (s.reason <> 'opt_out'\n                    OR c.unsubscribed_by_customer_at IS NOT NULL OR c.opt_out_is_of_address));\n                RETURN NULL;\n                ", hash='2f4679c8ec284a7c67e6cfb6cf5057c7bd18b759', level='STATEMENT', operation='INSERT', pgid='pgtrigger_customers_are_flagged_7a92b', referencing='REFERENCING NEW TABLE AS new_rows ', table='audiences_suppression', when='AFTER')),

@@ -1,12 +1,21 @@
 """Models: workspace, customers, companies, events, tags, audiences, imports, bulk jobs and webhook outbox."""
 
-from audiences.models.audience import Audience, RewrittenRules
+from audiences.models.audience import Audience, RewrittenRules, SegmentSize
 from audiences.models.catalogue import CustomAttribute, KindChange, RefusedName
 from audiences.models.companies import Company, Membership
 from audiences.models.customers import Customer, Device
 from audiences.models.events import Event, EventName, EventSummary
 from audiences.models.idempotency import IdempotencyKey
-from audiences.models.imports import Import, ImportChunk, ImportKind, ImportNewcomer, ImportProblem, ImportState
+from audiences.models.imports import (
+    Import,
+    ImportChunk,
+    ImportCreation,
+    ImportKind,
+    ImportLine,
+    ImportPreview,
+    ImportProblem,
+    ImportState,
+)
 from audiences.models.jobs import Job, JobItem, JobTask
 from audiences.models.notes import Note
 from audiences.models.subscriptions import Notification, NotificationState, Subscription, Topic
@@ -28,8 +37,10 @@ __all__ = [
     "IdempotencyKey",
     "Import",
     "ImportChunk",
+    "ImportCreation",
     "ImportKind",
-    "ImportNewcomer",
+    "ImportLine",
+    "ImportPreview",
     "ImportProblem",
     "ImportState",
     "Integration",
@@ -43,6 +54,7 @@ __all__ = [
     "NotificationState",
     "RefusedName",
     "RewrittenRules",
+    "SegmentSize",
     "Subscription",
     "Suppression",
     "SuppressionReason",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 from django.core.exceptions import ValidationError
@@ -19,6 +20,8 @@ from audiences.rules import LABELS, MAX_RULES_WITH_SEGMENTS, Group, Kind, Operat
 MAX_SEGMENT_DEPTH = 8
 # How many events an audience may use by count or date, because each needs one more join.
 MAX_EVENT_JOINS = 50
+# A size that was counted longer ago is counted again when it is shown.
+SIZE_KEPT_FOR = timedelta(minutes=10)
 # Larger totals read “over 1,000,000” in the error.
 MAX_REPORTED_SIZE = 1_000_000
 TAG_ATTRIBUTES = ("tag", "company.tag")
@@ -91,6 +94,26 @@ class Audience(models.Model):
             check_segments(tree, of=self.pk or 0)
         except RuleError as wrong:
             raise ValidationError({"rules": str(wrong)}) from wrong
+
+
+class SegmentSize(models.Model):
+    """The number of members of a segment when they were last counted: a list of segments counts none of them."""
+
+    segment = models.OneToOneField(Audience, primary_key=True, on_delete=models.CASCADE, related_name="size")
+    people = models.BigIntegerField()
+    # False for an estimate.
+    is_exact = models.BooleanField()
+    counted_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"{self.people:,} in {self.segment}"
+
+    def is_current(self, segment: Audience, *, at: datetime) -> bool:
+        """Whether the count is recent, and of the segment's present rules."""
+        return self.counted_at > at - SIZE_KEPT_FOR and self.counted_at >= segment.updated_at
 
 
 class RewrittenRules(models.Model):

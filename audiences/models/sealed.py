@@ -26,20 +26,29 @@ def current_fernet() -> MultiFernet:
     return fernet_for_keys(settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
 
 
+def seal(value: str) -> str:
+    """Encrypt a value. Two ciphertexts of one value differ."""
+    return SEALED_PREFIX + current_fernet().encrypt(value.encode()).decode()
+
+
+def unseal(stored: str, *, name: str) -> str:
+    """Decrypt a value. Raises ImproperlyConfigured with its name if it was encrypted with an unknown key."""
+    if not stored.startswith(SEALED_PREFIX):
+        return stored
+    try:
+        return current_fernet().decrypt(stored.removeprefix(SEALED_PREFIX)).decode()
+    except InvalidToken as no:
+        raise ImproperlyConfigured(
+            f"{name} was encrypted with another SECRET_KEY. Add that key to SECRET_KEY_FALLBACKS."
+        ) from no
+
+
 class SealedField(models.CharField):
     """Text that is encrypted in the database. `max_length` applies to the encrypted text."""
 
     def get_prep_value(self, value: Any) -> Any:
-        """Encrypt the value. Two ciphertexts of one value differ, so lookups by value do not work."""
-        return value if value is None else SEALED_PREFIX + current_fernet().encrypt(str(value).encode()).decode()
+        """Encrypt the value. Lookups by value do not work."""
+        return value if value is None else seal(str(value))
 
     def from_db_value(self, value: str | None, _expression: object, _connection: object) -> str | None:
-        """Decrypt the value. Raises ImproperlyConfigured if it was encrypted with an unknown key."""
-        if value is None or not value.startswith(SEALED_PREFIX):
-            return value
-        try:
-            return current_fernet().decrypt(value.removeprefix(SEALED_PREFIX)).decode()
-        except InvalidToken as no:
-            raise ImproperlyConfigured(
-                f"{self.name} was encrypted with another SECRET_KEY. Add that key to SECRET_KEY_FALLBACKS."
-            ) from no
+        return value if value is None else unseal(value, name=str(self.name))

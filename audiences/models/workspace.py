@@ -182,7 +182,9 @@ class Integration(AbstractAuthToken):
     teammate = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
-    rights = ArrayField(models.CharField(max_length=8, choices=TokenRight), default=all_rights)
+    rights = ArrayField(
+        models.CharField(max_length=8, choices=TokenRight), default=all_rights, db_default=TokenRight.values
+    )
     last_used_at = models.DateTimeField(null=True, blank=True)
 
     class Meta(AbstractAuthToken.Meta):

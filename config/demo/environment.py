@@ -51,6 +51,7 @@ DEPLOYMENT = frozenset(
         "DEFAULT_FROM_EMAIL",
         "DEMO",
         "DJANGO_SETTINGS_MODULE",
+        "DNS_SERVER",
         "EMAIL_BACKEND",
         "EMAIL_URL",
         "FCM_CREDENTIALS",
@@ -64,8 +65,16 @@ DEPLOYMENT = frozenset(
         "MEDIA_ROOT",
         "MESSAGE_ID_DOMAIN",
         "METRICS_DIR",
+        "OIDC_CLIENT_ID",
+        "OIDC_CLIENT_SECRET",
+        "OIDC_ISSUER",
+        "OIDC_NAME",
         "PROMETHEUS_MULTIPROC_DIR",
         "PUBLIC_URL",
+        "SAML_CERTIFICATE",
+        "SAML_ENTITY_ID",
+        "SAML_NAME",
+        "SAML_SSO_URL",
         "SECRET_KEY",
         "SECRET_KEY_FALLBACKS",
         "SECURE_HSTS_INCLUDE_SUBDOMAINS",
@@ -76,8 +85,9 @@ DEPLOYMENT = frozenset(
         "WEB_CONCURRENCY",
     }
 )
-# Providers' keys, Celery's own variables, and PostgreSQL's (PGHOSTADDR names a server even beside an address).
-DEPLOYMENT_PREFIXES = ("ANYMAIL_", "CELERY_", "PG")
+# Providers' keys, variables of Celery and OpenTelemetry, and PostgreSQL's (PGHOSTADDR names a server even beside an
+# address).
+DEPLOYMENT_PREFIXES = ("ANYMAIL_", "CELERY_", "OTEL_", "PG")
 
 # The value that `config.celery` gives DJANGO_SETTINGS_MODULE.
 OUR_SETTINGS = "config.settings"

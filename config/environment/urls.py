@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from config.environment.variables import refusal
+from config.environment.variables import read_required, refusal
 
 DATABASE_FORM = "the URL of a PostgreSQL server: postgres://user:password@host/name"
 EMAIL_FORM = (
@@ -20,6 +20,7 @@ SMTP_SCHEMES = ("smtp", "smtps", "smtp+tls", "smtp+ssl")
 LOCAL_EMAIL_SCHEMES = ("consolemail", "filemail", "memorymail", "dummymail")
 CACHE_SCHEMES = ("redis", "rediss", "unix")
 BROKER_SCHEMES = ("redis", "rediss", "sentinel", "amqp", "amqps", "pyamqp", "memory", "files")
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 PUBLIC_URL = re.compile(
     r"https?://(?:[\w-]+(?:\.[\w-]+)*\.?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?(?:/[\w.~/-]*)?", re.IGNORECASE
 )
@@ -76,6 +77,21 @@ def read_public_url(name: str, *, default: str) -> str:
     if parts is None or not PUBLIC_URL.fullmatch(given.strip()):
         raise refusal(name, "a URL with its scheme, such as https://outbound.example.com", given)
     return given.strip().rstrip("/")
+
+
+def read_identity_url(name: str, *, example: str, because: str = "") -> str:
+    """Return the URL of an identity provider. Only this machine is trusted without TLS.
+
+    Returns "" if the variable is empty, unless it must be set because of another one.
+    """
+    given = read_required(name, because=because) if because else os.environ.get(name, "").strip()
+    if not given:
+        return ""
+    parts = split_url(given)
+    is_known = parts is not None and PUBLIC_URL.fullmatch(given)
+    if not is_known or not (parts and (parts.scheme == "https" or parts.hostname in LOOPBACK)):
+        raise refusal(name, f"a URL with https, such as {example}", given)
+    return given
 
 
 def read_service(name: str, schemes: tuple[str, ...], *, example: str) -> str:

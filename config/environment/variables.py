@@ -3,7 +3,11 @@
 import os
 import re
 from collections.abc import Iterable
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
 
+from cryptography.x509 import load_pem_x509_certificate
 from django.core.exceptions import ImproperlyConfigured
 
 # In seconds: upper bounds of numbers.
@@ -48,6 +52,25 @@ def read_text(name: str, *, default: str = "") -> str:
     return os.environ.get(name, default)
 
 
+def read_required(name: str, *, because: str) -> str:
+    """Return the text of a variable that another one needs."""
+    given = os.environ.get(name, "").strip()
+    if not given:
+        raise ImproperlyConfigured(f"{name} must be set if {because} is.")
+    return given
+
+
+def read_certificate(name: str, *, because: str) -> str:
+    """Return a certificate in PEM format, given as text or as the path of a file."""
+    given = read_required(name, because=because)
+    try:
+        text = given if "BEGIN CERTIFICATE" in given else Path(given).read_text()
+        load_pem_x509_certificate(text.encode())
+    except (OSError, ValueError) as problem:
+        raise refusal(name, "a certificate in PEM format, or the path of a file with one") from problem
+    return text
+
+
 def read_choice(name: str, choices: Iterable[str], *, default: str) -> str:
     """Return one of the choices, which are compared without regard to case."""
     given, known = os.environ.get(name, default), list(choices)
@@ -84,6 +107,20 @@ def read_email_address(name: str, *, example: str) -> str:
     if given and not re.fullmatch(EMAIL_ADDRESS, given):
         raise refusal(name, f"an email address, as in {example}", given)
     return given
+
+
+def read_dns_server(name: str) -> tuple[str, int] | None:
+    """Return the IP address and port of a DNS server; None if the variable is empty."""
+    given = os.environ.get(name, "")
+    if not given:
+        return None
+    try:
+        parts = urlsplit(f"//{given}")
+        return str(ip_address(parts.hostname or "")), parts.port or 53
+    except ValueError:
+        raise refusal(
+            name, "an IP address with or without a port, such as 192.0.2.53 or [2001:db8::53]:5353", given
+        ) from None
 
 
 def read_sender(name: str, *, default: str) -> str:

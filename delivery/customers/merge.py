@@ -23,6 +23,7 @@ from audiences.models import (
     Event,
     EventSummary,
     IdempotencyKey,
+    ImportLine,
     Membership,
     Note,
     Notification,
@@ -72,6 +73,7 @@ MOVES: dict[type[Model], str | tuple[str, ...]] = {
     Note: "customer",
     Autosave: "customer",
     Notification: "customer",
+    ImportLine: "customer",
     # Before the events are merged: an event of both at the same time counts once.
     EventSummary: (
         "INSERT INTO audiences_eventsummary AS s (customer_id, name, count, first_at, last_at)"

@@ -15,20 +15,14 @@ from django.db import connection
 from django_celery_beat.models import PeriodicTask
 
 from audiences import attributes
-from audiences.compiler import COMPANY_OF_PAIR, COMPILE, Compiler
+from audiences.compiler import COMPANY_OF_PAIR, Compiler
 from audiences.models import Company, CustomAttribute, Customer, Workspace
-from audiences.rules import Group, Kind, Operator, Rule, RuleError
+from audiences.rules import Group, Rule, RuleError
 from delivery import schedule
-from delivery.eligibility import conditions, frequency_cap
+from delivery.eligibility import conditions, frequency_cap, named_values
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging import delivery_window
 from messaging.models import RUNNING, Channel, Message, SendType, State, WindowZone
-
-# Rules about rows of other tables: the value is whether there is one.
-BY_EXISTENCE = {Kind.TAG: Operator.IS, Kind.SEGMENT: Operator.IS, Kind.MESSAGE: Operator.IS}
-TIMES_HAPPENED = (
-    "coalesce((SELECT d.count FROM audiences_eventsummary d WHERE d.customer_id = c.id AND d.name = {name}), 0)"
-)
 
 
 class Verdict(StrEnum):
@@ -289,11 +283,7 @@ def value_expression(compiler: Compiler, node: Rule | Group) -> str:
     if isinstance(node, Group):
         return "NULL"
     attribute = attributes.find_attribute(node.attribute, catalogue=compiler.catalogue)
-    if attribute.kind in BY_EXISTENCE:
-        return f"({COMPILE[attribute.kind, BY_EXISTENCE[attribute.kind]](compiler, attribute, node.value)}) IS TRUE"
-    if attribute.kind is Kind.EVENT:
-        return TIMES_HAPPENED.format(name=compiler.add_param(attribute.key, "text"))
-    return compiler.column_sql(attribute)
+    return named_values.value_sql(compiler, attribute, node.value)
 
 
 def zone_of(message: Message, customer: Customer) -> ZoneInfo:

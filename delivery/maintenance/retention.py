@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import connection, transaction
-from django.db.models import Max, Min, Q, QuerySet
+from django.db.models import Case, F, Max, Min, Q, QuerySet, Value, When
 
 from audiences.models import Event, IdempotencyKey, JobItem, Workspace
 from delivery.models import DeliveryRecord, Link, MissedMatch, RefusedVisitors, Status
@@ -81,15 +81,22 @@ def delete_job_items(before: datetime, _at: datetime, size: int, go_on: ShouldCo
         yield gone
 
 
+BLANKED: dict[str, Any] = {"variables": {}, "judged_values": None}
+
+
 def blank_copies(before: datetime, at: datetime, size: int, go_on: ShouldContinue) -> Iterator[int]:
-    """Delete the variables of copies."""
+    """Delete the variables of copies, and the values that rules named."""
     settled = Q(status=Status.SENT, sent_at__lt=before) | Q(status=Status.FAILED, taken_at__lt=before)
     for part in key_slices(DeliveryRecord.objects.all(), size=size, go_on=go_on):
         with transaction.atomic():
             old = DeliveryRecord.objects.filter(part, settled, message__channel__in=EXTERNAL_CHANNELS).exclude(
-                variables={}
+                variables={}, judged_values=None
             )
-            blanked = DeliveryRecord.objects.filter(pk__in=unlocked_keys(old)).update(variables={}, forgotten_at=at)
+            # A copy without variables can still be read.
+            forgotten_at = Case(When(variables={}, then=F("forgotten_at")), default=Value(at))
+            blanked = DeliveryRecord.objects.filter(pk__in=unlocked_keys(old)).update(
+                **BLANKED, forgotten_at=forgotten_at
+            )
         yield blanked
 
 
@@ -108,7 +115,7 @@ def blank_direct_messages(before: datetime, at: datetime, size: int, go_on: Shou
             cursor.execute("SET LOCAL outbound.erasing = 'off'")
             Link.objects.filter(version__message__in=keys).update(address="")
             records = DeliveryRecord.objects.filter(message__in=keys).select_for_update(no_key=True).order_by("pk")
-            DeliveryRecord.objects.filter(pk__in=records.values("pk")).update(variables={}, forgotten_at=at)
+            DeliveryRecord.objects.filter(pk__in=records.values("pk")).update(**BLANKED, forgotten_at=at)
         yield len(keys)
 
 

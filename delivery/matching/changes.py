@@ -13,10 +13,10 @@ from django.db import connection, transaction
 from audiences import change_log
 from audiences.change_log import BIT, OF_COMPANY
 from audiences.compiler import COMPANY_OF_PAIR, Condition
+from audiences.customer_counts import estimate_customer_count
 from delivery.eligibility.live_messages import Live
 from delivery.matching import sql
 from delivery.matching.dependencies import Dependencies, probes
-from delivery.matching.forecast import estimate_customer_count
 from delivery.models import MatchState
 
 CANDIDATES, HITS = "matching_candidates", "matching_hits"

@@ -7,17 +7,15 @@ from typing import Any
 
 import psycopg
 from django.db import connection, transaction
-from django.db.backends.utils import CursorWrapper
 from django.db.utils import OperationalError
 
+from audiences.customer_counts import count_sampled, estimate_customer_count, sample_clause
 from audiences.transactions import time_limit
 from delivery.eligibility import conditions
 from delivery.matching import sql
 from delivery.models import IN_AN_INBOX, Reason
 from messaging.models import Message, State
 
-# How many customers an estimate evaluates.
-SAMPLE_SIZE = 20_000
 NO_MATCH = "No customer matches right now, so this one-off would reach no one."
 NO_REST_MATCH = "No one else matches now, so the rest would reach no one."
 
@@ -48,13 +46,6 @@ def forecast_within(message: Message, *, at: datetime, within: timedelta) -> For
             raise
         return forecast(message, at=at, customers=estimate_customer_count())
     return found
-
-
-def estimate_customer_count() -> int:
-    """Return the planner's estimate of the number of customers."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = 'audiences_customer'::regclass")
-        return int(cursor.fetchone()[0])
 
 
 def forecast(message: Message, *, at: datetime, customers: int = 0) -> Forecast:
@@ -89,20 +80,6 @@ def forecast(message: Message, *, at: datetime, customers: int = 0) -> Forecast:
         left_out={Reason(blocked): round(people * scale) for blocked, people, _, _ in groups if blocked is not None},
         exact=not sample,
     )
-
-
-def sample_clause(customers: int) -> str:
-    """Return SQL that samples a table of so many customers, or "" if a sample would be no smaller."""
-    if customers <= SAMPLE_SIZE:
-        return ""
-    # The fixed seed gives the same customers to every statement, and the same estimate until the customers change.
-    return f" TABLESAMPLE SYSTEM ({100 * SAMPLE_SIZE / customers:f}) REPEATABLE (1)"
-
-
-def count_sampled(cursor: CursorWrapper, sample: str) -> int:
-    """Return how many customers are in the sample, at least 1: the blocks of the table differ in number and size."""
-    cursor.execute(f"SELECT count(*) FROM audiences_customer{sample}")
-    return max(1, int(cursor.fetchone()[0]))
 
 
 def newest_recipients(message: Message, *, at: datetime, limit: int, within: timedelta) -> list[int]:

@@ -7,7 +7,7 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Coalesce
 
-from delivery.eligibility import conditions
+from delivery.eligibility import conditions, named_values
 from delivery.matching import forecast, sql
 from delivery.models import Reason, Status
 from messaging import lifecycle as message_lifecycle
@@ -66,7 +66,7 @@ def insert_left_out_records(message: Message, *, at: datetime, progress: sql.Sli
     )
     statement = (
         f"{sql.INSERT} SELECT %(message)s, customer_id, company_id, '{Status.SKIPPED}', '{Reason.MATCHED_AT_LAUNCH}',"
-        f" NULL, %(now)s, last_seen, NULL, {sql.COLUMN_DEFAULTS} FROM matched {sql.WHERE_IN_SLICE}"
+        f" NULL, %(now)s, last_seen, NULL, NULL, {sql.COLUMN_DEFAULTS} FROM matched {sql.WHERE_IN_SLICE}"
     )
     params = {**condition.params, "now": at, "message": message.pk}
     return insert_in_slices(pairs, statement, params, progress=progress)
@@ -94,10 +94,12 @@ def insert_one_off_records(
             f" AND c.id IN (SELECT customer_id FROM ({drawn}) AS reachable GROUP BY customer_id"
             " ORDER BY md5(customer_id::text || %(seed)s::text), customer_id LIMIT %(sample)s)"
         )
+    values, value_params = named_values.named_values_sql(condition.leaves, per_company=per_company, prefix="v")
     pairs = condition.pairs(
         per_company=per_company,
         where=where,
         columns=(
+            f", {values} AS judged_values"
             f", coalesce({conditions.unreachable_reason_sql(message)},"
             f" CASE {no_company or 'WHEN FALSE THEN NULL'} END) AS blocked"
             f", {'NULL::timestamptz' if in_app else sql.DUE} AS due_at, c.last_seen_at AS last_seen"
@@ -107,10 +109,11 @@ def insert_one_off_records(
         f"{sql.INSERT} SELECT %(message)s, customer_id, company_id,"
         f" CASE WHEN blocked IS NULL THEN '{Status.WAITING}' ELSE '{Status.SKIPPED}' END,"
         f" coalesce(blocked, {waits}), CASE WHEN blocked IS NULL THEN due_at END, %(now)s, last_seen, NULL,"
-        f" {sql.COLUMN_DEFAULTS} FROM matched {sql.WHERE_IN_SLICE}"
+        f" judged_values, {sql.COLUMN_DEFAULTS} FROM matched {sql.WHERE_IN_SLICE}"
     )
     params = {
         **condition.params,
+        **value_params,
         **sql.round_params(message, at=at),
         "seed": f"sample of {message.pk}",
         "sample": sample,

@@ -1,6 +1,8 @@
 """Pause, stop and finish a message together with its delivery records."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import asdict
+from datetime import datetime
 
 from django.db import transaction
 from django.db.models import Count, Exists, OuterRef
@@ -10,6 +12,7 @@ from delivery import locks
 from delivery.matching import sql
 from delivery.models import UNDONE, DeliveryRecord, Reason, Status
 from delivery.models.device_copy import settle_begun_pushes
+from delivery.reporting import counters
 from messaging import lifecycle as message_lifecycle
 from messaging.models import Channel, Message, State
 
@@ -24,6 +27,26 @@ def pause(message: Message) -> int:
     message_lifecycle.pause(message)
     transaction.on_commit(locks.wait_for_visits)
     return sum(copies_in_hand([message]).values())
+
+
+@retried
+def pause_by_itself(message: Message, *, find_reason: Callable[[Message], str]) -> bool:
+    """Pause a message if there still is a reason when its row is locked: a teammate may have resumed it meanwhile."""
+    locks.block_batches_and_rounds(message)
+    message.lock_row()
+    because = find_reason(message)
+    if because:
+        message_lifecycle.pause(message, because=because)
+        transaction.on_commit(locks.wait_for_visits)
+    return bool(because)
+
+
+@retried
+def resume(message: Message, *, at: datetime) -> None:
+    """Resume a message. If it had paused itself, its copies, complaints and bounces are counted anew from now on."""
+    message.lock_row()
+    counts = asdict(counters.counts_of([message.pk])[message.pk]) if message.paused_because else None
+    message_lifecycle.resume(message, at=at, counted_from=counts)
 
 
 def copies_in_hand(messages: Collection[Message]) -> dict[int, int]:

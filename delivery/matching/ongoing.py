@@ -17,13 +17,14 @@ from audiences import change_log
 from audiences.models import CustomAttribute, Workspace
 from audiences.rules import RuleError
 from audiences.transactions import retried
-from delivery import locks, metrics
-from delivery.eligibility import conditions, live_messages
+from delivery import locks
+from delivery.eligibility import conditions, live_messages, named_values
 from delivery.eligibility.live_messages import Live
 from delivery.matching import recheck, sql
 from delivery.matching.dependencies import fingerprint_of
 from delivery.matching.logins import condition_with_logins, judged_last_seen_sql
 from delivery.models import MatchState, Reason, Status
+from delivery.telemetry import metrics, tracing
 from messaging.models import RUNNING, Channel, Message, SendType
 
 log = logging.getLogger(__name__)
@@ -43,7 +44,10 @@ class NoLongerLive(Exception):
 def match_safely(message: Message, *, at: datetime, progress: sql.Progress = sql.no_progress) -> int:
     """Match a message. If that fails, write it on the message and return 0, so that other messages go on."""
     try:
-        return match(message, at=at, progress=progress)
+        with tracing.start_span("full match", message=message.pk) as span:
+            made = match(message, at=at, progress=progress)
+            span.set(records=made)
+            return made
     except Exception:
         log.exception("message %s cannot be matched", message.pk)
         record_problem(message.pk, MATCHING_FAILED)
@@ -117,6 +121,11 @@ def record_problem(message: int, problem: str) -> None:
     Message.objects.filter(pk=message).update(problem=problem)
 
 
+def judged_values_sql(live: Live) -> tuple[str, dict[str, Any]]:
+    """Return SQL for the values that the rules name of a matching pair, and its parameters."""
+    return named_values.named_values_sql(live.compiled.leaves, per_company=live.per_company, prefix=f"v{live.pk}_")
+
+
 def is_still_live(message: Message) -> bool:
     """Return whether the message is live with unchanged rules; a pause waits until the transaction ends.
 
@@ -145,11 +154,15 @@ def requeue_withdrawn(message: Message, live: Live, *, at: datetime, among: str 
     )
     same_company = "r.company_id = k.id" if message.per_company else "TRUE"
     condition = condition_with_logins(live, message, at=at)
+    values, value_params = judged_values_sql(live)
     pairs = condition.pairs(
         per_company=message.per_company,
         joins=withdrawn,
         where=f"{conditions.reachable_sql(message.channel)} AND {same_company} AND {among}",
-        columns=f", r.id AS record_id, {sql.DUE} AS due_at, {judged_last_seen_sql(live)} AS last_seen",
+        columns=(
+            f", r.id AS record_id, {sql.DUE} AS due_at, {judged_last_seen_sql(live)} AS last_seen,"
+            f" {values} AS judged_values"
+        ),
     )
     statement = (
         f"WITH pairs AS MATERIALIZED ({pairs}), locked AS MATERIALIZED (SELECT r.id FROM delivery_deliveryrecord r"
@@ -158,12 +171,13 @@ def requeue_withdrawn(message: Message, live: Live, *, at: datetime, among: str 
         f" UPDATE delivery_deliveryrecord r SET status = '{Status.WAITING}',"
         f" reason = {sql.waiting_reason('pairs.due_at')},"
         " due_at = pairs.due_at, matched_at = %(now)s, judged_last_seen_at = last_seen, attempts = 0,"
-        " judged_company_last_seen_at = NULL FROM pairs JOIN locked ON locked.id = pairs.record_id"
+        " judged_company_last_seen_at = NULL, judged_values = pairs.judged_values"
+        " FROM pairs JOIN locked ON locked.id = pairs.record_id"
         " WHERE r.id = locked.id"
     )
     if not is_still_live(message):
         raise NoLongerLive
-    return sql.execute(statement, {**condition.params, **sql.round_params(message, at=at)})
+    return sql.execute(statement, {**condition.params, **value_params, **sql.round_params(message, at=at)})
 
 
 def insert_new_records(
@@ -180,15 +194,16 @@ def insert_new_records(
     NoLongerLive if the message is paused or edited before the last slice.
     """
     condition = condition_with_logins(live, message, at=at)
+    values, value_params = judged_values_sql(live)
     pairs = condition.pairs(
         per_company=message.per_company,
         where=(
             f"{conditions.reachable_sql(message.channel)}{sql.exclude_without_company(message.per_company)}"
             f" AND {sql.no_record(message.per_company)} AND {among}"
         ),
-        columns=f", {sql.DUE} AS due_at, {judged_last_seen_sql(live)} AS last_seen",
+        columns=f", {sql.DUE} AS due_at, {judged_last_seen_sql(live)} AS last_seen, {values} AS judged_values",
     )
-    params = {**condition.params, **sql.round_params(message, at=at)}
+    params = {**condition.params, **value_params, **sql.round_params(message, at=at)}
     planned = sql.without_nested_loops if among == EVERYONE else sql.with_index_lookups
     found = sql.store_matches(pairs, params, planned=planned)
     try:
@@ -212,6 +227,6 @@ def insert_slice(message: Message, params: dict[str, Any]) -> int | None:
     statement = (
         f"{sql.INSERT} SELECT %(message)s, customer_id, company_id, '{Status.WAITING}',"
         f" {sql.waiting_reason()},"
-        f" due_at, %(now)s, last_seen, NULL, {sql.COLUMN_DEFAULTS} FROM matched {sql.WHERE_IN_SLICE}"
+        f" due_at, %(now)s, last_seen, NULL, judged_values, {sql.COLUMN_DEFAULTS} FROM matched {sql.WHERE_IN_SLICE}"
     )
     return sql.execute(statement, params)

@@ -26,6 +26,7 @@ from delivery.matching.changes import Followed
 from delivery.matching.dependencies import Dependencies, dependencies_of
 from delivery.matching.logins import condition_with_logins
 from delivery.models import MatchState
+from delivery.telemetry import tracing
 from messaging.models import Channel, Checking, Message
 from messaging.models.message import MessageQuerySet
 
@@ -62,6 +63,23 @@ def match_ongoing(*, at: datetime, progress: sql.Progress = sql.no_progress) -> 
 
 def run_round(*, at: datetime, progress: sql.Progress = sql.no_progress) -> Round:
     """Run a round and return its result."""
+    with tracing.start_span("round") as span:
+        result = judge_messages(at=at, progress=progress)
+        span.set(
+            records=result.made,
+            candidates=result.candidates,
+            messages_by_changes=len(result.by_changes),
+            messages_in_full=len(result.in_full),
+        )
+    log.info(
+        "round: %s messages by changes (%s candidates), %s in full, %s records",
+        *(len(result.by_changes), result.candidates, len(result.in_full), result.made),
+    )
+    return result
+
+
+def judge_messages(*, at: datetime, progress: sql.Progress) -> Round:
+    """Match every live ongoing email and push, by changes or in full."""
     # Before anything is read: later changes are judged by the next round.
     horizon = change_log.current_horizon()
     compiled = compiled_messages()
@@ -82,10 +100,6 @@ def run_round(*, at: datetime, progress: sql.Progress = sql.no_progress) -> Roun
         result.made += ongoing.match_safely(message, at=at, progress=progress)
     if settings.CHANGE_DRIVEN_MATCHING:
         truncate_read_entries()
-    log.info(
-        "round: %s messages by changes (%s candidates), %s in full, %s records",
-        *(len(result.by_changes), result.candidates, len(result.in_full), result.made),
-    )
     return result
 
 
@@ -188,7 +202,10 @@ def run_prompt_round(*, at: datetime) -> int:
         if not mine:
             return 0
         try:
-            return match_promptly(followed, at=at, horizon=horizon)
+            with tracing.start_span("prompt round", messages=len(followed)) as span:
+                made = match_promptly(followed, at=at, horizon=horizon)
+                span.set(records=made)
+                return made
         except OperationalError:
             raise
         except Exception:

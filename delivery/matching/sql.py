@@ -28,7 +28,7 @@ DUE = "coalesce((%(openings)s::jsonb ->> c.timezone)::timestamptz, %(opening)s::
 
 INSERT = (
     "INSERT INTO delivery_deliveryrecord (message_id, customer_id, company_id, status, reason, due_at, matched_at,"
-    " judged_last_seen_at, judged_company_last_seen_at, detail, attempts, provider_id, variables)"
+    " judged_last_seen_at, judged_company_last_seen_at, judged_values, detail, attempts, provider_id, variables)"
 )
 
 COLUMN_DEFAULTS = "'', 0, '', '{}'::jsonb"

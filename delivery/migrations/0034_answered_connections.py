@@ -1,5 +1,5 @@
-import django.utils.timezone
 from django.db import migrations, models
+from django.db.models.functions import Now
 
 
 class Migration(migrations.Migration):
@@ -11,13 +11,11 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="connectionshare",
             name="is_answered",
-            field=models.BooleanField(default=False),
+            field=models.BooleanField(db_default=False, default=False),
         ),
         migrations.AddField(
             model_name="connectionshare",
             name="since",
-            # Shares end within seconds.
-            field=models.DateTimeField(default=django.utils.timezone.now),
-            preserve_default=False,
+            field=models.DateTimeField(db_default=Now()),
         ),
     ]

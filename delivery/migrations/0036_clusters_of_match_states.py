@@ -18,7 +18,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name="matchstate",
             name="cluster",
-            field=models.CharField(default="", max_length=20),
+            field=models.CharField(db_default="", default="", max_length=20),
         ),
         migrations.RunPython(name_cluster, migrations.RunPython.noop),
     ]

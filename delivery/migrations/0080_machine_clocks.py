@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('delivery', '0050_folded_text'),
+        ("delivery", "0072_daily_domain_checks"),
     ]
 
     operations = [
@@ -25,10 +25,10 @@ class Migration(migrations.Migration):
         migrations.AlterField(
             model_name='alarm',
             name='kind',
-            field=models.CharField(choices=[('beat', 'Scheduler (beat) not running'), ('sweep', 'Minute sweep not running'), ('channel', 'Channel unavailable'), ('due', 'Messages are stuck'), ('trouble', 'A message cannot be sent'), ('uncertain', 'Deliveries are uncertain'), ('answers', 'Answer emails are not sent'), ('webhooks', 'Webhooks are not delivered'), ('refused', 'Visitors are refused'), ('missed', 'Matching missed a customer'), ('secret_key', 'SECRET_KEY is too short'), ('clock', 'A machine’s clock is wrong')], max_length=12),
+            field=models.CharField(choices=[('beat', 'Scheduler (beat) not running'), ('sweep', 'Minute sweep not running'), ('channel', 'Channel unavailable'), ('due', 'Messages are stuck'), ('trouble', 'A message cannot be sent'), ('paused', 'A message has paused itself'), ('uncertain', 'Deliveries are uncertain'), ('answers', 'Answer emails are not sent'), ('webhooks', 'Webhooks are not delivered'), ('refused', 'Visitors are refused'), ('missed', 'Matching missed a customer'), ('secret_key', 'SECRET_KEY is too short'), ('clock', 'A machine’s clock is wrong')], max_length=12),
         ),
         migrations.AddConstraint(
             model_name='alarm',
-            constraint=models.CheckConstraint(condition=models.Q(('kind__in', ['beat', 'sweep', 'channel', 'due', 'trouble', 'uncertain', 'answers', 'webhooks', 'refused', 'missed', 'secret_key', 'clock'])), name='alarm_kind_is_known'),
+            constraint=models.CheckConstraint(condition=models.Q(('kind__in', ['beat', 'sweep', 'channel', 'due', 'trouble', 'paused', 'uncertain', 'answers', 'webhooks', 'refused', 'missed', 'secret_key', 'clock'])), name='alarm_kind_is_known'),
         ),
     ]

@@ -18,6 +18,7 @@ class Kind(models.TextChoices):
     CHANNEL = "channel", "Channel unavailable"
     DUE = "due", "Messages are stuck"
     TROUBLE = "trouble", "A message cannot be sent"
+    PAUSED = "paused", "A message has paused itself"
     UNCERTAIN = "uncertain", "Deliveries are uncertain"
     ANSWERS = "answers", "Answer emails are not sent"
     WEBHOOKS = "webhooks", "Webhooks are not delivered"

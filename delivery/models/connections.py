@@ -1,6 +1,7 @@
 """Connections to mail servers and providers, shared by the dispatchers of all machines (behaviour 5)."""
 
 from django.db import models
+from django.db.models.functions import Now
 
 from messaging.models import Channel
 
@@ -27,10 +28,10 @@ class ConnectionShare(models.Model):
     connections = models.PositiveSmallIntegerField()
     in_use = models.PositiveSmallIntegerField(default=0)
     # Whether a server answers over one of its connections.
-    is_answered = models.BooleanField(default=False)
+    is_answered = models.BooleanField(default=False, db_default=False)
     # When it was taken: the first dispatchers keep their connections if there are too few for all. Urgent ones come
     # before all others (`sending.connections`).
-    since = models.DateTimeField()
+    since = models.DateTimeField(db_default=Now())
     until = models.DateTimeField()
 
     class Meta:

@@ -12,7 +12,7 @@ from messaging.models import Message
 
 # Counted moments of a record: the first three only if it was sent, the others in any status.
 MOMENTS_OF_SENT = ("opened", "clicked", "replied")
-OTHER_MOMENTS = ("bounced", "complained", "unsubscribed")
+OTHER_MOMENTS = ("bounced", "hard_bounced", "complained", "unsubscribed")
 STATUSES = ("waiting", "sending", "uncertain", "sent", "failed", "skipped", "withdrawn")
 COUNTED = (*STATUSES, *MOMENTS_OF_SENT, *OTHER_MOMENTS)
 TALLIED = ("sent", *MOMENTS_OF_SENT, *OTHER_MOMENTS)
@@ -86,6 +86,7 @@ class Count(models.Model):
     clicked = models.BigIntegerField(default=0)
     replied = models.BigIntegerField(default=0)
     bounced = models.BigIntegerField(default=0)
+    hard_bounced = models.BigIntegerField(default=0, db_default=0)
     complained = models.BigIntegerField(default=0)
     unsubscribed = models.BigIntegerField(default=0)
 
@@ -103,6 +104,7 @@ class Tally(models.Model):
     clicked = models.BigIntegerField(default=0)
     replied = models.BigIntegerField(default=0)
     bounced = models.BigIntegerField(default=0)
+    hard_bounced = models.BigIntegerField(default=0, db_default=0)
     complained = models.BigIntegerField(default=0)
     unsubscribed = models.BigIntegerField(default=0)
 

@@ -28,7 +28,7 @@ class MatchState(models.Model):
     message = models.OneToOneField(Message, primary_key=True, on_delete=models.CASCADE, related_name="match_state")
     horizon = models.BigIntegerField()
     # The database cluster that counts these transactions; "" if its id cannot be read.
-    cluster = models.CharField(max_length=20, default="")
+    cluster = models.CharField(max_length=20, default="", db_default="")
     at = models.DateTimeField()
     fingerprint = models.CharField(max_length=32)
     # When the last full match that verifies the rounds began, and the first customer it has not judged; null when done.

@@ -174,6 +174,8 @@ class DeliveryRecord(models.Model):
     clicked_at = models.DateTimeField(null=True, blank=True)
     replied_at = models.DateTimeField(null=True, blank=True)
     bounced_at = models.DateTimeField(null=True, blank=True)
+    # When a server or provider reported that the mailbox does not exist; `bounced_at` has the other bounces too.
+    hard_bounced_at = models.DateTimeField(null=True, blank=True)
     complained_at = models.DateTimeField(null=True, blank=True)
     unsubscribed_at = models.DateTimeField(null=True, blank=True)
 
@@ -190,7 +192,9 @@ class DeliveryRecord(models.Model):
     provider_id = models.TextField(blank=True, default="")
     # The values of the variables as sent: the copy is version + variables, never today's data.
     variables = models.JSONField(default=dict, blank=True)
-    # When the retention policy deleted the variables; null if it has not.
+    # The values that the rules named when it matched (delivery.eligibility.named_values); null if they were not kept.
+    judged_values = models.JSONField(null=True, blank=True)
+    # When the retention policy deleted the variables and these values; null if it has not.
     forgotten_at = models.DateTimeField(null=True, blank=True)
 
     objects = DeliveryRecordQuerySet.as_manager()

@@ -108,6 +108,12 @@ def check_messages(at: datetime) -> str:
     )
 
 
+def check_paused_messages(_at: datetime) -> str:
+    """Report messages that have paused themselves and wait for a decision."""
+    rows = Message.objects.exclude(paused_because="").order_by("pk")
+    return summarise([f"“{one}”: {one.paused_because}" for one in rows])
+
+
 def check_uncertain(_at: datetime) -> str:
     """Report how many records may or may not have been sent."""
     many = DeliveryRecord.objects.filter(status=Status.UNCERTAIN).count()
@@ -194,6 +200,7 @@ CHECKS: dict[AlarmKind, Callable[[datetime], str]] = {
     AlarmKind.CHANNEL: check_channels,
     AlarmKind.DUE: check_due_messages,
     AlarmKind.TROUBLE: check_messages,
+    AlarmKind.PAUSED: check_paused_messages,
     AlarmKind.UNCERTAIN: check_uncertain,
     AlarmKind.ANSWERS: check_answer_emails,
     AlarmKind.WEBHOOKS: check_webhooks,
@@ -209,6 +216,7 @@ PAGES: dict[AlarmKind, str] = {
     AlarmKind.CHANNEL: "/admin/delivery/pace/",
     AlarmKind.DUE: "/admin/",
     AlarmKind.TROUBLE: "/admin/",
+    AlarmKind.PAUSED: "/admin/",
     AlarmKind.UNCERTAIN: "/admin/delivery/deliveryrecord/uncertain/",
     AlarmKind.ANSWERS: "/admin/delivery/conversation/",
     AlarmKind.WEBHOOKS: "/admin/audiences/subscription/",

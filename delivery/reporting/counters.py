@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
 from django.db import connection, transaction
@@ -32,6 +32,7 @@ class Counts:
     clicked: int = 0
     replied: int = 0
     bounced: int = 0
+    hard_bounced: int = 0
     complained: int = 0
     unsubscribed: int = 0
 
@@ -86,8 +87,8 @@ def counts_over_time(message: Message, *, zone: str, step: str = "day") -> list[
     return [(began, dict(zip(TALLIED, numbers, strict=True))) for began, *numbers in found]
 
 
-def activity_span(message: Message) -> timedelta:
-    """Return the time between the first and the last activity.
+def activity_period(message: Message) -> tuple[datetime, datetime] | None:
+    """Return the quarters of an hour with the first and the last activity; None if there is none.
 
     One statement, so that a fold of changes meanwhile is seen fully or not at all.
     """
@@ -96,7 +97,7 @@ def activity_span(message: Message) -> timedelta:
         " SELECT quarter FROM delivery_countchange WHERE message_id = %(pk)s AND quarter IS NOT NULL) AS both_kinds",
         {"pk": message.pk},
     )[0]
-    return last - first if first else timedelta()
+    return (first, last) if first else None
 
 
 def sent_by_channel(*, since: datetime, zone: str) -> dict[date, dict[Channel, int]]:

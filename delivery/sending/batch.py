@@ -29,6 +29,7 @@ from delivery.sending.outcome import Outcome
 from delivery.sending.outgoing_copy import Gate, OutgoingCopy, Withheld, record_answer
 from delivery.sending.pool import ConnectionEnds, Job
 from delivery.sending.throttle import Slots
+from delivery.telemetry import tracing
 from messaging import content
 from messaging.models import Channel as Name
 from messaging.models import Message
@@ -74,6 +75,7 @@ class OpenBatch:
     # When it was last checked that its copies may go, by the clock and by `time.monotonic`.
     checked_at: datetime
     checked: float
+    span: tracing.Span
     outcome: Outcome = field(default_factory=Outcome)
     # Not handed out: just opened, or withheld.
     rest: deque[OutgoingCopy] = field(default_factory=deque)
@@ -160,12 +162,19 @@ class OpenBatch:
 
     def close_journal(self) -> None:
         """Let go of the journal, for the next batch or for the sweep. Threads that still send write to it."""
+        self.end_span()
         if self.in_pool:
             return
         if self.is_abandoned:
             self.journal.abandon()
         else:
             self.journal.release()
+
+    def end_span(self) -> None:
+        self.span.set(copies=self.size, handed_over=self.handed_over)
+        if self.is_abandoned:
+            self.span.fail("abandoned")
+        self.span.end()
 
     def record_job(self, job: Job[Channel]) -> None:
         """Record the result of a job. Raise an error that must end the process."""
@@ -209,13 +218,16 @@ def open_batch(
 ) -> OpenBatch | Batch:
     """Claim and render a batch of at most as many records as there are slots. Return the bare claim if it took none."""
     token, at, now = uuid.uuid4(), clock(), time.monotonic()
+    span = tracing.start_span("batch", message=message.pk, channel=message.channel)
     journal = sending_journal.start_journal(token)
     try:
         batch = claim(message, at=at, token=token, most=places.count)
         if not batch.records:
+            # The span is not ended, so that it is not exported.
             journal.release()
             return batch
-        opened = OpenBatch(batch, of, lane, clock, journal, places, checked_at=at, checked=now)
+        span.set(records=len(batch.records))
+        opened = OpenBatch(batch, of, lane, clock, journal, places, checked_at=at, checked=now, span=span)
         try:
             if batch.copy is not None:
                 rendering.store_links(batch.copy)
@@ -233,8 +245,10 @@ def open_batch(
             for place, (record, envelope) in enumerate(envelopes)
         )
         opened.size = len(envelopes)
-    except BaseException:
+    except BaseException as error:
         journal.abandon()
+        span.fail(type(error).__name__)
+        span.end()
         raise
     if not opened.outcome.is_empty:
         opened.note_result()

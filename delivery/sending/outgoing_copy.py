@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from audiences.intake.attributes.fields import replace_unstorable
-from delivery import metrics
 from delivery.channels import (
     Channel,
     ChannelDown,
@@ -28,6 +27,7 @@ from delivery.sending.claim import Claimed
 from delivery.sending.journal import Journal, NoJournal
 from delivery.sending.outcome import Outcome
 from delivery.sending.pool import ConnectionEnds
+from delivery.telemetry import metrics, tracing
 
 if TYPE_CHECKING:
     from delivery.sending.batch import OpenBatch
@@ -73,7 +73,11 @@ class OutgoingCopy:
         if not batch.may_begin():
             raise Withheld
         began = time.perf_counter()
-        answer = self.send_to_devices(channel) if isinstance(channel, DeviceChannel) else self.attempt(channel)
+        with tracing.start_span("copy", parent=batch.span, record=self.record.pk, attempt=self.record.attempts) as span:
+            answer = self.send_to_devices(channel) if isinstance(channel, DeviceChannel) else self.attempt(channel)
+            if not isinstance(answer, str):
+                # Its text may quote an address.
+                span.fail(type(answer).__name__)
         if not (self.result and self.result.is_half_done):
             note_answer(batch.journal, self.record.pk, answer)
         if isinstance(answer, str):

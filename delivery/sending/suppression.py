@@ -24,7 +24,7 @@ def record_hard_bounce(record: DeliveryRecord, *, address: str, at: datetime) ->
     is_news = Q(bounced_at=None) | Q(bounced_at__lt=at)
     rows = DeliveryRecord.objects.filter(pk=record.pk)
     locks.lock_customers_of(rows)
-    if not rows.filter(is_news).update(bounced_at=at):
+    if not rows.filter(is_news).update(bounced_at=at, hard_bounced_at=at):
         return False
     suppress_bounced_recipient(rows.select_related("customer").get(), address=address, at=at)
     return True

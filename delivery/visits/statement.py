@@ -16,7 +16,7 @@ from django.db import connection
 from psycopg.sql import Literal
 
 from audiences.compiler import COMPANY_OF_PAIR, PLACEHOLDER
-from delivery.eligibility import conditions
+from delivery.eligibility import conditions, named_values
 from delivery.eligibility.conditions import has_left_sql
 from delivery.eligibility.live_messages import Live, LiveMessages
 from delivery.models import IN_AN_INBOX, Conversation, Reason, Status
@@ -104,14 +104,14 @@ IS_SHOWN_NOW = {True: "IN (SELECT message_id FROM fits)", False: "= ANY(%(came)s
 # The statement checks the state again: a pause may have been committed after the messages were compiled.
 INSERT_NEW_RECORDS = (
     "made AS (INSERT INTO delivery_deliveryrecord AS r (message_id, version_id, customer_id, company_id, status,"
-    " reason, due_at, sent_at, matched_at, judged_last_seen_at, judged_company_last_seen_at, detail, attempts,"
-    " provider_id, variables)"
+    " reason, due_at, sent_at, matched_at, judged_last_seen_at, judged_company_last_seen_at, judged_values, detail,"
+    " attempts, provider_id, variables)"
     " SELECT message_id, CASE WHEN in_app THEN m.version_id END, customer_id, company_id,"
     f" CASE WHEN in_app THEN '{Status.SENT}' ELSE '{Status.WAITING}' END,"
     f" CASE WHEN in_app THEN '' WHEN opening IS NULL THEN '{Reason.QUEUED}' ELSE '{Reason.WINDOW}' END,"
     " CASE WHEN NOT in_app THEN coalesce(opening, %(now)s::timestamptz) END,"
     " CASE WHEN in_app THEN %(now)s::timestamptz END,"
-    " %(now)s::timestamptz, last_seen, %(company_last_seen)s::timestamptz, '', 0, '',"
+    " %(now)s::timestamptz, last_seen, %(company_last_seen)s::timestamptz, {judged_values}, '', 0, '',"
     f" CASE WHEN in_app THEN {MESSAGE_VARIABLES.format(message='message_id')} ELSE '{{}}'::jsonb END"
     " FROM (SELECT *, row_number() OVER (PARTITION BY in_app ORDER BY message_id, company_id) AS place"
     " FROM matched WHERE record_id IS NULL) AS matched"
@@ -124,7 +124,8 @@ REQUEUE_WITHDRAWN = (
     f"again AS (UPDATE delivery_deliveryrecord r SET status = '{Status.WAITING}',"
     f" reason = CASE WHEN opening IS NULL THEN '{Reason.QUEUED}' ELSE '{Reason.WINDOW}' END,"
     " due_at = coalesce(opening, %(now)s::timestamptz), matched_at = %(now)s::timestamptz, attempts = 0,"
-    " judged_last_seen_at = last_seen, judged_company_last_seen_at = %(company_last_seen)s::timestamptz"
+    " judged_last_seen_at = last_seen, judged_company_last_seen_at = %(company_last_seen)s::timestamptz,"
+    " judged_values = {judged_values}"
     " FROM matched JOIN messaging_message m ON m.id = matched.message_id AND m.state IN ('live', 'sampled')"
     " WHERE r.id = matched.record_id AND NOT in_app"
     f" RETURNING {RECORD_COLUMNS})"
@@ -200,9 +201,14 @@ def statement(live: LiveMessages, *, is_capped: bool) -> tuple[bytes, list[str]]
     matched = " UNION ALL ".join(branches) or NO_MATCHES
     matched = f"SELECT * FROM ({matched}) AS matches WHERE (SELECT fresh FROM asked)"
     room = [FREQUENCY_CAP] if is_capped else []
+    values, value_params = judged_values_sql(live.ongoing)
+    params |= value_params
+    insert, requeue = (
+        part.replace("{judged_values}", values)
+        for part in (INSERT_NEW_RECORDS.replace("{left}", ROOM_LEFT[is_capped]), REQUEUE_WITHDRAWN)
+    )
     parts = [
-        *(GENERATION_CHECK, *room, f"matched AS MATERIALIZED ({matched})"),
-        *(INSERT_NEW_RECORDS.replace("{left}", ROOM_LEFT[is_capped]), REQUEUE_WITHDRAWN),
+        *(GENERATION_CHECK, *room, f"matched AS MATERIALIZED ({matched})", insert, requeue),
         *(SHOW_WAITING.replace("{comes}", IS_SHOWN_NOW[is_capped]), SKIP_OTHER_COMPANIES),
         *(insert_conversations(), MOVE_LAST_SEEN),
     ]
@@ -219,6 +225,30 @@ def statement(live: LiveMessages, *, is_capped: bool) -> tuple[bytes, list[str]]
         return f"${places.index(name) + 1}"
 
     return PLACEHOLDER.sub(written, sql).encode(), places
+
+
+def judged_values_sql(ongoing: Sequence[Live]) -> tuple[str, dict[str, Any]]:
+    """Return SQL for the values that the rules of the matched message name, and its parameters.
+
+    It is evaluated for matches only, with the rows as they were before the visit.
+    """
+    params: dict[str, Any] = {}
+    cases = []
+    for message in ongoing:
+        values, value_params = named_values.named_values_sql(
+            message.judged_at_visit.leaves,
+            per_company=message.per_company,
+            prefix=f"v{message.pk}_",
+            view=conditions.AT_VISIT,
+        )
+        params |= value_params
+        cases.append(f" WHEN {message.pk} THEN {values}")
+    if not cases:
+        return "NULL::jsonb", params
+    return (
+        f"(SELECT CASE matched.message_id{''.join(cases)} END FROM audiences_customer c"
+        " LEFT JOIN audiences_company k ON k.id = matched.company_id WHERE c.id = matched.customer_id)"
+    ), params
 
 
 def insert_conversations() -> str:

@@ -3,7 +3,9 @@
 from messaging.models.autosave import Autosave, FormVisit
 from messaging.models.choices import Channel, Checking, Format, SendType, Style, WindowZone
 from messaging.models.message import Message
+from messaging.models.saved_reply import SavedReply
 from messaging.models.sender import Sender
+from messaging.models.sending_domain import SendingDomain
 from messaging.models.states import NEXT_STATES, NOT_YET_LIVE, RUNNING, Locked, NotReady, State, WrongState
 from messaging.models.version import MessageVersion
 
@@ -20,8 +22,10 @@ __all__ = [
     "Message",
     "MessageVersion",
     "NotReady",
+    "SavedReply",
     "SendType",
     "Sender",
+    "SendingDomain",
     "State",
     "Style",
     "WindowZone",

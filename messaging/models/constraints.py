@@ -47,6 +47,9 @@ CONSTRAINTS: list[models.BaseConstraint] = [
         name="only_in_app_to_an_audience_ends",
         condition=models.Q(shown_until=None) | models.Q(channel=Channel.IN_APP, to_customer=None),
     ),
+    models.CheckConstraint(
+        name="only_paused_has_a_reason", condition=models.Q(paused_because="") | models.Q(state=State.PAUSED)
+    ),
     models.CheckConstraint(name="state_is_known", condition=models.Q(state__in=State.values)),
     models.CheckConstraint(name="checking_is_known", condition=models.Q(checking__in=Checking.values)),
     models.CheckConstraint(name="channel_is_known", condition=models.Q(channel__in=Channel.values)),

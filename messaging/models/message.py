@@ -16,7 +16,7 @@ from messaging.models.states import RUNNING, State
 from messaging.models.version import MessageVersion
 
 # Fields that a concurrent request may have changed since the row was loaded. Cached relations are loaded again too.
-CHANGED_BY_OTHERS = ("state", "went_live_at", "per_company", "audience", "version")
+CHANGED_BY_OTHERS = ("state", "went_live_at", "per_company", "audience", "version", "paused_because", "counted_from")
 
 
 class MessageQuerySet(models.QuerySet["Message"]):
@@ -104,6 +104,10 @@ class Message(models.Model):
     last_matched_at = models.DateTimeField(null=True, blank=True, editable=False)
     # Why the last matching round, launch or batch failed; the console and an alarm show it. Empty if it succeeded.
     problem = models.TextField(blank=True, default="", editable=False)
+    # Why the message paused itself (behaviour 4.25). Empty unless it did, and a teammate has not decided yet.
+    paused_because = models.TextField(blank=True, default="", db_default="", editable=False)
+    # The counts when a teammate resumed it after that: later ones are judged without these. Empty before.
+    counted_from = models.JSONField(blank=True, default=dict, db_default={}, editable=False)
     tags = models.ManyToManyField("audiences.Tag", blank=True)
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, blank=True, editable=False, on_delete=models.SET_NULL

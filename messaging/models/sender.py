@@ -41,3 +41,8 @@ class Sender(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} <{self.email}>"
+
+    @property
+    def domain(self) -> str:
+        """The domain of the address, in lower case."""
+        return self.email.rpartition("@")[2].lower()

@@ -13,6 +13,7 @@ from audiences.intake import Refused
 from audiences.intake.attributes.fields import first_given, read_integer, read_moment
 from audiences.rules import RuleError
 from delivery.matching import launch_job
+from delivery.monitoring import domain_checks
 from messaging import authoring
 from messaging.models import Message
 from outbound import actions
@@ -51,6 +52,7 @@ class Launch(MessageAct):
         if message.audience is None or message.state not in launch_job.LAUNCHABLE_STATES:
             # Nothing to count: the act itself refuses, with the reason.
             return self.carry_out(request, pk, **asked)
+        domain_checks.check_sender(message.sender, at=timezone.now())
         return self.carry_out(
             request, pk, plan=launch_plan(message, optional_body(request), sample=asked.get("sample")), **asked
         )

@@ -14,6 +14,7 @@ from rest_framework.request import Request
 from audiences.attributes import BY_NAME
 from audiences.intake import Conflict, Refused
 from audiences.intake.attributes.fields import read_flag, read_mapping, read_moment, read_text
+from audiences.intake.tags import read_tag_name
 from audiences.models import Integration
 from audiences.rules import Kind
 from delivery.conversations.payloads import MESSAGE_PREFIX
@@ -25,6 +26,7 @@ from outbound.composer.forms import AudienceForm, DraftForm, VersionForm, audien
 from outbound.messages import report
 
 MAX_BODY_LENGTH = 100_000
+MAX_TAGS = 50
 CONTENT_KEYS = ("title", "sender", "style", "subject", "body", "link", "shown_until")
 AUDIENCE_KEYS = ("rules", "window", "window_zone", "checking")
 # Set once, in a draft.
@@ -121,6 +123,16 @@ def form_values(sent: Mapping[str, Any], *, channel: str) -> dict[str, Any]:
         values["shown_until"] = read_end(sent["shown_until"], channel=values.get("channel", channel))
     flags = ("same_inbox_once", "only_new_matches")
     return {**values, **{key: bool(read_flag(sent[key], key)) for key in flags if key in sent}}
+
+
+def read_tag_names(value: object) -> list[str]:
+    """Read tags as the API returns them, `{"tags": [{"name": "Launch"}]}`, or as an array of these or of names."""
+    found = value.get("tags") if isinstance(value, dict) else value
+    if found is None:
+        return []
+    if not isinstance(found, list) or len(found) > MAX_TAGS:
+        raise Refused(f"tags must be an array of at most {MAX_TAGS} names.", field="tags")
+    return [read_tag_name(one.get("name") if isinstance(one, dict) else one, "tags") for one in found]
 
 
 def read_end(value: object, *, channel: str) -> datetime | None:

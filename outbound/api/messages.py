@@ -28,6 +28,7 @@ from messaging.models.message import MessageQuerySet
 from outbound import actions
 from outbound.actions import ACTS, Act
 from outbound.api import drafts
+from outbound.composer import tags
 from outbound.console import audit
 
 # States that a PATCH may set, and their actions.
@@ -91,7 +92,9 @@ class Outbound(Endpoint):
             if sent.get(field) not in (None, "", False):
                 raise Refused(f"The {field} cannot be set. {reason}", field=field)
         with transaction.atomic():
-            draft = drafts.create_draft(sent, by=by, logged_as=logged_as, at=timezone.now())
+            at = timezone.now()
+            draft = drafts.create_draft(sent, by=by, logged_as=logged_as, at=at)
+            tags.set_tags(draft, drafts.read_tag_names(sent.get("tags")), logged_as=logged_as, at=at)
         return message_response(message_id(draft.pk))
 
 
@@ -127,6 +130,8 @@ def change_message(pk: str, sent: dict[str, Any], *, by: User, logged_as: User, 
         change_state(message, state, logged_as=logged_as, at=at)
     if "title" in changed:
         rename_message(message, changed["title"], logged_as=logged_as)
+    if "tags" in changed:
+        tags.set_tags(message, drafts.read_tag_names(changed["tags"]), logged_as=logged_as, at=at)
     edited = {key: value for key, value in changed.items() if key in drafts.WRITABLE_KEYS and key != "title"}
     if edited:
         drafts.edit(message, edited, by=by, logged_as=logged_as, at=at)
@@ -226,6 +231,7 @@ def message_payload(message: Message) -> Json:
         "to_company": str(message.to_company_id) if message.to_company_id else None,
         "tags": list_payload("tag", map(tag, message.tags.all())),
         "trouble": message.problem or None,  # The API keeps this key for its clients.
+        "paused_because": message.paused_because or None,
         "scheduled_for": unix(message.scheduled_for),
         "launching_at": unix(message.launching_at),
         "sample_size": message.sample_size,

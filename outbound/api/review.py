@@ -36,7 +36,7 @@ class Preview(Endpoint):
         if problems:
             field, sentences = next(iter(problems.items()))
             raise Refused(sentences[0], field=field)
-        found = preview.preview(message, customer=customer, company=company.pk if company else None)
+        found = preview.preview(message, customer=customer, company=company.pk if company else None, at=timezone.now())
         if found.wrong:
             raise Refused(found.wrong, field="body")
         if company and found.company != company:
@@ -48,7 +48,7 @@ class Preview(Endpoint):
                 "user": user_reference(customer) if customer else None,
                 "company_id": found.company.company_id if found.company else None,
                 "subject": found.subject,
-                "html": found.page,
+                "html": found.html,
                 "missing": found.missing,
             }
         )

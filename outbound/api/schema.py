@@ -72,6 +72,11 @@ WRITABLE: dict[str, Schema] = {
         **SENT_MOMENT,
         "description": "When an in-app message stops being shown, in Unix seconds; null is never.",
     },
+    "tags": {
+        "type": ["array", "object", "null"],
+        "items": FREE,
+        "description": "The names of its tags, or the object that the API returns. Changing them is not an edit.",
+    },
     "only_new_matches": {**SENT_BOOLEAN, "description": "Leave out the people who match at go-live."},
 }
 COUNTED = {
@@ -109,6 +114,7 @@ SCHEMAS: dict[str, Schema] = {
         to_company=or_null(TEXT),
         tags=list_schema("tag", ref("Tag")),
         trouble=or_null(TEXT),
+        paused_because={**or_null(TEXT), "description": "Why the message paused itself; null if it did not."},
         scheduled_for=or_null(MOMENT),
         launching_at=or_null(MOMENT),
         sample_size=or_null(WHOLE),

@@ -5,6 +5,7 @@ Neither writes to the database: no record, no count, no customer.
 
 import uuid
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -15,13 +16,18 @@ from django.utils.html import escape
 
 from audiences.models import Company, Customer
 from delivery import rendering
+from delivery.api.messenger import payloads
 from delivery.channels import CHANNELS, Rejected, Unavailable
+from delivery.channels.in_app import Shown
+from delivery.models import Conversation, DeliveryRecord
 from messaging import content
 from messaging.content.sanitize import TAG
 from messaging.models import Channel, Message, Sender
 
 SEARCH_LIMIT = 8
 MARK = "<mark>"
+# The messenger shows no <mark>.
+MARK_IN_MESSENGER = '<span style="background-color:#fde68a;color:#713f12">'
 
 
 class Missing(str):
@@ -44,6 +50,8 @@ class Preview:
 
     subject: str = ""
     page: str = ""
+    # The text of an in-app message without the messenger; otherwise the page.
+    html: str = ""
     missing: list[str] = field(default_factory=list)
     wrong: str = ""
     customer: Customer | None = None
@@ -51,7 +59,7 @@ class Preview:
     companies: list[Company] = field(default_factory=list)
 
 
-def preview(message: Message, *, customer: Customer | None, company: int | None) -> Preview:
+def preview(message: Message, *, customer: Customer | None, company: int | None, at: datetime) -> Preview:
     """Render the message for a customer and one of their companies, with unknown values marked."""
     found = Preview(customer=customer)
     if customer is not None:
@@ -71,7 +79,8 @@ def preview(message: Message, *, customer: Customer | None, company: int | None)
     bare = frozenset().union(*map(content.variables_without_default, (version.subject, version.body, version.link)))  # type: ignore[union-attr]
     found.missing = sorted((names & bare) - facts.keys())
     found.subject = rendered.subject
-    found.page = frame_page(message, rendered)
+    found.page = frame_page(message, rendered, at=at)
+    found.html = rendered.html if message.channel == Channel.IN_APP else found.page
     return found
 
 
@@ -107,13 +116,45 @@ def unmarked_inside_tags(html: str) -> str:
     return TAG.sub(unmarked, html) if MARK in html else html
 
 
-def frame_page(message: Message, rendered: content.Rendered) -> str:
-    """Return the page for the preview's frame: an email as it is, other channels inside a drawn frame."""
+def frame_page(message: Message, rendered: content.Rendered, *, at: datetime) -> str:
+    """Return the page for the preview's frame: an email as it is, a push drawn, others in the messenger itself."""
     if message.channel == Channel.EMAIL:
         return rendered.html.replace("</head>", "<style>mark{background:#fde68a;color:#713f12}</style></head>", 1)
-    return render_to_string(
-        "outbound/composer/frame.html", {"message": message, "rendered": rendered, "name": message.sender}
+    if message.channel == Channel.PUSH:
+        return render_to_string("outbound/composer/push.html", {"rendered": rendered})
+    answers = messenger_answers(message, rendered, at=at)
+    return render_to_string("outbound/composer/messenger.html", {"answers": answers})
+
+
+def messenger_answers(message: Message, rendered: content.Rendered, *, at: datetime) -> dict[str, object]:
+    """Return the answers to the messenger's requests by path, as a customer with only this message would get them."""
+    body = rendered.html.replace(MARK, MARK_IN_MESSENGER).replace("</mark>", "</span>")
+    # The records of a preview have no rows.
+    record = DeliveryRecord(pk=1, message=message)
+    conversation = Conversation(pk=1, record=record, created_at=at, updated_at=at)
+    part = payloads.message_part(message, rendered.subject, body, at=at)
+    fields = {**payloads.common_fields(conversation), "subject": part["subject"], "from": part["from"]}
+    entry = {
+        **fields,
+        "answered": False,
+        "by_customer": False,
+        "preview": payloads.preview(body),
+        "last_at": part["created_at"],
+    }
+    shown = Shown(
+        record=1,
+        message=0,
+        format=message.format,
+        subject=rendered.subject,
+        body=body,
+        sender=part["from"]["name"],
+        sent_at=at,
     )
+    return {
+        "ping": {"user": {"type": "user", "id": "1"}, "token": "", "messages": [shown.as_json()], "errors": []},
+        "conversations": {"conversations": [entry], "older": 0, "unread_count": 1, "expected": False},
+        "conversations/1": {**fields, "parts": [part], "asks_email": False},
+    }
 
 
 def find_customers(words: str) -> list[Customer]:

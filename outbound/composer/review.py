@@ -236,6 +236,12 @@ def warn_push_only_logged(message: Message, _tree: Group, _found: Review, _at: d
     )
 
 
+def warn_domain(message: Message, _tree: Group, _found: Review, _at: datetime) -> str:
+    """Warn of what the sender's domain lacks, and of checks that could not be made."""
+    domain = authoring.domain_of_sender(message)
+    return domain.launch_warning if domain else ""
+
+
 def warn_opens_late(message: Message, _tree: Group, _found: Review, at: datetime) -> str:
     """Warn if the delivery times stay closed for days."""
     window = message.parsed_window
@@ -255,6 +261,7 @@ WARNINGS: tuple[WarningCheck, ...] = (
     warn_no_address,
     warn_gaps,
     warn_push_only_logged,
+    warn_domain,
     warn_opens_late,
 )
 

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from audiences.models import Customer, Workspace
 from delivery.matching import forecast
+from delivery.monitoring import domain_checks
 from messaging import authoring
 from messaging.models import Message, SendType
 from outbound import actions
@@ -194,6 +195,7 @@ def answer_launch(request: HttpRequest, page: str) -> HttpResponse:
 def carry_out_confirmed(admin: ConsoleAdmin, request: HttpRequest, message: Message, verb: str) -> HttpResponse:
     """Perform an act of the report that the sheet confirms; show the sheet first, and again if the act is refused."""
     at, page = timezone.now(), reverse("admin:messaging_message_change", args=[message.pk])
+    domain_checks.check_sender(message.sender, at=at)
     refusal = ""
     if "reviewed" in request.POST:
         asked = PostedCounts.from_post(request.POST)

@@ -13,10 +13,11 @@ from django.utils import timezone
 from audiences.models import Audience, Company, CustomAttribute, Customer
 from audiences.transactions import retried
 from delivery.matching import launch_job
+from delivery.monitoring import domain_checks
 from messaging import authoring, content
 from messaging.models import Channel, Message, MessageVersion, Sender, State
 from outbound import actions, roles
-from outbound.composer import autocomplete, images, options, saving, sheet
+from outbound.composer import autocomplete, images, options, saving, sheet, tags
 from outbound.composer import confirm as confirm_page
 from outbound.composer import preview as preview_page
 from outbound.composer.forms import (
@@ -41,6 +42,7 @@ MAY_NOT_SEND = (
 SAVED_MEANWHILE = (
     "A teammate has saved a newer version, so nothing was sent. Save the draft to compare the two and take either."
 )
+MAX_KEY_LENGTH = 19
 PREFILLED_FIELDS = {"title", "channel", "format", "send_type"}
 
 
@@ -52,12 +54,23 @@ def compose(admin: ConsoleAdmin, request: HttpRequest, message: Message | None) 
     """Show the composer, or save the posted draft."""
     at = timezone.now()
     if request.method == "POST":
+        check_posted_sender(request, at=at)
         return save_posted(admin, request, message, at=at)
     draft = message or Message(**{name: value for name, value in request.GET.items() if name in PREFILLED_FIELDS})
     if message is None:
         draft.sender = Sender.objects.default_sender_of(teammate(request))
-    form = DraftForm(initial=draft_of(draft), user=teammate(request), message=draft)
+    initial = draft_of(draft)
+    if message is None and "rules" in request.GET:
+        initial["rules"] = request.GET["rules"]
+    form = DraftForm(initial=initial, user=teammate(request), message=draft)
     return render_composer(admin, request, form, ticket="" if message else idempotency.issue_ticket(request.user))
+
+
+def check_posted_sender(request: HttpRequest, *, at: datetime) -> None:
+    """Check the domain of the sender of a launch, before the transaction that launches it."""
+    pk = request.POST.get("sender", "")
+    if request.POST.get("act") in actions.AFTER_SAVING and pk.isascii() and pk.isdecimal() and len(pk) < MAX_KEY_LENGTH:
+        domain_checks.check_sender(Sender.objects.filter(pk=pk).first(), at=at)
 
 
 def current_form(message: Message, request: HttpRequest) -> DraftForm:
@@ -147,6 +160,7 @@ def final_sheet(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     if request.POST.get("act") not in actions.AFTER_SAVING:
         raise Http404("This button has no sheet.")
+    check_posted_sender(request, at=timezone.now())
     return render(request, sheet.SHEET, {"sheet": sheet.posted_sheet(request, form, draft, at=timezone.now())})
 
 
@@ -169,7 +183,12 @@ def render_composer(
 ) -> HttpResponse:
     message = form.message
     new = is_new(message)
-    opened = autosave.open_form(request, form_name(MESSAGE, None if new else message), at=timezone.now())
+    # A new message that was opened with rules restores only text that was typed for them.
+    prefilled = request.POST.get("prefilled", "") or request.GET.get("rules", "")
+    name = form_name(MESSAGE, None if new else message)
+    opened = autosave.open_form(
+        request, name, at=timezone.now(), **({"prefilled": prefilled} if new and prefilled else {})
+    )
     version = "" if new else opened.seen or conflicts.version_of(current_form(message, request))
     opened.fill(form)
     return admin.page(
@@ -180,6 +199,7 @@ def render_composer(
         crumb="New message" if new else "",
         form=form,
         open_form=opened,
+        prefilled=next(iter(opened.fields.get("prefilled", [prefilled])), ""),
         seen=version,
         problems={} if form.errors else draft_problems(form),
         original=None if new else message,
@@ -189,6 +209,8 @@ def render_composer(
         times=options.window_times(),
         place=form.place if form.is_bound else "",
         can_discard=not new,
+        can_tag=not new,
+        all_tags=[] if new else tags.offered_names(),
         can_set_live=request.user.has_perm(roles.SET_LIVE),
         can_preview=request.user.has_perm("audiences.view_customer"),
         can_keep_segments=request.user.has_perm("audiences.add_audience"),
@@ -234,7 +256,7 @@ def preview(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
     company = confirm_page.parse_number(request.POST.get("as_company", ""))
     if draft.version is None:
         draft.version = MessageVersion()
-    found = preview_page.preview(draft, customer=customer, company=company)
+    found = preview_page.preview(draft, customer=customer, company=company, at=timezone.now())
     found.wrong = found.wrong or " ".join(wrong)
     return render(request, "outbound/composer/preview.html", {"preview": found, "draft": draft})
 
@@ -332,22 +354,28 @@ def save_segment(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
         return HttpResponseNotAllowed(["POST"])
     if not request.user.has_perm("audiences.add_audience"):
         raise PermissionDenied
-    name = request.POST.get("name", "").strip()
     fields = AudienceFields(request.POST)
     fields.is_valid()
-    wrong = [str(said) for said in fields.errors.get("rules", [])] or ([] if name else ["Give the segment a name."])
-    segment = Audience(name=name, rules=fields.cleaned_data.get("rules", {}))
+    if "rules" in fields.errors:
+        return JsonResponse({"wrong": str(fields.errors["rules"][0])}, status=400)
     try:
-        if not wrong:
-            segment.full_clean()
-            with transaction.atomic():
-                segment.save()
-                admin.log_addition(request, segment, "Created the segment")
+        name = request.POST.get("name", "").strip()
+        segment = create_segment(admin, request, name=name, rules=fields.cleaned_data.get("rules", {}))
     except ValidationError as no:
-        wrong = list(no.messages)
-    if wrong:
-        return JsonResponse({"wrong": str(wrong[0])}, status=400)
+        return JsonResponse({"wrong": no.messages[0]}, status=400)
     return JsonResponse({"id": segment.pk, "name": segment.name, "rules": segment.rules})
+
+
+def create_segment(admin: ConsoleAdmin, request: HttpRequest, *, name: str, rules: object) -> Audience:
+    """Create a segment, with an entry in the log. Raises ValidationError."""
+    if not name:
+        raise ValidationError("Give the segment a name.")
+    segment = Audience(name=name, rules=rules)
+    segment.full_clean()
+    with transaction.atomic():
+        segment.save()
+        admin.log_addition(request, segment, "Created the segment")
+    return segment
 
 
 def launch_progress(request: HttpRequest, message: Message) -> HttpResponse:

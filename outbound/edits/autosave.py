@@ -90,10 +90,11 @@ def parse_uuid(text: str) -> UUID | None:
         return None
 
 
-def open_form(request: HttpRequest, name: str, *, at: datetime) -> OpenForm:
+def open_form(request: HttpRequest, name: str, *, at: datetime, **typed_for: str) -> OpenForm:
     """Return the state of a form for its page, with the newest text of this teammate that was not saved.
 
-    A page that answers a post keeps its tab, because it shows the posted text.
+    With `typed_for`, only a text that was typed in a form with these values is restored. A page that answers a post
+    keeps its tab, because it shows the posted text.
     """
     mine = Autosave.objects.filter(teammate=teammate(request), form=name)
     opened = partial(OpenForm, name=name, page=uuid4(), opened_at=at)
@@ -101,7 +102,8 @@ def open_form(request: HttpRequest, name: str, *, at: datetime) -> OpenForm:
         tab = parse_uuid(request.POST.get("autosave", "")) or uuid4()
         row = mine.filter(tab=tab).first()
         return opened(tab=tab, revision=row.revision if row else 0, is_bound=True)
-    found = mine.open().order_by("-typed_at").first()
+    values = {f"fields__{field}": [value] for field, value in typed_for.items()}
+    found = mine.open().filter(**values).order_by("-typed_at").first()
     return opened(tab=found.tab, revision=found.revision, restored=found) if found else opened(tab=uuid4())
 
 

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.files.uploadedfile import UploadedFile
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -24,12 +24,14 @@ from delivery.conversations import threads as conversation_threads
 from delivery.models import Conversation
 from messaging.content import ContentError
 from messaging.content.plain_text import html_to_text
+from outbound import roles
 from outbound.console.admin import ConsoleAdmin, answer_without_button, teammate
 from outbound.console.lookups import teammate_name
 from outbound.console.rich_text import RichTextWidget
+from outbound.console.search import TOO_LONG, is_too_long
 from outbound.edits import autosave
 from outbound.edits.forms import ANSWER, form_name
-from outbound.inbox import listing
+from outbound.inbox import listing, saved_replies
 from outbound.inbox import thread as inbox_thread
 
 MAX_BODY_LENGTH = 100_000
@@ -159,6 +161,7 @@ class ConversationAdmin(ConsoleAdmin):
     own_pages = (
         ("news/", "news"),
         ("<path:object_id>/seen/", "seen"),
+        ("<path:object_id>/replies/", "saved_replies"),
         ("<path:object_id>/act/<slug:verb>/", "act"),
     )
 
@@ -206,6 +209,10 @@ class ConversationAdmin(ConsoleAdmin):
             **context,
             **inbox_thread.thread_context(found, whole="all" in request.GET),
             "can_answer": can_answer,
+            "can_use_replies": can_answer and request.user.has_perm("messaging.view_savedreply"),
+            "can_add_replies": request.user.has_perm("messaging.add_savedreply"),
+            "can_see_customer": request.user.has_perm("audiences.view_customer"),
+            "can_write": request.user.has_perm(roles.WRITE_TO_ONE),
             "team": [(user.pk, teammate_name(user)) for user in team()] if can_answer else [],
             "offers": inbox_thread.snooze_options(at=at, zone=Workspace.current().tz) if can_answer else [],
             "me": me,
@@ -224,6 +231,16 @@ class ConversationAdmin(ConsoleAdmin):
         context = self.page_context(request, found)
         headers["ETag"] = context["tag"]
         return TemplateResponse(request, "outbound/inbox/news.html", context, headers=headers)
+
+    def saved_replies(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Find saved replies by words, filled in for the customer of the conversation."""
+        found = self.get_object_or_refuse(request, object_id)
+        if not request.user.has_perm("messaging.view_savedreply"):
+            raise PermissionDenied
+        words = request.GET.get("q", "")
+        if is_too_long(words):
+            return JsonResponse({"wrong": TOO_LONG}, status=400)
+        return JsonResponse({"replies": saved_replies.find_replies(words, customer=found.customer)})
 
     def seen(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Mark the conversation as read by the team."""

@@ -14,9 +14,8 @@ from delivery.matching import launch_job
 from messaging import duplication
 from messaging.models import Message, SendType, State
 from outbound import actions, roles
-from outbound.composer import live_edits, sheet, views
+from outbound.composer import live_edits, sheet, tags, views
 from outbound.console.admin import answer_without_button, teammate
-from outbound.messages import progress as send_progress
 from outbound.messages import report
 from outbound.messages.changelist import OutboundList
 
@@ -34,8 +33,10 @@ class MessageAdmin(OutboundList):
         ("names/", "find_names"),
         ("pictures/", "upload_image"),
         ("segment/", "save_segment"),
+        ("tags/", "tag_ticked"),
+        ("<path:object_id>/tag/", "tag"),
         ("<path:object_id>/launching/", "launching"),
-        ("<path:object_id>/progress/", "progress"),
+        ("<path:object_id>/refresh/", "refresh"),
         ("<path:object_id>/ongoing/", "make_ongoing"),
         ("<path:object_id>/content/", "edit_content"),
         ("<path:object_id>/audience/", "edit_audience"),
@@ -94,13 +95,28 @@ class MessageAdmin(OutboundList):
     def save_segment(self, request: HttpRequest) -> HttpResponse:
         return views.save_segment(self, request)
 
+    def tag(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Add or remove a tag, in every state of the message."""
+        if request.method != "POST":
+            return answer_without_button(request, reverse("admin:messaging_message_change", args=[object_id]))
+        return tags.tag_message(self, request, self.get_object_or_refuse(request, object_id))
+
+    def tag_ticked(self, request: HttpRequest) -> HttpResponse:
+        """Add a tag to the messages ticked on an earlier page, or remove it."""
+        if request.method != "POST":
+            return answer_without_button(request, reverse("admin:messaging_message_changelist"))
+        if not self.has_change_permission(request):
+            raise PermissionDenied
+        ticked = [key for key in request.POST.getlist("pk") if key.isdecimal() and len(key) < 19]
+        return tags.tag_messages(self, request, list(Message.objects.filter(pk__in=ticked[: tags.MESSAGES_TICKED_MAX])))
+
     def launching(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show the progress of a launch."""
         return views.launch_progress(request, self.get_object_or_refuse(request, object_id, to="view"))
 
-    def progress(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Show the progress and rate of sending."""
-        return send_progress.render_progress(request, self.get_object_or_refuse(request, object_id, to="view"))
+    def refresh(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Show the report as it is now, for its open page."""
+        return report.refreshed_report(self, request, self.get_object_or_refuse(request, object_id, to="view"))
 
     def edit_content(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Edit the content as a new version, while the message is live or paused."""

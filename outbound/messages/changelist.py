@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import F, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -18,6 +18,7 @@ from delivery.reporting.counters import Counts
 from messaging.models import RUNNING, Message, SendType, State
 from outbound import actions as message_actions
 from outbound import roles
+from outbound.composer import tags
 from outbound.console import formatting
 from outbound.console.admin import ConsoleAdmin
 from outbound.console.lists import ConsoleChangeList
@@ -79,7 +80,7 @@ class OutboundList(ConsoleAdmin):
     list_before_template = "outbound/messages/list_tabs.html"
     change_list_template = "outbound/messages/list.html"
     list_select_related = ("to_customer",)
-    actions = ("pause_chosen", "resume_chosen", "duplicate_chosen")
+    actions = ("pause_chosen", "resume_chosen", "duplicate_chosen", "tag_chosen")
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ConsoleChangeList]:
         return OutboundChangeList
@@ -107,6 +108,10 @@ class OutboundList(ConsoleAdmin):
         message_actions.carry_out_each(
             request, chosen, message_actions.DUPLICATE, done="duplicated as drafts", at=timezone.now()
         )
+
+    @action(description="Add or remove a tag", permissions=["change"])
+    def tag_chosen(self, request: HttpRequest, chosen: QuerySet[Message]) -> HttpResponse:
+        return tags.tag_messages(self, request, list(chosen.order_by("pk")[: tags.MESSAGES_TICKED_MAX]))
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Message | None:
         """Return one message without the list's annotations."""
@@ -142,7 +147,7 @@ class OutboundList(ConsoleAdmin):
 
     @display(description="State", ordering="state")
     def state_chip(self, message: Message) -> SafeString:
-        if message.problem:
+        if message.problem or message.paused_because:
             return format_html(
                 "{} {}", formatting.chip(message.get_state_display(), "warning"), formatting.chip("Problem", "bad")
             )

@@ -3,10 +3,6 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
-from django.utils import timezone
-
 from delivery.reporting import progress
 from messaging.models import RUNNING, Channel, Message, State
 from outbound.console.formatting import moment
@@ -16,13 +12,14 @@ SHOWN_WHILE = (*RUNNING, State.PAUSED)
 
 @dataclass(frozen=True, slots=True)
 class ProgressView:
-    """The report's progress bar and texts; `pace` and `ends` are "" if they are unknown."""
+    """The report's progress bar and texts; `pace` and `ends` are "" if there is nothing to say."""
 
     words: str
     percent: int
     pace: str
     ends: str
-    is_moving: bool
+    # Whether copies are due now.
+    has_due: bool
 
 
 def progress_view(message: Message, *, at: datetime) -> ProgressView | None:
@@ -33,13 +30,14 @@ def progress_view(message: Message, *, at: datetime) -> ProgressView | None:
     if not found.left:
         return None
     words = str(found)
-    by_hand = message.channel != Channel.IN_APP
+    sends = found.is_moving and message.channel != Channel.IN_APP
+    has_due = sends and found.continues_at is None
     return ProgressView(
         words=f"{words[:1].upper()}{words[1:]}.",
         percent=100 * found.done // (found.done + found.left),
-        pace=rate_text(found.per_second) if found.is_moving and by_hand else "",
-        ends=end_text(found, at=at) if found.is_moving and by_hand else "",
-        is_moving=found.is_moving,
+        pace=rate_text(found.per_second) if has_due else "",
+        ends=end_text(found, at=at) if sends else "",
+        has_due=has_due,
     )
 
 
@@ -52,12 +50,20 @@ def rate_text(per_second: float) -> str:
 
 
 def end_text(found: progress.Progress, *, at: datetime) -> str:
+    if found.continues_at:
+        return f"Sending continues {moment(found.continues_at)}."
+    if found.depends_on_zones:
+        return "The end depends on the time zones of the customers."
     if found.ends_at is None:
-        return "The end time is not known yet."
+        return "The speed is still being measured, so the end is not known yet."
     return f"Done at about {moment(found.ends_at)} at this rate." if found.ends_at > at else ""
 
 
-def render_progress(request: HttpRequest, message: Message) -> HttpResponse:
-    """Render the part of the report that refreshes itself."""
-    found = progress_view(message, at=timezone.now())
-    return render(request, "outbound/messages/progress.html", {"original": message, "progress": found})
+# In percent: after each such part of the progress, screen readers announce it.
+SPOKEN_PART = 25
+
+
+def spoken_state(message: Message, sending: ProgressView | None) -> str:
+    """Return the text that screen readers announce when it changes: seldom, as the numbers change all the time."""
+    state = str(message.get_state_display())
+    return f"{state}: {sending.percent // SPOKEN_PART * SPOKEN_PART} % done" if sending else state

@@ -108,6 +108,7 @@ MOMENTS: tuple[tuple[str, str], ...] = (
     ("replied_at", "Replied"),
     ("dismissed_at", "Dismissed"),
     ("bounced_at", "Bounced"),
+    ("hard_bounced_at", "The mailbox does not exist"),
     ("complained_at", "Marked as spam"),
     ("unsubscribed_at", "Unsubscribed"),
 )

@@ -5,11 +5,12 @@ Longer than most modules, because its functions follow the sections of the page 
 
 import html
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db.models import Count, Min
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 from django.utils import timezone
 
 from audiences.models import Workspace
@@ -20,6 +21,7 @@ from delivery.reporting.counters import Counts
 from delivery.tracking import hits
 from messaging.models import RUNNING, Channel, Message, SendType, State
 from outbound import actions
+from outbound.composer import tags
 from outbound.composer.review import ONCE, ONCE_PER_COMPANY, audience_sentence, delivery_times, timing_sentence
 from outbound.console import charts
 from outbound.console.admin import ConsoleAdmin
@@ -59,39 +61,74 @@ LABELS: dict[str, str] = {
 
 def report(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpResponse:
     """Render the report of a message that is not a draft."""
-    at = timezone.now()
+    found = report_context(admin, request, message, at=timezone.now())
+    return admin.page(request, "outbound/messages/report.html", title=message.title, original=message, **found)
+
+
+def refreshed_report(admin: ConsoleAdmin, request: HttpRequest, message: Message) -> HttpResponse:
+    """Render the report as it is now, for its open page; answer 204 if the message has become a draft again."""
+    if message.state == State.DRAFT and not message.launching_at:
+        return HttpResponse(status=204)
+    found = report_context(admin, request, message, at=timezone.now())
+    return render(request, "outbound/messages/report_body.html", {"original": message, **found})
+
+
+def report_context(admin: ConsoleAdmin, request: HttpRequest, message: Message, *, at: datetime) -> dict[str, Any]:
     can_change = admin.has_change_permission(request, message)
     found = counters.counts_of([message.pk])[message.pk]
+    period = counters.activity_period(message)
+    sending = progress.progress_view(message, at=at)
     reasons = unsent_reasons(message)
     versions = list(message.versions.select_related("author").order_by("-number"))
-    return admin.page(
-        request,
-        "outbound/messages/report.html",
-        title=message.title,
-        original=message,
-        state=chip(message.get_state_display(), STATE_TONES[State(message.state)]),
-        can_change=can_change,
-        can_add=admin.has_add_permission(request) and message.to_customer_id is None,
-        offers=available_buttons(message) & allowed_buttons(request, can_change=can_change),
-        sentences=sending_sentences(message, at=at),
-        lines=filter_lines(message),
-        counts=found,
-        progress=progress.progress_view(message, at=at),
-        figures=figures(message, found),
-        chart=event_chart(message, found),
-        links=list(link_rows(message)),
-        openings=uncounted_opens(message),
-        measures_clicks="clicked" in measurable_events(message.channel),
-        statuses=statuses(message, found, reasons),
-        waits=list(waiting_rows(message, found, reasons, at=at)),
-        people=recipients.recipient_page(message, request),
-        among_many=found.records > LARGE_AUDIENCE,
-        statuses_there=[status for status in Status if found.value_of(status)],
-        may_export=may_export(request),
-        revisions=list(version_diff.revisions(versions)),
-        log=admin.history_of(message),
-        locked_why=lock_explanation(message),
-    )
+    return {
+        "interval": refresh_interval(message, found, sending=sending, last_activity=period and period[1], at=at),
+        "say": progress.spoken_state(message, sending),
+        "state": chip(message.get_state_display(), STATE_TONES[State(message.state)]),
+        "can_change": can_change,
+        "can_add": admin.has_add_permission(request) and message.to_customer_id is None,
+        "offers": available_buttons(message) & allowed_buttons(request, can_change=can_change),
+        "sentences": sending_sentences(message, at=at),
+        "lines": filter_lines(message),
+        "counts": found,
+        "progress": sending,
+        "figures": figures(message, found),
+        "chart": event_chart(message, found, period),
+        "links": list(link_rows(message)),
+        "openings": uncounted_opens(message),
+        "measures_clicks": "clicked" in measurable_events(message.channel),
+        "statuses": statuses(message, found, reasons),
+        "waits": list(waiting_rows(message, found, reasons, at=at)),
+        "people": recipients.recipient_page(message, request),
+        "among_many": found.records > LARGE_AUDIENCE,
+        "statuses_there": [status for status in Status if found.value_of(status)],
+        "may_export": may_export(request),
+        "revisions": list(version_diff.revisions(versions)),
+        "log": admin.history_of(message),
+        "locked_why": lock_explanation(message),
+        "can_tag": can_change,
+        "all_tags": tags.offered_names() if can_change else [],
+    }
+
+
+# In seconds, between two refreshes: while copies are being sent, and while anything else may change.
+SENDING_INTERVAL, CHANGING_INTERVAL = 5, 20
+# Opens and replies may still come in for this long after the last ones; stored activity has the time of its quarter.
+ACTIVE_FOR = timedelta(hours=1)
+
+
+def refresh_interval(
+    message: Message,
+    found: Counts,
+    *,
+    sending: progress.ProgressView | None,
+    last_activity: datetime | None,
+    at: datetime,
+) -> int:
+    """Return how many seconds the open page waits for its next refresh; 0 if nothing is changing."""
+    if found.sending or message.launching_at or (sending and sending.has_due):
+        return SENDING_INTERVAL
+    is_active = last_activity is not None and last_activity > at - ACTIVE_FOR
+    return CHANGING_INTERVAL if is_active or message.state in (*RUNNING, State.SCHEDULED) else 0
 
 
 # With more records, a search for part of a name takes a second or more.
@@ -211,11 +248,11 @@ UNCOUNTED_OPENS: dict[VisitorKind, str] = {
 }
 
 
-def event_chart(message: Message, found: Counts) -> Chart | None:
+def event_chart(message: Message, found: Counts, period: tuple[datetime, datetime] | None) -> Chart | None:
     """Return the chart of events over time; None if there are none, or for a direct message."""
-    if message.to_customer_id or not found.sent:
+    if message.to_customer_id or not found.sent or period is None:
         return None
-    step = charts.step_for(counters.activity_span(message))
+    step = charts.step_for(period[1] - period[0])
     happened = dict(counters.counts_over_time(message, zone=Workspace.current().tz.key, step=step))
     if not happened:
         return None

@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from typing import Any
 
-from django.db import connection
 from django.db.models import Count, F, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -15,8 +15,10 @@ from unfold.contrib.filters.admin import AutocompleteSelectFilter, ChoicesDropdo
 from unfold.decorators import display
 
 from audiences import compiler
+from audiences.customer_counts import estimate_customer_count
 from audiences.models import Audience, Company, Customer, Membership
 from audiences.rules import RuleError
+from outbound import roles
 from outbound.composer import options
 from outbound.composer.forms import AudienceFields
 from outbound.console import admin
@@ -25,7 +27,8 @@ from outbound.console.formatting import chip
 from outbound.console.lists import ConsoleChangeList
 from outbound.console.wording import counted
 from outbound.messages import recipients
-from outbound.people import bulk_actions, csv_import, profile, why
+from outbound.people import beside, bulk_actions, profile, why
+from outbound.people.csv_import import pages as import_pages
 
 SEGMENTS_OFFERED_MAX = 500
 EMAIL_OBSTACLES: tuple[tuple[str, str, str], ...] = (
@@ -101,18 +104,18 @@ def estimated(request: HttpRequest, shown: int) -> str:
         return counted(shown, "person", "people")
     if request.GET.keys() - {"p", "o"}:
         return f"More than {admin.COUNT_LIMIT:,} people"
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT reltuples::bigint FROM pg_class WHERE oid = 'audiences_customer'::regclass")
-        about = cursor.fetchone()[0]
+    about = estimate_customer_count()
     return (
         f"About {round(about, -3):,} people" if about > admin.COUNT_LIMIT else f"More than {admin.COUNT_LIMIT:,} people"
     )
 
 
-class CustomerAdmin(bulk_actions.PickingPages, csv_import.ImportPages, why.WhyPages, profile.ProfilePages):
+class CustomerAdmin(
+    bulk_actions.PickingPages, import_pages.ImportPages, why.WhyPages, beside.BesidePages, profile.ProfilePages
+):
     """People: the list, search and filters. Each customer opens as a profile."""
 
-    own_pages = (*csv_import.PAGES, *bulk_actions.PAGES, *why.PAGES, *profile.PAGES)
+    own_pages = (*import_pages.PAGES, *bulk_actions.PAGES, *why.PAGES, *beside.PAGES, *profile.PAGES)
     paginator = admin.CappedPaginator
     change_list_template = "outbound/people/list.html"
     list_before_template = "outbound/people/filters.html"
@@ -139,6 +142,9 @@ class CustomerAdmin(bulk_actions.PickingPages, csv_import.ImportPages, why.WhyPa
             for name, action in super().get_actions(request).items()
             if name in needs and request.user.has_perm(needs[name])
         }
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        return (*self.list_display, *(("write",) if request.user.has_perm(roles.WRITE_TO_ONE) else ()))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Customer]:
         return super().get_queryset(request).annotate(companies_count=count_related(Membership, "customer"))
@@ -168,8 +174,9 @@ class CustomerAdmin(bulk_actions.PickingPages, csv_import.ImportPages, why.WhyPa
                 },
                 "query": request.GET.urlencode(),
                 "ruled": bool(rules) and rules != "{}",
-                "can_import": request.user.has_perm(csv_import.PERMISSION),
+                "can_import": request.user.has_perm(import_pages.PERMISSION),
                 "can_change": request.user.has_perm("audiences.change_customer"),
+                "can_add_segments": request.user.has_perm("audiences.add_audience"),
                 "can_write": request.user.has_perm("messaging.add_message"),
             },
         )
@@ -199,6 +206,15 @@ class CustomerAdmin(bulk_actions.PickingPages, csv_import.ImportPages, why.WhyPa
             if getattr(customer, name):
                 return chip(label, tone)
         return "Yes" if customer.email else chip("No address", "plain")
+
+    @display(description="Write")
+    def write(self, customer: Customer) -> SafeString:
+        """Return the link that opens “Send a message” as a sheet."""
+        return format_html(
+            '<a class="ob-button ob-small" data-message-sheet href="{}" aria-label="Send a message to {}">'
+            '<span class="material-symbols-outlined" aria-hidden="true">chat</span></a>',
+            *(reverse("admin:customer_send_message", args=[customer.pk]), customer),
+        )
 
 
 class CompanyAdmin(ConsoleAdmin):

@@ -1,7 +1,8 @@
-"""Bulk actions of the list of people, on the ticked rows or on the whole filtered list: tag, message, export."""
+"""Bulk actions of the list of people, on ticked rows or the whole filtered list: tag, message, segment, export."""
 
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 from django.contrib import messages
 from django.contrib.admin.models import CHANGE, LogEntry
@@ -10,6 +11,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 from unfold.decorators import action
@@ -20,8 +22,9 @@ from audiences.intake.tags import add_tag_to_all, remove_tag_from_all
 from audiences.models import Audience, Customer, Tag
 from audiences.models.customers import CustomerQuerySet, Role
 from audiences.rules import RuleError
-from messaging import authoring
-from messaging.models import Message, SendType
+from messaging.models import SendType
+from outbound.composer.tags import offered_names
+from outbound.composer.views import create_segment
 from outbound.console.admin import ConsoleAdmin, answer_without_button, teammate
 from outbound.console.idempotency import RefusedForm
 from outbound.console.search import TOO_LONG, is_too_long
@@ -33,6 +36,8 @@ from outbound.people.export import export
 PAGES = (("picked/<slug:verb>/", "picked"),)
 RULES = "rules"
 CUSTOMERS_TICKED_MAX = 1000
+# Web servers refuse longer ones.
+MAX_ADDRESS_LENGTH = 4_000
 SEARCHED = ("name", "email", "user_id")
 # Filters of the list, and the attribute of the rule that means the same.
 FILTER_ATTRIBUTES: dict[str, str] = {"role__exact": "role", "tags__id__exact": "tag", "segment": "segment"}
@@ -110,6 +115,7 @@ def tag_people(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet
             return TAG_ACTIONS[how](admin, request, rows, name)
         except intake.Refused as no:
             wrong = str(no)
+    query = f"?{request.GET.urlencode()}" if request.GET else ""
     return admin.page(
         request,
         "outbound/people/tag.html",
@@ -117,10 +123,11 @@ def tag_people(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet
         crumb="Add or remove a tag",
         ticked=ticked,
         who=counted(len(ticked), "person", "people") if ticked else "everyone in the list",
-        query=request.GET.urlencode(),
+        address=f"{reverse('admin:customer_picked', args=['tag'])}{query}",
+        back=f"{people_url()}{query}",
         name=name,
         wrong=wrong,
-        tags=Tag.objects.order_by("name").values_list("name", flat=True)[:500],
+        tags=offered_names(),
     )
 
 
@@ -167,21 +174,43 @@ def export_people(_admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuer
 def message_people(
     admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet, ticked: list[int]
 ) -> HttpResponse:
-    """Create a draft for these people: by the rules and filters of the list, or by a new tag for ticked rows."""
+    """Open the composer for these people: by the rules and filters of the list, or by a new tag for ticked rows."""
     require_permission(request, "messaging.add_message")
-    at = timezone.now()
     try:
         with transaction.atomic():
-            rules = rules_by_new_tag(admin, request, rows) if ticked else list_rules(request.GET)
-            draft = Message(title="Untitled message", send_type=SendType.ONE_OFF, created_by=teammate(request))
-            draft.audience = Audience.objects.create(rules=rules)
-            draft.save()
-            authoring.revise(draft, subject="", body="", by=teammate(request), at=at)
-            admin.log_addition(request, draft, "Created the draft from People")
+            rules = rules_by_new_tag(admin, request, rows) if ticked else list_rules(request.GET, rows)
+            Audience(rules=rules).clean()
+            address = composer_address(rules)
     except (ValidationError, RuleError) as no:
         messages.error(request, " ".join(no.messages) if isinstance(no, ValidationError) else str(no))
         return back_to(request)
-    return HttpResponseRedirect(reverse("admin:messaging_message_change", args=[draft.pk]))
+    return HttpResponseRedirect(address)
+
+
+def composer_address(rules: dict[str, Any]) -> str:
+    """Return the URL of the composer for a new one-off with these rules."""
+    given = {"send_type": SendType.ONE_OFF, "rules": json.dumps(rules, separators=(",", ":"))}
+    address = f"{reverse('admin:messaging_message_add')}?{urlencode(given)}"
+    if len(address) > MAX_ADDRESS_LENGTH:
+        raise ValidationError("These filters are too long. Save them as a segment and filter the list by it.")
+    return address
+
+
+def keep_segment(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet, _ticked: list[int]) -> HttpResponse:
+    """Save the rules, filters and search of the list as a segment. A refusal shows the field for its name again."""
+    require_permission(request, "audiences.add_audience")
+    given, name = request.GET.copy(), request.POST.get("name", "").strip()
+    # The rules may have changed since the list was shown.
+    given[RULES] = request.POST.get(RULES, given.get(RULES, ""))
+    try:
+        segment = create_segment(admin, request, name=name, rules=filtering_rules(given, rows))
+    except (ValidationError, RuleError) as no:
+        wrong = no.messages[0] if isinstance(no, ValidationError) else str(no)
+        context = {"query": request.GET.urlencode(), "name": name, "wrong": wrong}
+        return render(request, "outbound/people/keep_segment.html", context)
+    messages.success(request, f"The segment “{segment}” is saved.")
+    address = f"{people_url()}?{given.urlencode()}"
+    return HttpResponse(headers={"HX-Redirect": address})
 
 
 def rules_by_new_tag(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQuerySet) -> dict[str, Any]:
@@ -190,15 +219,19 @@ def rules_by_new_tag(admin: ConsoleAdmin, request: HttpRequest, rows: CustomerQu
     at = timezone.now()
     label = intake.find_or_make_tag(f"Picked {timezone.localtime(at):%-d %b %Y, %H:%M:%S}", at=at)
     admin.note(request, label, f"Tagged {counted(add_tag_to_all(rows, label, at=at), 'person', 'people')}")
-    rules: list[Any] = [stored_rule("tag", label.pk)]
-    if rows.filter(role=Role.LEAD).exists():
-        # Without a rule on the role, the audience would not include leads.
-        rules.append({"match": "any", "rules": [stored_rule("role", role.value) for role in Role]})
-    return {"match": "all", "rules": rules}
+    messages.info(request, f"These people have the new tag “{label}”, which the filter below uses.")
+    return {"match": "all", "rules": [stored_rule("tag", label.pk), *role_rules(rows)]}
 
 
-def list_rules(given: QueryDict) -> dict[str, Any]:
-    """Convert the rules, filters and search of the list to rules of an audience."""
+def role_rules(rows: CustomerQuerySet) -> list[Any]:
+    """Return a rule that includes leads if some of these customers are leads: other rules match only users."""
+    if not rows.filter(role=Role.LEAD).exists():
+        return []
+    return [{"match": "any", "rules": [stored_rule("role", role.value) for role in Role]}]
+
+
+def list_rules(given: QueryDict, rows: CustomerQuerySet) -> dict[str, Any]:
+    """Convert the rules, filters and search of the list, whose customers are `rows`, to rules of an audience."""
     chosen = {attribute: str(given[name]) for name, attribute in FILTER_ATTRIBUTES.items() if given.get(name)}
     rules: list[Any] = [
         stored_rule(attribute, int(value) if value.isdecimal() else value) for attribute, value in chosen.items()
@@ -209,7 +242,17 @@ def list_rules(given: QueryDict) -> dict[str, Any]:
         return asked.tree.as_json()
     if asked.tree.rules:
         rules.insert(0, asked.tree.as_json())
+    elif "role" not in chosen:
+        rules += role_rules(rows)
     return {"match": "all", "rules": rules}
+
+
+def filtering_rules(given: QueryDict, rows: CustomerQuerySet) -> dict[str, Any]:
+    """Return the rules of a list that is filtered; ValidationError if it shows everyone."""
+    rules = list_rules(given, rows)
+    if not rules["rules"]:
+        raise ValidationError("The list shows everyone. Filter it first.")
+    return rules
 
 
 def is_address(search: str) -> bool:
@@ -245,4 +288,4 @@ def stored_rule(attribute: str, value: Any, operator: str = "is") -> dict[str, A
     return {"attribute": attribute, "operator": operator, "value": value}
 
 
-ACTIONS = {"tag": tag_people, "message": message_people, "export": export_people}
+ACTIONS = {"tag": tag_people, "message": message_people, "segment": keep_segment, "export": export_people}

@@ -374,7 +374,7 @@ def as_row(record: DeliveryRecord) -> dict[str, Any]:
     }
 
 
-def timeline(customer: Customer) -> list[dict[str, Any]]:
+def timeline(customer: Customer, *, limit: int = EVENTS_SHOWN_MAX) -> list[dict[str, Any]]:
     """Return the latest events with their metadata."""
     return [
         {
@@ -382,7 +382,7 @@ def timeline(customer: Customer) -> list[dict[str, Any]]:
             "at": event.happened_at,
             "facts": ", ".join(f"{key}: {display_metadata(value)}" for key, value in sorted(event.metadata.items())),
         }
-        for event in customer.events.order_by("-happened_at", "-pk")[:EVENTS_SHOWN_MAX]
+        for event in customer.events.order_by("-happened_at", "-pk")[:limit]
     ]
 
 

@@ -1,9 +1,10 @@
-"""Shared by the pages of attributes and event names: tabs, and the buttons that retire a name and bring it back."""
+"""The pages of event names, and what they share with those of attributes: tabs, and the buttons that retire a name."""
 
 from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -16,7 +17,7 @@ from audiences.intake import Refused
 from audiences.models import Audience, RefusedName
 from delivery.maintenance import retirement
 from messaging.models import Message
-from outbound.console.admin import ConsoleAdmin, answer_without_button
+from outbound.console.admin import ConsoleAdmin, answer_without_button, column
 from outbound.console.formatting import chip
 
 TABS = (
@@ -122,3 +123,34 @@ class RetirementPages(ConsoleAdmin):
         else:
             messages.success(request, f"“{row.name}” is in use again.")
         return HttpResponseRedirect(self.page_of(row))
+
+
+class EventNameAdmin(RetirementPages):
+    """Event names: the list, and a page of uses with the button that retires a name."""
+
+    list_display = ("name", "since", "state")
+    since = column("created_at", called="Since")
+    nothing_yet = "Events are recorded when your API or your site reports what a customer did."
+    list_filter = (InUseOrRetired,)
+    search_fields = ("name",)
+    search_help_text = "Search by name"
+    ordering = ("name",)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        event = self.get_object_or_refuse(request, object_id, to="view")
+        can_change = self.has_change_permission(request, event)
+        if request.method == "POST" and not can_change:
+            raise PermissionDenied
+        uses = retirement.uses_of(event)
+        return self.page(
+            request,
+            "outbound/people/event_name.html",
+            title=event.name,
+            original=event,
+            can_change=can_change,
+            uses=use_rows([*uses.messages, *uses.segments]),
+            blocking=use_rows(uses.blocking),
+            log=self.history_of(event),
+        )

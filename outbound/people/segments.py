@@ -1,6 +1,7 @@
 """Segments: named audiences, edited with the rule builder of the composer."""
 
 import json
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -10,17 +11,20 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, render
+from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.safestring import SafeString
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from audiences import compiler
-from audiences.models import Audience
+from audiences.customer_counts import count_matching, count_matching_within, count_segment
+from audiences.models import Audience, SegmentSize
 from audiences.models.audience import SEGMENT_ATTRIBUTES
 from audiences.rules import RuleError
 from messaging.models import Message
 from outbound.composer import options
+from outbound.composer.confirm import COUNT_WITHIN
 from outbound.composer.forms import AudienceFields
 from outbound.composer.matching_people import matching_people
 from outbound.console import change_message
@@ -59,14 +63,19 @@ class SegmentAdmin(ConsoleAdmin):
     """The list of segments and the page that edits one."""
 
     guards_edits = True
-    list_display = ("name", "rules_count", "changed")
+    list_display = ("name", "people", "rules_count", "changed")
+    list_select_related = ("size",)
     changed = column("updated_at", called="Changed")
     nothing_yet = "A segment is a named set of rules. Use it as the audience of a message or to filter people."
     search_fields = ("name",)
     search_help_text = "Search by name"
     ordering = ("name",)
     actions = None
-    own_pages = (("forecast/", "count_people"), ("<path:object_id>/discard/", "discard"))
+    own_pages = (
+        ("forecast/", "count_people"),
+        ("<path:object_id>/size/", "current_size"),
+        ("<path:object_id>/discard/", "discard"),
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Audience]:
         """Audiences without a name belong to messages and are not segments."""
@@ -86,6 +95,19 @@ class SegmentAdmin(ConsoleAdmin):
     def rules_count(self, segment: Audience) -> str:
         count = count_rules(segment.rules)
         return counted(count, "rule", "rules") if count else "Everyone"
+
+    @display(description="People")
+    def people(self, segment: Audience) -> SafeString:
+        """Return the kept size. The page counts outdated ones again after it is shown, since counting takes time."""
+        return size_cell(segment, getattr(segment, "size", None), at=timezone.now())
+
+    def current_size(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Count an outdated size again and return its cell."""
+        segment, at = self.get_object_or_refuse(request, object_id, to="view"), timezone.now()
+        try:
+            return HttpResponse(size_cell(segment, count_segment(segment, at=at, within=COUNT_WITHIN), at=at))
+        except RuleError:
+            return HttpResponse(render_to_string("outbound/people/segment_size.html"))
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         if not self.has_add_permission(request):
@@ -153,10 +175,15 @@ class SegmentAdmin(ConsoleAdmin):
             try:
                 tree = Audience(rules=form.cleaned_data["rules"]).tree
                 at = timezone.now()
+                is_exact = "exact" in request.GET
+                found = (
+                    count_matching(tree, at=at) if is_exact else count_matching_within(tree, at=at, within=COUNT_WITHIN)
+                )
                 context |= {
                     "lines": audience_lines(tree),
-                    "count": compiler.customers_matching_tree(tree, at=at).count(),
-                    "matching": matching_people(request, tree, at=at, within=None),
+                    "count": found.people,
+                    "is_exact": found.is_exact,
+                    "matching": matching_people(request, tree, at=at, within=None if is_exact else COUNT_WITHIN),
                 }
             except RuleError as wrong:
                 context["wrong"] = [str(wrong)]
@@ -178,6 +205,17 @@ class SegmentAdmin(ConsoleAdmin):
             segment.delete()
         messages.success(request, f"The segment “{segment.name}” is deleted.")
         return HttpResponseRedirect(reverse("admin:audiences_audience_changelist"))
+
+
+def size_cell(segment: Audience, size: SegmentSize | None, *, at: datetime) -> SafeString:
+    """Render the size of a segment, which asks for a new count if it is outdated."""
+    context = {
+        "segment": segment,
+        "size": size,
+        "when": autosave.moment_words(size.counted_at, at=at) if size else "",
+        "outdated": size is None or not size.is_current(segment, at=at),
+    }
+    return render_to_string("outbound/people/segment_size.html", context)
 
 
 def count_rules(stored: Any) -> int:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from csp.constants import SELF
+from csp.decorators import csp_replace
 from django import forms
 from django.contrib import messages
 from django.contrib.auth.models import User
@@ -29,6 +31,7 @@ from outbound.edits import autosave
 from outbound.edits.forms import DIRECT_MESSAGE, form_name
 
 CHAT, ANNOUNCEMENT = "chat", "announcement"
+SENT = "Sent"
 OTHER_CHANNELS = [channel for channel in Channel if channel != Channel.IN_APP]
 WAYS: dict[str, tuple[Channel, str]] = {
     CHAT: (Channel.IN_APP, Format.CHAT),
@@ -115,8 +118,26 @@ def errors_by_field(wrong: ValidationError, *, text: str) -> dict[str, list[str]
     return found
 
 
+def is_in_sheet(request: HttpRequest) -> bool:
+    """Whether the page is shown as a sheet over another page of the console."""
+    return "sheet" in request.GET
+
+
+def allow_in_sheet(request: HttpRequest, answer: HttpResponse) -> None:
+    """Let pages of the console, and no others, show this answer in a frame."""
+    answer.headers["X-Frame-Options"] = "SAMEORIGIN"
+    csp_replace({"frame-ancestors": [SELF]})(lambda _request: answer)(request)
+
+
 def message_page(admin: ConsoleAdmin, request: HttpRequest, customer: Customer) -> HttpResponse:
     """Show the form, and send a valid message."""
+    answer = answer_form(admin, request, customer)
+    if is_in_sheet(request):
+        allow_in_sheet(request, answer)
+    return answer
+
+
+def answer_form(admin: ConsoleAdmin, request: HttpRequest, customer: Customer) -> HttpResponse:
     if not request.user.has_perm(roles.WRITE_TO_ONE):
         raise PermissionDenied
     form = DirectMessageForm(request.POST or None, user=teammate(request), customer=customer)
@@ -132,7 +153,17 @@ def message_page(admin: ConsoleAdmin, request: HttpRequest, customer: Customer) 
                     form.add_error(field, sentence)
         else:
             autosave.close_form(request, name, at=at)
-            messages.success(request, success_message(customer, form.cleaned_data["way"]))
+            sent = success_message(customer, form.cleaned_data["way"])
+            if is_in_sheet(request):
+                return admin.page(
+                    request,
+                    "outbound/people/message_sent.html",
+                    title=SENT,
+                    sent=sent,
+                    original=customer,
+                    is_popup=True,
+                )
+            messages.success(request, sent)
             return HttpResponseRedirect(reverse("admin:audiences_customer_change", args=[customer.pk]))
     opened = autosave.open_form(request, name, at=at)
     opened.fill(form)
@@ -142,6 +173,7 @@ def message_page(admin: ConsoleAdmin, request: HttpRequest, customer: Customer) 
         open_form=opened,
         title=f"Message to {customer}",
         original=customer,
+        is_popup=is_in_sheet(request),
         form=form,
         ticket=ticket,
         ways=send_options(customer),

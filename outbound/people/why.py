@@ -12,9 +12,9 @@ from django.utils import timezone
 from django.utils.timesince import timesince, timeuntil
 
 from audiences.rules import Group, Kind, Rule
-from delivery.eligibility import conditions, explain
+from delivery.eligibility import conditions, explain, named_values
 from delivery.eligibility.explain import Case, EvaluatedNode, Explanation, Verdict
-from delivery.models import DeliveryRecord, Reason
+from delivery.models import DeliveryRecord, Reason, Status
 from messaging import delivery_window
 from messaging.models import Channel, Checking, Message, SendType, State
 from outbound.console.admin import ConsoleAdmin
@@ -24,6 +24,8 @@ from outbound.console.wording import GROUP_WORDS, STATE_TONES, Names, counted
 from outbound.messages.records import status_chip
 
 MESSAGES_EXPLAINED_MAX = 300
+# One click away, the running ones first.
+MESSAGES_OFFERED = 8
 PAGES = (("<path:object_id>/why/", "why"),)
 # Running messages first: staff ask about these most.
 STATE_ORDER = (State.LIVE, State.SAMPLED, State.PAUSED, State.SCHEDULED, State.DRAFT, State.SENT, State.STOPPED)
@@ -36,6 +38,10 @@ NOT_LIVE: dict[str, str] = {
 }
 
 
+# Statuses of a record whose customer matched and whose values of that time are of interest.
+HAS_MATCHED = (Status.WAITING, Status.SENDING, Status.UNCERTAIN, Status.SENT, Status.FAILED)
+
+
 class WhyPages(ConsoleAdmin):
     """The “Why?” page of a customer."""
 
@@ -45,13 +51,15 @@ class WhyPages(ConsoleAdmin):
         if not request.user.has_perm("messaging.view_message"):
             raise PermissionDenied
         message = message_or_404(request.GET.get("message", ""))
+        choices = message_choices(message)
         explained = explain.explain(message, customer, at=timezone.now()) if message else None
         return self.page(
             request,
             "outbound/people/why.html",
             title=f"Why? {customer}",
             original=customer,
-            choices=message_choices(message),
+            choices=choices,
+            offered=[] if message else [one for _, group in choices for one in group][:MESSAGES_OFFERED],
             message=message,
             state=chip(message.get_state_display(), STATE_TONES[State(message.state)]) if message else "",
             cases=as_cards(explained) if explained else [],
@@ -221,6 +229,7 @@ def as_cards(explained: Explanation) -> list[dict[str, Any]]:
 def as_card(explained: Explanation, case: Case, *, names: Names, owners: dict[int, str]) -> dict[str, Any]:
     """Return the template context of one copy."""
     tone, sentence = VERDICTS[case.verdict]
+    kept = case.record if case.record and case.record.status in HAS_MATCHED and explained.message.audience_id else None
     return {
         "company": case.company,
         "tone": tone,
@@ -232,13 +241,24 @@ def as_card(explained: Explanation, case: Case, *, names: Names, owners: dict[in
                 "company": pair.company,
                 "named": len(case.pairs) > 1,
                 "matches": pair.matches,
-                "lines": list(rule_lines(pair.tree, names=names, owners=owners, depth=0)),
+                "lines": list(rule_lines(pair.tree, names=names, owners=owners, at=explained.at, record=kept, depth=0)),
             }
             for pair in case.pairs
         ],
+        "was_kept": kept and case.pairs and was_kept_sentence(kept),
         "events_since": events_since_sentence(explained.message),
         "users_only": explained.message.audience_id and not explained.includes_leads,
     }
+
+
+def was_kept_sentence(record: DeliveryRecord) -> str:
+    """Say of when the values are."""
+    matched = f"This customer matched on {format_moment(record.matched_at)}."
+    if record.forgotten_at:
+        return f"{matched} The values of that time were deleted, as the workspace’s retention settings ask."
+    if record.judged_values is None:
+        return f"{matched} The values of that time were not kept."
+    return f"{matched} “Then” is a value of that time."
 
 
 def events_since_sentence(message: Message) -> str:
@@ -248,15 +268,29 @@ def events_since_sentence(message: Message) -> str:
     )
 
 
-def rule_lines(judged: EvaluatedNode, *, names: Names, owners: dict[int, str], depth: int) -> Iterator[dict[str, Any]]:
-    """Yield the lines of a group: each rule in words, whether it is met, and the customer's current value."""
+def rule_lines(
+    judged: EvaluatedNode,
+    *,
+    names: Names,
+    owners: dict[int, str],
+    at: datetime,
+    record: DeliveryRecord | None,
+    depth: int,
+) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a group: each rule in words, whether it is met, and its value now and at the match."""
     assert isinstance(judged.node, Group)  # noqa: S101 - only groups have lines
     word = "and" if judged.node.match == "all" else "or"
     for number, inner in enumerate(judged.inner):
-        line = {"depth": depth, "joint": word if number else "", "holds": inner.holds, "saw": ""}
+        line = {"depth": depth, "joint": word if number else "", "holds": inner.holds, "saw": "", "then": ""}
         if isinstance(inner.node, Rule):
             kind = names.kind_of(inner.node)
-            yield {**line, "text": names.sentence(inner.node), "saw": format_value(kind, inner.value, owners)}
+            then = value_then(inner.node, kind, record)
+            yield {
+                **line,
+                "text": names.sentence(inner.node),
+                "saw": format_value(kind, inner.value, owners, at=at),
+                "then": format_value(kind, then[0], owners, at=record.matched_at) if record and then else "",
+            }
             continue
         group = inner.node
         if group.copied_from:
@@ -264,7 +298,20 @@ def rule_lines(judged: EvaluatedNode, *, names: Names, owners: dict[int, str], d
         else:
             text = GROUP_WORDS[group.match]
         yield {**line, "text": text}
-        yield from rule_lines(inner, names=names, owners=owners, depth=depth + 1)
+        yield from rule_lines(inner, names=names, owners=owners, at=at, record=record, depth=depth + 1)
+
+
+def value_then(rule: Rule, kind: Kind | None, record: DeliveryRecord | None) -> tuple[Any] | None:
+    """Return the value that the rule saw when the record matched, or None if it was not kept."""
+    if record is None or record.judged_values is None:
+        return None
+    # A login is judged with the value from before it, which has a column of its own.
+    if rule.attribute == "last_seen_at":
+        return (record.judged_last_seen_at,)
+    name = named_values.value_name(rule.attribute, kind, rule.value)
+    if name not in record.judged_values:
+        return None
+    return (named_values.read_value(record.judged_values[name], kind=kind),)
 
 
 VALUE_LABELS: dict[Kind, tuple[str, str]] = {
@@ -275,8 +322,8 @@ VALUE_LABELS: dict[Kind, tuple[str, str]] = {
 }
 
 
-def format_value(kind: Kind | None, value: Any, owners: dict[int, str]) -> str:
-    """Describe the value that a rule evaluated."""
+def format_value(kind: Kind | None, value: Any, owners: dict[int, str], *, at: datetime) -> str:
+    """Describe the value that a rule evaluated at a moment."""
     if value is None or value == "":
         return "unknown"
     if kind in VALUE_LABELS:
@@ -286,8 +333,8 @@ def format_value(kind: Kind | None, value: Any, owners: dict[int, str]) -> str:
     if kind is Kind.TEAMMATE:
         return owners.get(value, "a former teammate")
     if isinstance(value, datetime):
-        ago = f"{timesince(value, depth=1)} ago" if value <= timezone.now() else f"in {timeuntil(value, depth=1)}"
-        return f"{timezone.localtime(value):%-d %b %Y, %H:%M} ({ago})"
+        distance = f"{timesince(value, at, depth=1)} ago" if value <= at else f"in {timeuntil(value, at, depth=1)}"
+        return f"{timezone.localtime(value):%-d %b %Y, %H:%M} ({distance})"
     if isinstance(value, int | float | Decimal):
         return f"{value:,}" if not isinstance(value, Decimal) else f"{value.normalize():,f}"
     return f"“{value}”"

@@ -48,6 +48,7 @@ PAGE_PERMISSIONS: dict[AlarmKind, str] = {
     AlarmKind.CHANNEL: "delivery.view_pace",
     AlarmKind.DUE: "messaging.view_message",
     AlarmKind.TROUBLE: "messaging.view_message",
+    AlarmKind.PAUSED: "messaging.view_message",
     AlarmKind.UNCERTAIN: "delivery.view_deliveryrecord",
     AlarmKind.ANSWERS: "delivery.view_conversation",
     AlarmKind.WEBHOOKS: "audiences.view_subscription",

@@ -4,40 +4,29 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.contrib.auth.models import Group, User
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, JsonResponse
 from django.middleware.csrf import get_token
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminEmailInputWidget, UnfoldAdminRadioSelectWidget, UnfoldAdminTextInputWidget
 
-from audiences.models import Integration
 from outbound import roles
-from outbound.console.admin import ReadOnlyAdmin, answer_without_button, column, teammate
+from outbound.console.admin import answer_without_button, column, teammate
 from outbound.console.change_message import change_text
 from outbound.console.formatting import chip
 from outbound.edits.admin import ChangeLogAdmin
 from outbound.roles import DESCRIPTIONS, Role
-from outbound.workspace import login
+from outbound.signin import invitations, sessions
+from outbound.signin.accounts import state_of, teammates
 
 STATES: dict[str, str] = {"Active": "good", "Invited": "info", "Deactivated": "plain"}
-
-
-def state_of(user: User) -> str:
-    """Return the state of a teammate. They are “Invited” until they choose a password."""
-    if not user.is_active:
-        return "Deactivated"
-    return "Active" if user.has_usable_password() else "Invited"
-
-
-def teammates() -> QuerySet[User]:
-    """Return the users who can log in. The users of integrations cannot."""
-    return User.objects.exclude(pk__in=Integration.objects.values("user"))
 
 
 class TeammateForm(forms.ModelForm):
@@ -106,12 +95,13 @@ class StaffAdmin(ChangeLogAdmin):
     own_pages = (
         ("session/", "session"),
         ("<path:object_id>/invite/", "invite_again"),
+        ("<path:object_id>/end-sessions/", "end_sessions"),
         ("<path:object_id>/deactivate/", "deactivate"),
         ("<path:object_id>/activate/", "activate"),
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return teammates().prefetch_related("groups").order_by(*self.ordering)
+        return teammates().prefetch_related("groups", "socialaccount_set").order_by(*self.ordering)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Teammates are deactivated, because the log and messages refer to them."""
@@ -170,6 +160,9 @@ class StaffAdmin(ChangeLogAdmin):
             "state": state_of(user) if user else "",
             "can_deactivate": can_change and user != request.user,
             "can_change_teammate": can_change,
+            "sessions": sessions.list_sessions(user, current=request.session.session_key)
+            if can_change and user
+            else (),
         }
         return super().change_view(request, object_id, form_url, {**(extra_context or {}), **more})
 
@@ -195,7 +188,7 @@ class StaffAdmin(ChangeLogAdmin):
 
         def send() -> None:
             try:
-                login.send_invitation(user, by=login.inviter_name(request))
+                invitations.send_invitation(user, by=invitations.inviter_name(request))
             except OSError as wrong:
                 messages.error(request, f"The invitation to {user.email} could not be emailed: {wrong}. Send it again.")
             else:
@@ -217,6 +210,20 @@ class StaffAdmin(ChangeLogAdmin):
 
     def activate(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self.apply_action(request, object_id, "Activated")
+
+    def end_sessions(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """End one session of a teammate, or all of them. The own ones are ended on the own page."""
+        page = reverse("admin:auth_user_change", args=[object_id])
+        if request.method != "POST":
+            return answer_without_button(request, page)
+        user, pk = self.get_object_or_refuse(request, object_id), request.POST.get("session")
+        if user == request.user:
+            return HttpResponseRedirect(reverse("mfa_index"))
+        ended = sessions.end_session(user, pk) if pk is not None else sessions.end_sessions(user, at=timezone.now())
+        if ended:
+            self.note(request, user, f"Ended {sessions.ended_text(ended)}")
+        messages.success(request, f"{sessions.ended_text(ended)} of {user.get_full_name() or user.email} ended.")
+        return HttpResponseRedirect(page)
 
     def apply_action(self, request: HttpRequest, object_id: str, act: str) -> HttpResponse:
         """Carry out an action, unless it is refused, and log it."""
@@ -265,34 +272,3 @@ WHY_NOT = {
     "Deactivated": why_not_deactivate,
     "Activated": why_not_activate,
 }
-
-
-class RoleAdmin(ReadOnlyAdmin):
-    """The roles: their permissions in words, and the number of teammates."""
-
-    list_display = ("name", "permissions_text", "members")
-    list_display_links = None
-    actions = None
-    ordering = ("pk",)
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        return super().get_queryset(request).filter(name__in=Role.values)
-
-    @display(description="Permissions")
-    def permissions_text(self, group: Group) -> str:
-        return DESCRIPTIONS[Role(group.name)]
-
-    @display(description="Teammates")
-    def members(self, group: Group) -> int:
-        """Count active teammates; a superuser has all rights of an Admin."""
-        may = Q(groups=group) | Q(is_superuser=True) if group.name == Role.ADMIN else Q(groups=group)
-        return User.objects.filter(may, is_active=True).distinct().count()
-
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
-    ) -> HttpResponse:
-        """Redirect to the list: roles have no pages of their own."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        self.get_object_or_refuse(request, object_id, to="view")
-        return HttpResponseRedirect(reverse("admin:auth_group_changelist"))

@@ -24,12 +24,12 @@ class TagForm(forms.ModelForm):
 
 
 class TagAdmin(ChangeLogAdmin):
-    """Tags on customers and companies."""
+    """Tags of customers, companies and messages."""
 
     form = TagForm
     list_display = ("name", "customers_tagged", "companies_tagged")
     nothing_yet = (
-        "Tags mark customers and companies. Staff, imported files and your API add them, and rules can use them."
+        "Tags mark customers, companies and messages. Staff, imported files and your API add them; rules can use them."
     )
     search_fields = ("name",)
     ordering = ("name",)

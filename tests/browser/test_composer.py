@@ -419,3 +419,27 @@ def test_progress_of_a_large_launch_survives_a_failed_request(console, live_serv
     launch_job.launch(message.pk, at=timezone.now())
     expect(page.locator("#launching")).to_have_count(0)
     expect(page.locator(".ob-figures")).to_be_visible()
+
+
+def test_draft_and_live_message_are_tagged_without_losing_typed_text(console, live_server):
+    draft, live = MessageFactory(title="News"), MessageFactory(title="Welcome", live=True)
+    page = console
+    page.goto(f"{live_server.url}/admin/messaging/message/{draft.pk}/change/")
+    page.get_by_label("Subject").fill("Typed and not saved")
+    page.get_by_label("Add a tag").fill("Launch")
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_role("button", name="Remove the tag Launch")).to_be_visible()
+    expect(page.get_by_label("Add a tag")).to_be_focused()
+    expect(page.get_by_label("Subject")).to_have_value("Typed and not saved")
+    assert violations(page, within="'#message-tags'") == []
+
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(f"{live_server.url}/admin/messaging/message/{live.pk}/change/")
+    page.get_by_label("Add a tag").fill("launch")
+    page.get_by_role("button", name="Add", exact=True).click()
+    expect(page.get_by_role("button", name="Remove the tag Launch")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.get_by_role("button", name="Remove the tag Launch").click()
+    expect(page.get_by_role("button", name="Remove the tag Launch")).to_have_count(0)
+    assert [list(one.tags.values_list("name", flat=True)) for one in (draft, live)] == [["Launch"], []]

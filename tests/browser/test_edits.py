@@ -98,7 +98,8 @@ def test_text_of_each_long_form_outlives_its_tab(console, live_server):
         page = page.context.new_page()
         page.goto(live_server.url + path)
 
-        expect(page.locator("trix-editor")).to_contain_text(f"Dear Ann, {name}")
+        # The page may show the text of the server first, and reload for the last keys, which are in this browser.
+        expect(page.locator("trix-editor")).to_have_text(f"Dear Ann, {name}{' and us' if name == 'answer' else ''}")
         expect(page.get_by_role("status").filter(has_text="Restored what you typed")).to_be_visible()
         if name == "answer":
             expect(page.get_by_role("button", name="Add note")).to_be_visible()

@@ -14,9 +14,10 @@ from playwright.sync_api import Page, Route, expect
 from delivery import schedule
 from delivery.conversations import attachments, threads
 from delivery.models import Conversation
+from messaging.models import SavedReply
 from tests.browser.conftest import violations
 from tests.browser.test_messenger import eventually
-from tests.factories import CustomerFactory
+from tests.factories import CustomerFactory, CustomerTagFactory, EventFactory, MembershipFactory
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 PHONE = {"width": 390, "height": 844}
@@ -319,3 +320,63 @@ def test_emailed_file_is_downloaded_under_its_name_and_not_run(open_inbox, tmp_p
     with page.expect_download():
         page.evaluate("address => { location.href = address; }", files[0]["url"])
     assert page.title() != "ran"
+
+
+@pytest.mark.parametrize("size", [PHONE, {"width": 1440, "height": 900}], ids=("phone", "desktop"))
+def test_customer_details_stand_beside_the_conversation_and_open_on_request_on_a_phone(open_inbox, console, size):
+    thread = wrote("Ada Byron", "Hello")
+    MembershipFactory(customer=thread.customer, company__name="Byron Ltd")
+    CustomerTagFactory(customer=thread.customer, tag__name="VIP")
+    EventFactory(customer=thread.customer, name="invited a teammate")
+    console.set_viewport_size(size)
+    page = open_inbox(thread)
+    details = page.locator("#about")
+    if size == PHONE:
+        expect(details.get_by_text("Byron Ltd")).to_have_count(0)
+        details.locator("summary").click()
+
+    for text in ("Byron Ltd", "VIP", "invited a teammate"):
+        expect(details.get_by_text(text)).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert violations(page, within="'#inbox'") == []
+    details.locator("summary").click()
+    page.reload()
+    expect(details.locator("summary")).to_be_visible()
+    expect(details.get_by_text("Byron Ltd")).to_have_count(0)
+
+
+@pytest.mark.parametrize("size", [PHONE, {"width": 1440, "height": 900}], ids=("phone", "desktop"))
+def test_saved_reply_is_found_and_inserted_by_keyboard(open_inbox, console, size):
+    SavedReply.objects.create(name="Delay", body="Sorry for the delay.")
+    SavedReply.objects.create(name="Refund", body="Hello {{ first_name }},\n\nthe money goes to {{ city }}.")
+    thread = wrote("Ada Byron", "Where is my money?")
+    console.set_viewport_size(size)
+    page = open_inbox(thread)
+    page.locator("trix-editor").click()
+    page.keyboard.type("First words. ")
+
+    page.get_by_role("button", name="Saved replies").focus()
+    page.keyboard.press("Enter")
+    search = page.get_by_role("combobox", name="Search saved replies")
+    expect(search).to_be_focused()
+    expect(page.get_by_role("option")).to_have_count(2)
+    assert violations(page, within="document.getElementById('answer')") == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.keyboard.press("ArrowDown")
+    expect(page.get_by_role("option", name="Refund")).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("Escape")
+    expect(search).to_be_hidden()
+    expect(page.get_by_role("button", name="Saved replies")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.type("money")
+    expect(page.get_by_role("option")).to_have_count(1)
+    page.keyboard.press("Enter")
+
+    editor = page.locator("trix-editor")
+    expect(editor).to_be_focused()
+    expect(editor).to_contain_text("First words.")
+    expect(editor).to_contain_text("Hello Ada,")
+    expect(editor).to_contain_text("the money goes to [city].")
+    expect(page.get_by_text("No value for city. Replace the square brackets before you send.")).to_be_visible()
+    page.get_by_role("button", name="Send", exact=True).click()
+    expect(page.locator(".ob-part-ours")).to_contain_text("Hello Ada,")

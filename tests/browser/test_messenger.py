@@ -727,3 +727,46 @@ def test_panel_covers_the_screen_on_a_phone(visit, page):
     assert violations(page) == []
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.locator(".log").evaluate("log => log.scrollWidth <= log.clientWidth")
+
+
+# For each element of a message: its name, classes, text and style. Sizes depend on the width of the window.
+DRAWN = """root => [root, ...root.querySelectorAll("*")].map((element) => {
+    const style = getComputedStyle(element);
+    const names = ["color", "backgroundColor", "fontFamily", "fontSize", "fontWeight", "lineHeight", "margin",
+        "padding", "border", "borderRadius", "display", "listStyleType", "textDecorationLine", "whiteSpace"];
+    return [element.localName, element.className, element.textContent, ...names.map((name) => style[name])];
+})"""
+
+
+def test_the_preview_in_the_composer_is_the_messenger_of_the_website(visit, console, live_server, settings):
+    settings.PUBLIC_URL = live_server.url
+    CustomerFactory(user_id="ann", name="Ann Lee", email="ann@shop.example")
+    body = (
+        "<h2>News</h2><p>Hi <strong>{{ first_name }}</strong>, <a href='https://shop.example'>read</a></p><ul><li>One"
+        "</li></ul><blockquote>Said</blockquote><table><tbody><tr><td>1</td><td>2</td></tr></tbody></table>"
+    )
+    parts = {"chat": ".log .part .bubble", "announcement": "dialog .scroll"}
+    for form, part in parts.items():
+        message = chat(body, format=form, subject="Big news" if form == "announcement" else "")
+        draft = MessageFactory(in_app=True, body=body, format=form, subject=message.version.subject)
+        page = visit(at=f"/{form}", user_id="ann")
+        if form == "chat":
+            page.locator("outbound-messenger .opens").click()
+        real = page.locator(f"outbound-messenger {part}")
+        expect(real).to_contain_text("Hi Ann")
+
+        console.goto(f"{live_server.url}/admin/messaging/message/{draft.pk}/change/")
+        shown = console.frame_locator(".ob-frame iframe").locator(f"outbound-messenger {part}")
+        expect(shown).to_be_visible()
+        assert shown.evaluate(DRAWN) == real.evaluate(DRAWN)
+        console.get_by_role("button", name="Phone", exact=True).click()
+        page.set_viewport_size({"width": 375, "height": 800})
+        assert shown.evaluate(DRAWN) == real.evaluate(DRAWN)
+        page.set_viewport_size({"width": 1280, "height": 800})
+        # The messenger in the frame leaves the focus in the form while its preview refreshes.
+        name = console.get_by_label("Name", exact=True)
+        name.focus()
+        with console.expect_response("**/preview/"):
+            console.keyboard.type("New ")
+        expect(shown).to_be_visible()
+        expect(name).to_be_focused()

@@ -250,13 +250,15 @@ def test_direct_email_from_the_top_right_of_a_profile(console, live_server, post
     assert box["x"] + box["width"] > page.viewport_size["width"] - 40
     assert box["y"] < 60
     button.click()
-    expect(page.get_by_role("radio", name="In-app chat")).to_be_checked()
-    page.get_by_role("radio", name="Email").check()
-    page.get_by_label("From", exact=True).select_option(label="Ada <ada@acme.example>")
-    page.get_by_label("Subject").fill("Your invoice")
-    page.locator("trix-editor").click()
+    sheet = page.frame_locator("dialog iframe")
+    expect(sheet.get_by_role("radio", name="In-app chat")).to_be_checked()
+    sheet.get_by_role("radio", name="Email").check()
+    sheet.get_by_label("From", exact=True).select_option(label="Ada <ada@acme.example>")
+    sheet.get_by_label("Subject").fill("Your invoice")
+    sheet.locator("trix-editor").click()
     page.keyboard.type("It is attached to your account.")
-    page.get_by_role("button", name="Send", exact=True).click()
+    sheet.get_by_role("button", name="Send", exact=True).click()
+    expect(page.get_by_text("The message is on its way to Ada Byron.")).to_be_visible()
     expect(page).to_have_url(re.compile(f"/customer/{ada.pk}/change/"))
     tasks.hand_over_due()
 

@@ -72,7 +72,8 @@ def test_palette_finds_opens_and_closes(console, live_server):
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert violations(page) == []
     options.filter(has_text="Send a message to Ada Byron").click()
-    expect(page).to_have_url(f"{live_server.url}/admin/audiences/customer/{ada.pk}/message/")
+    expect(page.frame_locator("dialog iframe").locator("trix-editor")).to_be_focused()
+    expect(page).to_have_url(f"{live_server.url}/admin/")
 
 
 def test_search_of_a_report_without_result_offers_the_explanation(console, live_server):
@@ -92,3 +93,47 @@ def test_search_of_a_report_without_result_offers_the_explanation(console, live_
 
     expect(page).to_have_url(f"{live_server.url}/admin/audiences/customer/{ada.pk}/why/?message={message.pk}")
     expect(page.get_by_text("the only rule is not met")).to_be_visible()
+
+
+def test_shortcuts_are_listed_and_single_keys_can_be_turned_off(console, live_server):
+    page = console
+    page.goto(f"{live_server.url}/admin/audiences/customer/")
+    sheet = page.get_by_role("dialog", name="Keyboard shortcuts")
+    search = page.get_by_role("combobox", name="Search people")
+
+    # While typing, they are text.
+    page.locator("input[name=q]").fill("a")
+    page.keyboard.press("?")
+    expect(page.locator("input[name=q]")).to_have_value("a?")
+    expect(sheet).to_be_hidden()
+
+    button = page.get_by_role("button", name="Search Ctrl K")
+    button.focus()
+    page.keyboard.press("?")
+    expect(sheet).to_be_visible()
+    page.wait_for_load_state()
+    assert violations(page) == []
+    page.get_by_label("Use the single keys / and ?").uncheck()
+    page.keyboard.press("Escape")
+    expect(sheet).to_be_hidden()
+    expect(button).to_be_focused()
+
+    page.reload()
+    button.focus()
+    page.keyboard.press("?")
+    page.keyboard.press("/")
+    expect(sheet).to_be_hidden()
+    expect(search).to_be_hidden()
+    page.set_viewport_size(PHONE)
+    page.keyboard.press("Control+k")
+    expect(search).to_be_focused()
+    page.get_by_role("button", name="Keyboard shortcuts").click()
+    expect(sheet).to_be_visible()
+    expect(search).to_be_hidden()
+    assert sheet.evaluate("e => e.scrollWidth <= e.clientWidth && e.getBoundingClientRect().right <= innerWidth")
+    assert violations(page) == []
+    page.get_by_label("Use the single keys / and ?").check()
+    sheet.get_by_role("button", name="Close").click()
+    button.focus()
+    page.keyboard.press("/")
+    expect(search).to_be_focused()

@@ -14,13 +14,14 @@ from django_celery_beat.models import PeriodicTask
 
 from config.celery import app
 from config.logs import JsonLines
-from delivery import metrics, schedule, tasks
+from delivery import schedule, tasks
 from delivery.channels import CHANNELS
 from delivery.maintenance import sweep
 from delivery.matching import ongoing
 from delivery.models import DeliveryRecord, Heartbeat, MachineClock
 from delivery.monitoring import health
 from delivery.sending import dispatcher
+from delivery.telemetry import metrics
 from messaging.models import Channel, Message
 from tests.factories import CustomerFactory, MessageFactory
 from tests.support.records import mark_records_sent

@@ -1,10 +1,10 @@
-"""Migrations on a filled database: an upgrade from 0.1.0 keeps every row."""
+"""Migrations on a filled database: an upgrade from 0.1.0 keeps every row; one from 0.2.0 works beside its processes."""
 
 import json
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import psycopg
@@ -49,6 +49,26 @@ RENAMED_COLUMNS = {
 }
 
 
+# The last migrations of 0.2.0. Its processes run while later migrations are applied.
+LAST_OF_0_2 = {
+    "audiences": "0021_plain_change_columns",
+    "messaging": "0011_plain_recheck_column",
+    "delivery": "0027_plain_alarm_columns",
+    "outbound": "0003_event_names",
+}
+BIG_TABLES = ["audiences_customer", "audiences_event", "delivery_deliveryrecord"]
+# All transactions lock them in this order; in another order, each attempt of a migration under load ends in a deadlock.
+LOCK_ORDER = [
+    "audiences_customer",
+    "audiences_company",
+    "delivery_conversation",
+    "messaging_message",
+    "delivery_deliveryrecord",
+]
+# Locks that keep other transactions from writing or reading.
+STRONG_LOCKS = ["ShareLock", "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock"]
+
+
 @pytest.fixture(autouse=True)
 def key_of_the_demo(settings) -> None:
     settings.SECRET_KEY_FALLBACKS = [SECRET_KEY]
@@ -78,11 +98,61 @@ def before(django_db_blocker) -> Iterator[dict[str, Table]]:
                 point_connection_at(restored)
                 tables = set(connection.introspection.table_names()) - REWRITTEN_TABLES
                 found = {table: table_before(table) for table in tables}
-                call_command("migrate", verbosity=0)
+                for app, last in LAST_OF_0_2.items():
+                    call_command("migrate", app, last, verbosity=0)
+                with connection.execute_wrapper(LOCKS.watch):
+                    call_command("migrate", verbosity=0)
                 yield found
             finally:
                 point_connection_at(ours)
                 maintenance.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(restored)))
+
+
+@dataclass(slots=True)
+class Locks:
+    """The statements that read or rewrite a big table while their transaction keeps others from writing to one."""
+
+    long: list[str] = field(default_factory=list)
+    orders: list[tuple[str, ...]] = field(default_factory=lambda: [()])
+    statements: int = 0
+
+    def watch(self, execute, statement, params, many, context):
+        before = self.rows_read()
+        result = execute(statement, params, many, context)
+        self.statements += 1
+        held = self.held() if connection.in_atomic_block else []
+        if held and self.rows_read() != before:
+            self.long.append(f"{statement[:300]} holds {held}")
+        last = self.orders[-1]
+        if not set(last) <= set(held):
+            self.orders.append(last := ())
+        self.orders[-1] = (*last, *(table for table in held if table not in last))
+        return result
+
+    def rows_read(self) -> list[tuple[int, int]]:
+        """Return how many rows of each big table this transaction has scanned, and its file."""
+        with connection.connection.cursor() as cursor:
+            # A small table is scanned in cases in which a big one is not.
+            cursor.execute("SET enable_seqscan = off")
+            cursor.execute(
+                "SELECT seq_tup_read, pg_relation_filenode(relid) FROM pg_stat_xact_user_tables"
+                " WHERE relname = ANY(%s) ORDER BY relname",
+                [BIG_TABLES],
+            )
+            return cursor.fetchall()
+
+    def held(self) -> list[str]:
+        """Return the tables that this transaction has locked strongly."""
+        with connection.connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT DISTINCT relname FROM pg_locks JOIN pg_class ON pg_class.oid = relation"
+                " WHERE pid = pg_backend_pid() AND relname = ANY(%s) AND mode = ANY(%s)",
+                [[*BIG_TABLES, *LOCK_ORDER], STRONG_LOCKS],
+            )
+            return [table for (table,) in cursor.fetchall()]
+
+
+LOCKS = Locks()
 
 
 def point_connection_at(database: str) -> None:
@@ -116,6 +186,18 @@ def test_dump_is_restored_completely(before):
     assert before["audiences_event"].rows.total() == 3_454
     assert before["delivery_deliveryrecord"].rows.total() == 142
     assert before["delivery_conversationpart"].rows.total() == 35
+
+
+def test_migrations_after_0_2_lock_no_big_table_for_long(before):
+    assert LOCKS.statements > 100
+    assert LOCKS.long == []
+
+
+def test_migrations_after_0_2_lock_tables_in_the_order_of_all_transactions(before):
+    orders = [[table for table in order if table in LOCK_ORDER] for order in LOCKS.orders]
+
+    assert any(len(order) > 1 for order in orders)
+    assert [order for order in orders if order != sorted(order, key=LOCK_ORDER.index)] == []
 
 
 def test_upgrade_keeps_every_column(before):

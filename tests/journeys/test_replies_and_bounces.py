@@ -1,4 +1,4 @@
-"""Inbound email: a reply reaches the inbox, and a mailbox that does not exist receives no more email."""
+"""Inbound email: a reply reaches the inbox, a bounced address gets no more email, complaints pause the message."""
 
 import io
 import os
@@ -12,10 +12,14 @@ from django.core.management import call_command
 
 from audiences.models import Customer
 from delivery import reply_addresses
-from delivery.models import Conversation
+from delivery.models import Alarm, AlarmKind, Conversation, Pace
+from delivery.monitoring import alarms
+from messaging.models import Message
+from tests.factories import CustomerFactory
 from tests.support.inbound_emails import sample_email
 from tests.support.pages import field_of
 
+REJECTED = "Above 0.3 %, mailbox providers reject the emails of a sender."
 PROGRAMS = {
     "gmail": ("the «export» button stays grey", "CAF1g2h3J4k5L6m7N8o9P0q1R2s3T4u5V6w7X8y9Z0a1B2c3D4e"),
     "outlook": ("it works now. Here is what I see", "AM9PR04MB8954B0A1C2D3E4F5061728394A5B6"),
@@ -33,10 +37,10 @@ def inbound(settings, tmp_path) -> None:
 def arrives(monkeypatch, at_once):
     """Receive an email through a mail server's pipe; return the exit code."""
 
-    def arrives(content: bytes) -> int:
+    def arrives(content: bytes, **envelope: str) -> int:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
         with at_once(), pytest.raises(SystemExit) as ended:
-            call_command("receive")
+            call_command("receive", **envelope)
         return int(str(ended.value.code))
 
     return arrives
@@ -137,3 +141,42 @@ def test_refusal_of_an_unknown_mailbox_by_smtp_is_a_hard_bounce(staff, server, p
     assert Customer.objects.get(user_id="ann").has_hard_bounced
     page = staff.reads("messaging_message_change", message)
     assert "Their email bounced" in page
+
+
+def test_campaign_about_which_people_complain_pauses_within_a_minute(staff, server, post, arrives, settings, clock):
+    """behaviour 4.25: 1,000 people get it today and 40 tomorrow; 10 mark it as spam, so the 40 do not get it."""
+    settings.FEEDBACK_ADDRESS = "fbl@acme.example"
+    Pace.objects.create(channel="email", warm_up=[1_000, 2_000], warm_up_from=clock.now.date())
+    for number in range(1_040):
+        CustomerFactory(user_id=f"ann{number}", email=f"ann{number}@x.example")
+    message = staff.sets_live(send_type="one_off", title="Sale", confirm="1040", reviewed="1040", receiving="1040")
+    assert len(post.mails) == 1_000
+
+    def complain(mail: EmailMessage) -> None:
+        report = sample_email("complaint_arf", reply_to="", message_id=mail["Message-ID"], feedback="abuse")
+        assert arrives(report, recipient="fbl@acme.example") == os.EX_OK
+
+    for _, mail in post.mails[:9]:
+        complain(mail)
+    clock.passes(minutes=1)
+    assert Message.objects.get(pk=message).state == "live"
+    complain(post.mails[9][1])
+    clock.passes(minutes=1)
+
+    said = "10 of 1,000 recipients marked it as spam (1.00 %). " + REJECTED
+    page = staff.reads("messaging_message_change", message)
+    assert f"This message has paused itself. {said} Nothing is sent until a teammate resumes it" in page
+    shown = server.get(f"/api/outbound/{message}").json()
+    assert (shown["state"], shown["paused_because"], shown["counts"]["complained"]) == ("paused", said, 10)
+    alarms.check_alarms(at=clock.now)
+    assert f"“Sale”: {said}" in Alarm.objects.get(kind=AlarmKind.PAUSED).description
+    assert post.mails.pop()[1]["Subject"].startswith("Alarm: a message has paused itself")
+    clock.passes(days=1)
+    assert len(post.mails) == 1_000
+
+    assert "“Sale” is live again" in staff.does("resume", message)
+    clock.passes(minutes=1)
+    assert len(post.mails) == 1_040
+    assert Message.objects.get(pk=message).state == "sent"
+    assert said in staff.reads("messaging_message_change", message)
+    assert server.get(f"/api/outbound/{message}").json()["paused_because"] is None

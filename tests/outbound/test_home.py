@@ -105,6 +105,13 @@ def test_trouble_is_stuck(console):
     assert stuck(console.get(HOME)) == {"Welcome": "A rule names a tag that is gone."}
 
 
+def test_message_that_paused_itself_is_stuck(console):
+    message = MessageFactory(title="Welcome", live=True)
+    Message.objects.filter(pk=message.pk).update(state="paused", paused_because="Many complaints.")
+
+    assert stuck(console.get(HOME)) == {"Welcome": "It has paused itself. Many complaints."}
+
+
 def test_late_scheduled_message_is_stuck(console):
     message = MessageFactory(title="Sale", one_off=True)
     lifecycle.schedule(message, for_=timezone.now() + timedelta(days=1), at=timezone.now())

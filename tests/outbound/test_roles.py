@@ -14,6 +14,7 @@ from audiences.models import Company, Customer, EventName, Import, Integration, 
 from delivery.conversations import threads
 from delivery.matching import direct
 from delivery.models import Conversation, DeliveryRecord, Pace
+from messaging.models import SavedReply
 from outbound import actions, roles
 from outbound.inbox import admin as inbox_admin
 from outbound.messages import uncertain
@@ -90,6 +91,7 @@ NOBODY, ANY, GUEST = "nobody", "any teammate", "a guest"
 TABLES = {
     "messaging_message": (V, A, A, NOBODY),
     "messaging_sender": (V, B, B, B),
+    "messaging_savedreply": (V, S, S, S),
     "delivery_conversation": (V, NOBODY, NOBODY, NOBODY),
     "delivery_deliveryrecord": (V, NOBODY, NOBODY, NOBODY),
     "audiences_customer": (V, NOBODY, NOBODY, NOBODY),
@@ -123,8 +125,10 @@ OWN = {
     "message_find_names": (V, V),
     "message_upload_image": (NOBODY, A),
     "message_save_segment": (NOBODY, A),
+    "message_tag": (NOBODY, A),
+    "message_tag_ticked": (NOBODY, A),
     "message_launching": (V, V),
-    "message_progress": (V, V),
+    "message_refresh": (V, V),
     "message_make_ongoing": (NOBODY, A),
     "message_edit_content": (S, S),
     "message_edit_audience": (S, S),
@@ -136,13 +140,16 @@ OWN = {
     "deliveryrecord_settle": (NOBODY, S),
     "conversation_news": (V, V),
     "conversation_seen": (NOBODY, S),
+    "conversation_saved_replies": (S, S),
     "conversation_act": (NOBODY, S),
     "customer_import_file": (S, S),
     "customer_import_page": (S, S),
     "customer_import_errors": (S, S),
+    "customer_import_lines": (S, S),
     "customer_import_act": (NOBODY, S),
     "customer_picked": (NOBODY, S),
     "customer_why": (V, V),
+    "customer_beside": (V, V),
     "customer_send_message": (S, S),
     "customer_clear": (NOBODY, S),
     "suppression_lift": (NOBODY, S),
@@ -157,12 +164,18 @@ OWN = {
     "eventname_retire": (NOBODY, B),
     "eventname_bring_back": (NOBODY, B),
     "audience_count_people": (V, V),
+    "audience_current_size": (V, V),
     "audience_discard": (NOBODY, A),
     "audiences_audience_change": (A, A),
+    "group_second_factor": (B, B),
     "user_session": (ANY, NOBODY),
     "palette": (ANY, NOBODY),
     "autosave": (NOBODY, ANY),
+    "sender_domains": (V, V),
+    "sender_check_domain": (NOBODY, B),
+    "sender_allow_domain": (NOBODY, B),
     "user_invite_again": (NOBODY, B),
+    "user_end_sessions": (NOBODY, B),
     "user_deactivate": (NOBODY, B),
     "user_activate": (NOBODY, B),
     "integration_make_token": (NOBODY, B),
@@ -185,9 +198,6 @@ OWN = {
     "password_change": (ANY, ANY),
     "password_change_done": (ANY, NOBODY),
     "login": (GUEST, GUEST),
-    "admin_password_reset": (GUEST, GUEST),
-    "choose_password": (GUEST, GUEST),
-    "accept_invitation": (GUEST, GUEST),
 }
 VERBS = ("changelist", "add", "change", "delete", "history")
 
@@ -261,6 +271,7 @@ def things() -> dict[str, object]:
     return {
         "messaging_message": live.pk,
         "messaging_sender": SenderFactory().pk,
+        "messaging_savedreply": SavedReply.objects.create(name="Refund", body="Hello").pk,
         "delivery_conversation": threads.open_by_customer(customer, body="Hello?", at=at).pk,
         "delivery_deliveryrecord": DeliveryRecord.objects.get().pk,
         "audiences_customer": customer.pk,
@@ -293,6 +304,7 @@ PREFIXES |= {
     "customattribute": "audiences_customattribute",
     "eventname": "audiences_eventname",
     "suppression": "audiences_suppression",
+    "sender": "messaging_sender",
     "user": "auth_user",
     "integration": "audiences_integration",
     "subscription": "audiences_subscription",
@@ -306,7 +318,7 @@ def paths(name: str, pattern: str, things: dict[str, object]) -> list[str]:
     job = Import.objects.first()
     verbs = {
         "message_act": tuple(actions.ACTS),
-        "customer_picked": ("tag", "message"),
+        "customer_picked": ("tag", "message", "segment"),
         "customer_import_act": ("cancel",),
     }
     verbs |= {"conversation_act": tuple(inbox_admin.ACTIONS), "deliveryrecord_settle": tuple(uncertain.VERDICTS)}
@@ -323,6 +335,7 @@ def paths(name: str, pattern: str, things: dict[str, object]) -> list[str]:
             "<int:key>": job.pk if job else 424242,
             "<slug:verb>": verb,
             "<slug:flag>": "has_hard_bounced",
+            "<str:name>": "acme.example",
             "<uidb64>": "MQ",
             "<token>": "token",
         }.items():
@@ -354,8 +367,9 @@ def test_every_url_admits_only_the_roles_of_the_table(client, log_in_as, things,
             if method == "post" and name in SHOWS_BY_POST:
                 continue
             for path in paths(name, pattern, things):
-                # Messaging the selected people creates a draft, which an Author may do.
-                needed = A if path.endswith("/picked/message/") and method == "post" else lowest
+                # An Author may message the listed people and save them as a segment.
+                is_authors = path.endswith(("/picked/message/", "/picked/segment/")) and method == "post"
+                needed = A if is_authors else lowest
                 expected = needed != NOBODY and LEVELS.index(level) >= LEVELS.index(needed)
                 spot = transaction.savepoint()
                 answer = getattr(client, method)(path)

@@ -17,7 +17,7 @@ from delivery import rendering, reply_addresses, tokens
 from delivery.conversations import answer_emails
 from delivery.messenger import sessions
 from delivery.reply_addresses import Purpose, ReferentKind
-from outbound.workspace.login import invitations
+from outbound.signin.invitations import invitations
 from tests.factories import CustomerFactory
 
 pytestmark = pytest.mark.django_db

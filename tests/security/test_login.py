@@ -12,7 +12,7 @@ from django.test import Client, RequestFactory
 from django.utils import timezone
 
 from outbound.console import throttle
-from outbound.workspace import login_limits
+from outbound.signin import login_limits
 
 pytestmark = pytest.mark.django_db
 

@@ -1,6 +1,5 @@
 """Unverified addresses: a lead's address never connects the lead to another customer (hash, REST, bulk, import)."""
 
-import io
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,7 +11,7 @@ from rest_framework.test import APIClient
 
 from audiences import intake
 from audiences.intake import Source, csv_import
-from audiences.models import Customer, ImportKind, ImportState, Integration, Suppression, SuppressionReason, Tag
+from audiences.models import Customer, ImportState, Integration, Suppression, SuppressionReason, Tag
 from audiences.models.customers import Role
 from delivery import reply_addresses
 from delivery.conversations import threads
@@ -24,12 +23,12 @@ from delivery.reply_addresses import Referent, ReferentKind
 from delivery.tracking import links
 from tests.delivery.api.messenger.test_ping import Browser
 from tests.factories import AT, CustomerFactory, MessageFactory
+from tests.support.imports import run_import, stored_import
 from tests.support.inbound_emails import parse_email
 
 pytestmark = pytest.mark.django_db
 
 ANN = "ann@x.example"
-FOREVER = datetime(2999, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -152,11 +151,10 @@ def load(text: str, *, made: int = 1) -> None:
     """Check and import a file with one row."""
     at = timezone.now()
     by = User.objects.create_user("importer")
-    job = csv_import.store_upload(io.BytesIO(text.encode()), name="people.csv", kind=ImportKind.CUSTOMERS, by=by, at=at)
+    job = stored_import(text, at=at, by=by)
     for state in (ImportState.CHECKING, ImportState.WRITING):
         csv_import.start_import(job, state, targets=job.targets, tag=None, at=at)
-        csv_import.continue_import(job.pk, clock=lambda: at, until=FOREVER)
-        job.refresh_from_db()
+        run_import(job, at=at)
         assert (job.made, job.changed, job.wrong) == (made, 1 - made, 0)
 
 

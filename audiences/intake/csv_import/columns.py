@@ -2,9 +2,9 @@
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, time
+from datetime import datetime
 from typing import Any
 
 from audiences.attributes import CUSTOM
@@ -17,9 +17,9 @@ from audiences.intake.attributes.fields import (
     Refused,
     quoted_value,
     read_flag,
-    read_moment,
     read_text,
 )
+from audiences.intake.csv_import.dates import CALENDAR_FORMATS, DateFormat, NotADate, read_complete_moment, read_date
 from audiences.intake.customer_fields import read_zone
 from audiences.intake.identity_resolution import ID, read_email, read_user_id
 from audiences.intake.tags import read_tag_name
@@ -62,22 +62,28 @@ def read_id_cell(value: str, field: str) -> int:
     return int(value)
 
 
-def read_moment_cell(value: str, field: str) -> datetime | None:
-    """Read an ISO date or time, or unix seconds. The workspace's zone applies if it has none."""
-    written = value.strip()
-    if written.isdecimal():
-        return read_moment(written, field)
-    try:
-        read = datetime.fromisoformat(written)
-    except ValueError:
-        raise Refused(
-            f"{quoted_value(value)} is not a valid date. Use a format such as 2026-05-31.", field=field
-        ) from None
-    if not 1900 <= read.year <= 2999:
-        raise Refused(f"{quoted_value(value)} is not between the years 1900 and 2999.", field=field)
-    return (
-        read if read.tzinfo else datetime.combine(read.date(), read.time() or time(), tzinfo=coercion.workspace_zone())
-    )
+def moment_reader(date_format: DateFormat) -> ReadCell:
+    """Return the reader of dates in this format. The workspace's zone applies if a date has none."""
+
+    is_calendar = date_format in CALENDAR_FORMATS
+
+    def read_cell(value: str, field: str) -> datetime:
+        if is_calendar and (read := read_complete_moment(value)) is not None:
+            return read
+        try:
+            return read_date(value, date_format, zone=coercion.workspace_zone())
+        except NotADate:
+            label = date_format.label[:1].lower() + date_format.label[1:]
+            reason = f"{quoted_value(value)} is not a valid date. The format of this column is {label}."
+            raise Refused(reason, field=field) from None
+
+    return read_cell
+
+
+def seconds_reader(date_format: DateFormat) -> ReadCell:
+    """Return the reader of a custom attribute's dates, which are stored as unix seconds."""
+    read = moment_reader(date_format)
+    return lambda value, field: int(read(value, field).timestamp())
 
 
 def read_flag_cell(value: str, field: str) -> bool | None:
@@ -110,12 +116,16 @@ PLAIN_TEXT = re.compile(r"[!-~](?:[ -~]{0,200}[!-~])?")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A field that a column can be mapped to: its label for staff, the reader of its cells, other usual headers."""
+    """A field that a column can be mapped to: its label for staff, the reader of its cells, other usual headers.
+
+    The reader of a date is for year-first dates; `readers` takes the one for the format of the column.
+    """
 
     name: str
     label: str
     read: ReadCell
     also: tuple[str, ...] = ()
+    is_date: bool = False
 
 
 TARGETS: dict[str, Target] = {
@@ -125,9 +135,17 @@ TARGETS: dict[str, Target] = {
         Target("user_id", "User ID", with_fast_path(read_user_id, PLAIN_ID), ("userid", "customerid", "externalid")),
         Target("id", "Outbound ID", read_id_cell, ("outboundid",)),
         Target("name", "Name", with_fast_path(read_text, PLAIN_TEXT), ("fullname", "customername")),
+        Target("first_name", "First name", with_fast_path(read_text, PLAIN_TEXT), ("givenname", "forename")),
+        Target("last_name", "Last name", with_fast_path(read_text, PLAIN_TEXT), ("familyname", "surname")),
         Target("phone", "Phone", with_fast_path(read_text, PLAIN_TEXT), ("phonenumber", "mobile", "telephone")),
-        Target("signed_up_at", "Signed up", read_moment_cell, ("signedup", "createdat", "created", "signupdate")),
-        Target("last_seen_at", "Last seen", read_moment_cell, ("lastseen", "lastrequestat")),
+        Target(
+            "signed_up_at",
+            "Signed up",
+            moment_reader(DateFormat.ISO),
+            ("signedup", "createdat", "created", "signupdate"),
+            is_date=True,
+        ),
+        Target("last_seen_at", "Last seen", moment_reader(DateFormat.ISO), ("lastseen", "lastrequestat"), is_date=True),
         Target("country", "Country", with_fast_path(read_text, PLAIN_TEXT)),
         Target("city", "City", with_fast_path(read_text, PLAIN_TEXT)),
         Target("timezone", "Time zone", read_zone, ("timezone", "tz")),
@@ -149,8 +167,15 @@ TARGETS: dict[str, Target] = {
     )
 }
 IDENTITIES = ("id", "user_id", "email")
+# Parts of the name, which is stored as one text.
+NAME_PARTS = {"first_name", "last_name"}
 # Targets that are stored in other tables than the customer's.
 RELATION_TARGETS = {"company_id", "company", "tags"}
+
+
+def field_label(name: str) -> str:
+    """Return the label of a field or a custom attribute."""
+    return TARGETS[name].label if name in TARGETS else name.removeprefix(CUSTOM)
 
 
 def normalize_header(header: str) -> str:
@@ -175,8 +200,10 @@ def guess_targets(columns: Sequence[str]) -> list[str]:
     return found
 
 
-def reader_of_kind(kind: Kind, label: str) -> ReadCell:
+def reader_of_kind(kind: Kind, label: str, date_format: DateFormat) -> ReadCell:
     """Return the reader for the cells of a custom attribute."""
+    if kind is Kind.DATE:
+        return seconds_reader(date_format)
     convert = READ_AS[kind]
 
     def read_cell(value: str, field: str) -> Any:
@@ -221,45 +248,41 @@ def check_targets(targets: Sequence[str], columns: Sequence[str]) -> None:
         elif target not in TARGETS and not target.startswith(CUSTOM):
             raise Refused(f"{quoted_value(target)} is not a field that can be imported.")
         if name in names:
-            label = TARGETS[name].label if name in TARGETS else name.removeprefix(CUSTOM)
-            raise Refused(f"Two columns are mapped to “{label}”. Choose one of them.")
+            raise Refused(f"Two columns are mapped to “{field_label(name)}”. Choose one of them.")
         names.add(name)
+    if "name" in names and names & NAME_PARTS:
+        raise Refused("Choose either a column for the name, or columns for the first name and the last name.")
     if not names & set(IDENTITIES):
         raise Refused(
             "One column must identify the customer. Choose the column of the email, the user ID or the Outbound ID."
         )
 
 
-def readers(targets: Sequence[str]) -> list[tuple[int, str, bool, ReadCell]]:
-    """Return for each imported column: its index, the name it fills, whether that is an attribute, and its reader."""
+def kind_of_target(target: str, declared: Mapping[str, Kind]) -> Kind | None:
+    """Return the kind of the attribute that is a target; None for other fields. `declared` is the catalogue."""
+    if target in TARGETS or not target:
+        return None
+    kind, name = split_new(target) if target.startswith(NEW_PREFIX) else (Kind.TEXT, target.removeprefix(CUSTOM))
+    return declared.get(name, kind)
+
+
+def is_date_target(target: str, declared: Mapping[str, Kind]) -> bool:
+    return TARGETS[target].is_date if target in TARGETS else kind_of_target(target, declared) is Kind.DATE
+
+
+def readers(targets: Sequence[str], date_formats: Sequence[str] = ()) -> list[tuple[int, str, bool, ReadCell]]:
+    """Return for each imported column: its index, the name it fills, whether that is an attribute, and its reader.
+
+    `date_formats` has the format of each column; year first if it is shorter.
+    """
     declared = CustomAttribute.objects.catalogue().customer
     found: list[tuple[int, str, bool, ReadCell]] = []
     for place, target in enumerate(targets):
+        date_format = DateFormat(date_formats[place]) if place < len(date_formats) else DateFormat.ISO
         if target in TARGETS:
-            found.append((place, target, False, TARGETS[target].read))
-        elif target:
-            kind, name = (
-                split_new(target) if target.startswith(NEW_PREFIX) else (Kind.TEXT, target.removeprefix(CUSTOM))
-            )
-            found.append((place, name, True, reader_of_kind(declared.get(name, kind), name)))
+            known = TARGETS[target]
+            found.append((place, target, False, moment_reader(date_format) if known.is_date else known.read))
+        elif kind := kind_of_target(target, declared):
+            name = split_new(target)[1] if target.startswith(NEW_PREFIX) else target.removeprefix(CUSTOM)
+            found.append((place, name, True, reader_of_kind(kind, name, date_format)))
     return found
-
-
-def guess_kind(values: Sequence[str]) -> Kind:
-    """Guess the kind of a new attribute from its first values."""
-    given = [value for value in values if value.strip()]
-    for kind in (Kind.BOOLEAN, Kind.NUMBER, Kind.DATE):
-        if given and all(can_read_as(kind, value) for value in given):
-            return kind
-    return Kind.TEXT
-
-
-def can_read_as(kind: Kind, value: str) -> bool:
-    """Return whether a value can be read as a kind. 1 and 0 count as numbers, not as booleans."""
-    if kind is Kind.BOOLEAN and value.strip() in ("0", "1"):
-        return False
-    try:
-        reader_of_kind(kind, "")(value, "")
-    except Refused:
-        return False
-    return True

@@ -40,9 +40,11 @@ held AS MATERIALIZED (
 UPDATE audiences_company k SET name = held.name, archived_at = NULL, updated_at = %(at)s FROM held WHERE k.id = held.id
 """
 INSERT_MEMBERSHIPS = """
-INSERT INTO audiences_membership (customer_id, company_id, created_at)
-SELECT DISTINCT m.customer_id, k.id, %(at)s::timestamptz FROM meant m JOIN audiences_company k USING (company_id)
-WHERE m.customer_id IS NOT NULL ORDER BY 1, 2 ON CONFLICT DO NOTHING
+WITH added AS (
+    INSERT INTO audiences_membership (customer_id, company_id, created_at)
+    SELECT DISTINCT m.customer_id, k.id, %(at)s::timestamptz FROM meant m JOIN audiences_company k USING (company_id)
+    WHERE m.customer_id IS NOT NULL ORDER BY 1, 2 ON CONFLICT DO NOTHING RETURNING customer_id, company_id)
+INSERT INTO added_relations SELECT customer_id, NULL, company_id FROM added
 """
 INSERT_TAGS = """
 INSERT INTO audiences_tag (name, created_at)
@@ -50,14 +52,17 @@ SELECT DISTINCT ON (lower(t.name)) t.name, %(at)s::timestamptz
 FROM meant, jsonb_array_elements_text(tags) AS t (name) ORDER BY lower(t.name), t.name ON CONFLICT DO NOTHING
 """
 INSERT_CUSTOMER_TAGS = """
-INSERT INTO audiences_customertag (customer_id, tag_id, created_at)
-SELECT DISTINCT m.customer_id, g.id, %(at)s::timestamptz FROM meant m
-CROSS JOIN jsonb_array_elements_text(m.tags) AS t (name) JOIN audiences_tag g ON lower(g.name) = lower(t.name)
-WHERE m.customer_id IS NOT NULL ORDER BY 1, 2 ON CONFLICT DO NOTHING
+WITH added AS (
+    INSERT INTO audiences_customertag (customer_id, tag_id, created_at)
+    SELECT DISTINCT m.customer_id, g.id, %(at)s::timestamptz FROM meant m
+    CROSS JOIN jsonb_array_elements_text(m.tags) AS t (name) JOIN audiences_tag g ON lower(g.name) = lower(t.name)
+    WHERE m.customer_id IS NOT NULL ORDER BY 1, 2 ON CONFLICT DO NOTHING RETURNING customer_id, tag_id)
+INSERT INTO added_relations SELECT customer_id, tag_id, NULL FROM added
 """
 # Existing customers who would get a new company or tag.
 COUNT_NEW_RELATIONS = """
-SELECT count(*) FROM resolved i JOIN audiences_customer c ON c.id = i.customer_id WHERE i.now AND NOT ({changes}) AND (
+SELECT count(*) FROM resolved i JOIN audiences_customer c ON c.id = i.customer_id
+WHERE i.now AND {among} AND NOT ({changes}) AND (
     EXISTS (SELECT FROM jsonb_array_elements_text(i.tags) AS t (name) WHERE NOT EXISTS (
         SELECT FROM audiences_customertag ct JOIN audiences_tag g ON g.id = ct.tag_id
         WHERE ct.customer_id = c.id AND lower(g.name) = lower(t.name)))
@@ -67,9 +72,9 @@ SELECT count(*) FROM resolved i JOIN audiences_customer c ON c.id = i.customer_i
 """
 
 
-def count_new_relations(cursor: Any, *, changes: str) -> int:
-    """Return how many customers of this round would only get a new company or tag."""
-    cursor.execute(COUNT_NEW_RELATIONS.format(changes=changes))
+def count_new_relations(cursor: Any, *, changes: str, among: str = "TRUE") -> int:
+    """Return how many customers of this round, in rows that match `among`, would only get a new company or tag."""
+    cursor.execute(COUNT_NEW_RELATIONS.format(changes=changes, among=among))
     return int(cursor.fetchone()[0])
 
 

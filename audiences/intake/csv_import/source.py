@@ -1,11 +1,12 @@
-"""The uploaded file, stored in UTF-8 chunks and read again from any record."""
+"""The uploaded file, stored in chunks and read again from any record."""
 
 import codecs
 import csv
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from itertools import islice
 from typing import IO, Any
 
 from django.contrib.auth.models import User
@@ -23,7 +24,6 @@ CHUNK_SIZE = 1 << 20
 # A slice of an import needs less than a chunk.
 READ_SIZE = 1 << 19
 MAX_COLUMNS = 300
-SAMPLE_SIZE = 5
 DELIMITERS = ",;\t|"
 # Spreadsheets write this line above the header to name the delimiter.
 SEPARATOR = re.compile(rf"sep=([{DELIMITERS}])", re.IGNORECASE)
@@ -39,8 +39,37 @@ MAX_ZERO_SHARE = 0.05
 SPREADSHEET = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
 
+# Encodings that a teammate can choose, with their labels. In each, a byte of a line end is a line end.
+ENCODINGS = {
+    "utf-8": "UTF-8",
+    "cp1252": "Western European (Windows-1252)",
+    "iso8859-15": "Western European (ISO 8859-15)",
+    "mac_roman": "Western European (Mac)",
+    "cp1250": "Central European (Windows-1250)",
+    "cp1251": "Cyrillic (Windows-1251)",
+    "koi8-r": "Cyrillic (KOI8-R)",
+    "cp1253": "Greek (Windows-1253)",
+    "cp1254": "Turkish (Windows-1254)",
+    "cp1255": "Hebrew (Windows-1255)",
+    "cp1256": "Arabic (Windows-1256)",
+    "cp932": "Japanese (Shift JIS)",
+    "gb18030": "Chinese (GB 18030)",
+    "big5": "Chinese (Big5)",
+    "cp949": "Korean (Windows-949)",
+}
+# The bytes themselves show this encoding. Such a file is stored in UTF-8.
+UTF_16 = ("utf-16", "utf-16-le", "utf-16-be")
+
+
+def encoding_label(encoding: str) -> str:
+    return ENCODINGS.get(encoding, "UTF-16")
+
+
 def encoding_of(file: IO[bytes]) -> str:
-    """Return the encoding: by a byte order mark or zero bytes, else UTF-8 if valid, else that of old spreadsheets."""
+    """Return the encoding: by a byte order mark or zero bytes, else UTF-8 or the one of old spreadsheets.
+
+    A few bytes that are not valid in UTF-8 do not decide: the file is in UTF-8 if more of its characters are valid.
+    """
     file.seek(0)
     start = file.read(1024)
     if start.startswith(SPREADSHEET):
@@ -53,31 +82,34 @@ def encoding_of(file: IO[bytes]) -> str:
     if start.count(0) > len(start) * MAX_ZERO_SHARE:
         raise Refused("This is not a CSV file: it contains binary data.")
     file.seek(0)
-    decoder = codecs.getincrementaldecoder("utf-8-sig")()
-    try:
-        while piece := file.read(CHUNK_SIZE):
-            decoder.decode(piece)
-        decoder.decode(b"", final=True)
-    except UnicodeDecodeError:
-        return "cp1252"
-    return "utf-8-sig"
+    decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
+    valid = invalid = 0
+    while True:
+        piece = file.read(CHUNK_SIZE)
+        text = decoder.decode(piece, final=not piece)
+        invalid += (wrong := text.count("\ufffd"))
+        valid += len(text) - len(text.encode("ascii", "ignore")) - wrong
+        if not piece:
+            return "utf-8" if valid >= invalid else "cp1252"
 
 
 def store_upload(file: IO[bytes], *, name: str, kind: ImportKind, by: User | None, at: datetime) -> Import:
     """Store a file and inspect its first lines. Raises Refused if it is not a CSV file."""
-    decoder = codecs.getincrementaldecoder(encoding_of(file))(errors="replace")
+    encoding = encoding_of(file)
     file.seek(0)
+    convert = utf_8_of(encoding) if encoding in UTF_16 else bytes_without_mark()
     with transaction.atomic():
         job = Import.objects.create(
             kind=kind,
             file_name=replace_unstorable(name)[-255:] or "file.csv",
+            encoding="utf-16" if encoding in UTF_16 else encoding,
             started_by=by,
             created_at=at,
             updated_at=at,
         )
         while True:
             piece = file.read(CHUNK_SIZE)
-            data = decoder.decode(piece, final=not piece).encode("utf-8", "replace")
+            data = convert(piece)
             if data:
                 store_chunk(job, data)
                 job.size += len(data)
@@ -88,6 +120,18 @@ def store_upload(file: IO[bytes], *, name: str, kind: ImportKind, by: User | Non
     return job
 
 
+def utf_8_of(encoding: str) -> Callable[[bytes], bytes]:
+    """Return a function that converts the next piece of a file, empty at its end, to UTF-8."""
+    decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
+    return lambda piece: decoder.decode(piece, final=not piece).encode("utf-8", "replace")
+
+
+def bytes_without_mark() -> Callable[[bytes], bytes]:
+    """Return a function that removes the byte order mark of UTF-8 from the first piece of a file."""
+    marks = iter([codecs.BOM_UTF8])
+    return lambda piece: piece.removeprefix(next(marks, b""))
+
+
 def store_chunk(job: Import, data: bytes) -> None:
     """Store the next chunk. With COPY, because the driver caches a hundred statements with their values."""
     into = ImportChunk._meta.db_table
@@ -96,33 +140,26 @@ def store_chunk(job: Import, data: bytes) -> None:
 
 
 def inspect_header(job: Import) -> None:
-    """Read the header and the sample records. Raises Refused if the header is missing or unreadable."""
+    """Read the header, and move to the first record. Raises Refused if the header is missing or unreadable."""
     find_header(job)
-    rows = []
-    for record in read_records(job):
-        rows.append([replace_unstorable(cell.strip()) for cell in record.cells])
-        if record.wrong or len(rows) > SAMPLE_SIZE:
-            break
-        if len(rows) == 1:
-            begins, line = record.ends, record.lines
-    if not rows:
+    records = list(islice(read_records(job), 2))
+    if not records:
         raise Refused("This file is empty.")
-    if not rows[0]:
+    header = [replace_unstorable(cell.strip()) for cell in records[0].cells]
+    if not header:
         raise Refused("The first line cannot be read. It must contain the column names.")
-    if len(rows[0]) > MAX_COLUMNS:
-        raise Refused(f"This file has {len(rows[0]):,} columns. The maximum is {MAX_COLUMNS}.")
-    if job.kind == ImportKind.UNSUBSCRIBED and any("@" in cell for cell in rows[0]):
-        job.columns = [f"Column {number}" for number in range(1, len(rows[0]) + 1)]
-        job.targets = ["email" if "@" in cell else "" for cell in rows[0]]
-        job.sample = rows[:SAMPLE_SIZE]
+    if len(header) > MAX_COLUMNS:
+        raise Refused(f"This file has {len(header):,} columns. The maximum is {MAX_COLUMNS}.")
+    if job.kind == ImportKind.UNSUBSCRIBED and any("@" in cell for cell in header):
+        job.columns = [f"Column {number}" for number in range(1, len(header) + 1)]
+        job.targets = ["email" if "@" in cell else "" for cell in header]
         return
-    if any(is_email(cell) for cell in rows[0]):
+    if any(is_email(cell) for cell in header):
         raise Refused("The first line contains an email address. Add a line with the column names above it.")
-    if len(rows) == 1:
+    if len(records) == 1:
         raise Refused("This file has column names but no data below them.")
-    job.columns = [cell[:255] or f"Column {number}" for number, cell in enumerate(rows[0], 1)]
-    job.sample = rows[1:]
-    job.position, job.lines = begins, line
+    job.columns = [cell[:255] or f"Column {number}" for number, cell in enumerate(header, 1)]
+    job.position, job.lines = records[0].ends, records[0].lines
     job.targets = guess_targets(job.columns)
 
 
@@ -130,7 +167,7 @@ def find_header(job: Import) -> None:
     """Move to the first line that is not blank, and detect the delimiter."""
     delimiter, text = "", ""
     for raw in physical_lines(job, start=0):
-        text = raw.decode("utf-8", "replace").rstrip("\r\n")
+        text = raw.decode(codec_of(job), "replace").rstrip("\r\n")
         said = SEPARATOR.fullmatch(text)
         if text.strip() and not said:
             break
@@ -169,13 +206,21 @@ def physical_lines(job: Import, *, start: int) -> Iterator[bytes]:
         yield held
 
 
+def codec_of(job: Import) -> str:
+    """Return the encoding of the stored bytes."""
+    return "utf-8" if job.encoding in UTF_16 else job.encoding
+
+
 class Record:
     """One record: its first line, its cells, and the position after it; `wrong` is the error if it is unreadable."""
 
-    __slots__ = ("cells", "ends", "line", "lines", "wrong")
+    __slots__ = ("cells", "ends", "is_undecodable", "line", "lines", "wrong")
 
-    def __init__(self, *, line: int, cells: list[str], ends: int, lines: int, wrong: str = "") -> None:
-        self.line, self.cells, self.ends, self.lines, self.wrong = line, cells, ends, lines, wrong
+    def __init__(
+        self, *, line: int, cells: list[str], ends: int, lines: int, wrong: str = "", is_undecodable: bool = False
+    ) -> None:
+        self.line, self.cells, self.ends, self.lines = line, cells, ends, lines
+        self.wrong, self.is_undecodable = wrong, is_undecodable
 
 
 class LineReader:
@@ -188,6 +233,8 @@ class LineReader:
 
     def __init__(self, job: Import, *, ends: int, lines: int) -> None:
         self.raw = physical_lines(job, start=ends)
+        self.decode = codecs.getdecoder(codec_of(job))
+        self.is_decodable = True
         self.ends, self.lines = ends, lines
         self.taken: list[bytes] = []
         self.size = 0
@@ -196,7 +243,7 @@ class LineReader:
         self.endless = self.known = ends
 
     def begin(self) -> None:
-        self.taken, self.size = [], 0
+        self.taken, self.size, self.is_decodable = [], 0, True
 
     def give_up(self) -> None:
         """Go back to the end of the record's first line."""
@@ -217,7 +264,11 @@ class LineReader:
         self.size += len(raw)
         self.ends += len(raw)
         self.lines += raw.endswith((b"\n", b"\r"))
-        return raw.decode("utf-8", "replace")
+        try:
+            return self.decode(raw)[0]
+        except UnicodeDecodeError:
+            self.is_decodable = False
+            return self.decode(raw, "replace")[0]
 
     def check_may_continue(self) -> None:
         """Raise csv.Error if the record may not continue on another line."""
@@ -251,4 +302,13 @@ def read_records(job: Import) -> Iterator[Record]:
         if any(cells):
             if any(b"'" in raw for raw in place.taken):
                 cells = [plain_cell(cell) for cell in cells]
-            yield Record(line=line, cells=cells, ends=place.ends, lines=place.lines)
+            if place.is_decodable:
+                yield Record(line=line, cells=cells, ends=place.ends, lines=place.lines)
+                continue
+            reason = undecodable_reason(job)
+            yield Record(line=line, cells=cells, ends=place.ends, lines=place.lines, wrong=reason, is_undecodable=True)
+
+
+def undecodable_reason(job: Import) -> str:
+    label = encoding_label(job.encoding)
+    return f"This record contains a byte that is not valid in {label}. Correct the file, or choose another encoding."

@@ -7,7 +7,7 @@ the last seen; never a lead whose email is unproved). It changes the same column
 import csv
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from json.encoder import encode_basestring
@@ -15,7 +15,7 @@ from typing import Any
 
 from django.db import transaction
 
-from audiences.intake.csv_import import companies_and_tags, new_customers
+from audiences.intake.csv_import import companies_and_tags, effects, preview
 from audiences.intake.identity_resolution import comparable_address
 from audiences.models.suppression import COMPARABLE_FUNCTION, hash_sql, same_address_sql
 
@@ -29,6 +29,8 @@ COLUMNS: dict[str, str] = {
     "user_id": "text",
     "email": "text",
     "name": "text",
+    "first_name": "text",
+    "last_name": "text",
     "phone": "text",
     "signed_up_at": "timestamptz",
     "last_seen_at": "timestamptz",
@@ -43,15 +45,18 @@ COLUMNS: dict[str, str] = {
     "tags": "jsonb",
 }
 OUTBOUND_ID, USER_ID, EMAIL = map(list(COLUMNS).index, ("id", "user_id", "email"))
+NAME, FIRST_NAME, LAST_NAME = map(list(COLUMNS).index, ("name", "first_name", "last_name"))
+ATTRIBUTES = list(COLUMNS).index("attributes")
 # The new value of each column, from the imported row `i` and the current customer `c`.
 NEW_VALUES: dict[str, str] = {
     **{
         name: f"coalesce(i.{name}, c.{name})"
         for name in (
-            *("user_id", "email", "name", "phone", "signed_up_at", "last_seen_at"),
+            *("user_id", "email", "phone", "signed_up_at", "last_seen_at"),
             *("country", "city", "timezone", "language"),
         )
     },
+    "name": preview.name_sql("c.name"),
     # An address that only identifies the customer does not prove that it is theirs.
     "email_is_said": "c.email_is_said AND (i.email IS NULL OR i.by_email)",
     "role": "CASE WHEN i.user_id IS NOT NULL OR i.by_email THEN 'user' ELSE c.role END",
@@ -131,25 +136,37 @@ WHERE c.id = i.customer_id AND i.now AND i.id IS NULL
 AND (c.user_id = i.user_id) IS NOT TRUE AND (c.email = i.email) IS NOT TRUE
 """
 UPDATE_CUSTOMERS = f"""
-WITH i AS MATERIALIZED (SELECT * FROM resolved WHERE now AND customer_id IS NOT NULL)
-UPDATE audiences_customer c SET {", ".join(f"{name} = {sql}" for name, sql in NEW_VALUES.items())}, updated_at = %(at)s
-FROM i WHERE c.id = i.customer_id AND {CHANGES}
+WITH i AS MATERIALIZED (SELECT * FROM resolved WHERE now AND customer_id IS NOT NULL),
+changed AS (
+    UPDATE audiences_customer c SET {", ".join(f"{name} = {sql}" for name, sql in NEW_VALUES.items())},
+        updated_at = %(at)s
+    FROM i JOIN audiences_customer o ON o.id = i.customer_id WHERE c.id = i.customer_id AND {CHANGES}
+    RETURNING i.line, {effects.CHANGES})
+INSERT INTO changed_rows SELECT * FROM changed
 """
 WOULD_CHANGE = f"""
-SELECT count(*) FROM resolved i JOIN audiences_customer c ON c.id = i.customer_id WHERE i.now AND {CHANGES}
+SELECT count(*) FROM resolved i JOIN audiences_customer c ON c.id = i.customer_id
+WHERE i.now AND i.preview IS NULL AND {CHANGES}
 """
 INSERT_CUSTOMERS = """
 INSERT INTO audiences_customer (user_id, email, role, name, phone, created_at, updated_at, signed_up_at, first_seen_at,
     last_seen_at, session_count, unsubscribed_from_emails, has_hard_bounced, marked_email_as_spam, timezone, country,
     city, language, browser, os, user_agent, last_seen_ip, details, attributes)
-SELECT user_id, email, 'user', coalesce(name, ''), coalesce(phone, ''), %(at)s, %(at)s, signed_up_at, last_seen_at,
-    last_seen_at, 0, coalesce(unsubscribed_from_emails, FALSE), FALSE, FALSE, coalesce(timezone, ''),
-    coalesce(country, ''), coalesce(city, ''), coalesce(language, ''), '', '', '', '', '{}', coalesce(attributes, '{}')
+SELECT user_id, email, 'user', coalesce(name, first_name, last_name, ''), coalesce(phone, ''), %(at)s, %(at)s,
+    signed_up_at, last_seen_at, last_seen_at, 0, coalesce(unsubscribed_from_emails, FALSE), FALSE, FALSE,
+    coalesce(timezone, ''), coalesce(country, ''), coalesce(city, ''), coalesce(language, ''), '', '', '', '', '{}',
+    coalesce(attributes, '{}')
 FROM resolved WHERE now AND customer_id IS NULL ORDER BY line
 """
 ADD_TAG = """
 INSERT INTO audiences_customertag (customer_id, tag_id, created_at)
-SELECT id, %(tag)s, %(at)s FROM ({of}) AS tagged (id) ORDER BY id ON CONFLICT DO NOTHING
+SELECT id, %(tag)s::bigint, %(at)s::timestamptz FROM ({of}) AS tagged (id) ORDER BY id ON CONFLICT DO NOTHING
+"""
+TAG_CREATED = ADD_TAG.format(of="SELECT id FROM made")
+TAG_FOUND = f"""
+WITH added AS (
+    {ADD_TAG.format(of="SELECT customer_id FROM resolved WHERE now AND customer_id IS NOT NULL")} RETURNING customer_id)
+INSERT INTO added_relations SELECT customer_id, %(tag)s::bigint, NULL FROM added
 """
 
 
@@ -170,33 +187,63 @@ class SliceResult:
     changed: int = 0
     unchanged: int = 0
     unmatched: int = 0
+    # Of a dry run: rows about a customer of an earlier row, and those of them that change it again.
+    repeated: int = 0
+    repeated_changes: int = 0
+    replaced: list[preview.Replaced] = field(default_factory=list)
     problems: list[tuple[int, str, str]] = field(default_factory=list)
 
 
 def upsert_slice(
-    cursor: Any, rows: Sequence[Sequence[Any]], *, tag: int | None, at: datetime, with_relations: bool = False
+    cursor: Any,
+    rows: Sequence[Sequence[Any]],
+    *,
+    tag: int | None,
+    at: datetime,
+    with_relations: bool = False,
+    job: int | None = None,
+    begins: int = 0,
 ) -> SliceResult:
-    """Write a slice, in several rounds if it repeats a customer. `with_relations`: it has companies or tags."""
+    """Write a slice, in several rounds if it repeats a customer. `with_relations`: it has companies or tags.
+
+    The effects of its lines are recorded if it belongs to the import `job`; `begins` is the number of lines before it.
+    """
+    given = {"tag": tag, "job": job, "begins": begins, "at": at}
 
     def write_now(new: int, found: int) -> tuple[int, int]:
         relations = companies_and_tags.count_new_relations(cursor, changes=CHANGES) if with_relations else 0
-        changed = write_round(cursor, new=new, found=found, tag=tag, at=at)
+        if found or with_relations:
+            effects.create_tables(cursor)
+        changed = write_round(cursor, given, new=new, found=found)
         if with_relations:
             companies_and_tags.write_relations(cursor, at=at)
+        if found and job is not None:
+            effects.record_changed(cursor, job=job, at=at)
         return new, changed + relations
 
     return run_rounds(cursor, rows, do=write_now)
 
 
 def dry_run_slice(cursor: Any, rows: Sequence[Sequence[Any]], *, job: int, with_relations: bool = False) -> SliceResult:
-    """Return the result a slice would have, and write no customer. Later slices see the ones it would create."""
+    """Return the result a slice would have, and write no customer. Later slices see the effect it would have."""
+    repeats = SliceResult()
 
     def count_now(_new: int, _found: int) -> tuple[int, int]:
-        again = new_customers.match_earlier_lines(cursor, job=job)
-        relations = companies_and_tags.count_new_relations(cursor, changes=CHANGES) if with_relations else 0
-        return new_customers.store_new_customers(cursor, job=job), again + count_changes(cursor) + relations
+        changed_again = 0
+        if repeated := preview.match_earlier_lines(cursor, job=job):
+            repeats.replaced += preview.replaced_values(cursor)
+            changed_again = preview.update_earlier(cursor)
+        repeats.repeated += repeated
+        repeats.repeated_changes += changed_again
+        changed = changed_again + count_changes(cursor)
+        if with_relations:
+            changed += companies_and_tags.count_new_relations(cursor, changes=CHANGES, among="i.preview IS NULL")
+        return preview.store_previews(cursor, job=job), changed
 
-    return run_rounds(cursor, rows, do=count_now)
+    result = run_rounds(cursor, rows, do=count_now)
+    result.repeated, result.repeated_changes = repeats.repeated, repeats.repeated_changes
+    result.replaced = repeats.replaced
+    return result
 
 
 def run_rounds(cursor: Any, rows: Sequence[Sequence[Any]], *, do: Callable[[int, int], tuple[int, int]]) -> SliceResult:
@@ -270,7 +317,7 @@ def count_changes(cursor: Any) -> int:
     return int(cursor.fetchone()[0])
 
 
-def write_round(cursor: Any, *, new: int, found: int, tag: int | None, at: datetime) -> int:
+def write_round(cursor: Any, given: Mapping[str, Any], *, new: int, found: int) -> int:
     """Insert new customers, update existing ones and tag all of them; return how many were changed."""
     changed = 0
     # A savepoint: if another request creates one of these customers now, the next attempt finds it.
@@ -278,16 +325,14 @@ def write_round(cursor: Any, *, new: int, found: int, tag: int | None, at: datet
         if found:
             cursor.execute(LOCK_CUSTOMERS)
             cursor.execute(LOOK_AGAIN)
-            cursor.execute(UPDATE_CUSTOMERS, {"at": at})
+            cursor.execute(UPDATE_CUSTOMERS, given)
             changed = int(cursor.rowcount)
-        if found and tag is not None:
-            there = "SELECT customer_id FROM resolved WHERE now AND customer_id IS NOT NULL"
-            cursor.execute(ADD_TAG.format(of=there), {"tag": tag, "at": at})
-        if new and tag is not None:
-            made = f"WITH made AS ({INSERT_CUSTOMERS} RETURNING id)" + ADD_TAG.format(of="SELECT id FROM made")
-            cursor.execute(made, {"tag": tag, "at": at})
-        elif new:
-            cursor.execute(INSERT_CUSTOMERS, {"at": at})
+            if given["tag"] is not None:
+                cursor.execute(TAG_FOUND, given)
+        if new:
+            tagged = f", tagged AS ({TAG_CREATED})" if given["tag"] is not None else ""
+            record = effects.RECORD_CREATED if given["job"] is not None else "SELECT"
+            cursor.execute(f"WITH made AS ({INSERT_CUSTOMERS} RETURNING id){tagged} {record}", given)
     return changed
 
 

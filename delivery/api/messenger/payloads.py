@@ -12,7 +12,7 @@ from delivery import rendering
 from delivery.models import Conversation, ConversationPart, DeliveryRecord
 from messaging.content import ContentError, paragraphs_html
 from messaging.content.plain_text import html_to_text
-from messaging.models import Channel
+from messaging.models import Channel, Message
 
 MAX_PREVIEW_LENGTH = 160
 ATTACHMENT_FIELDS = ("name", "url", "content_type", "filesize", "width", "height")
@@ -76,13 +76,14 @@ def opening_part(conversation: Conversation) -> Json:
     if record is None:
         theirs = part_fields("opening", conversation.body, conversation.attachments, None, at=conversation.created_at)
         return {**theirs, "subject": ""}
-    sender = record.message.sender
-    author = {"type": "admin", "name": sender.name if sender else ""}
     subject, body = rendered_content(record)
-    return {
-        **part_fields("opening", body, (), author, at=record.sent_at or conversation.created_at),
-        "subject": subject,
-    }
+    return message_part(record.message, subject, body, at=record.sent_at or conversation.created_at)
+
+
+def message_part(message: Message, subject: str, body: str, *, at: Any) -> Json:
+    """Return a message as the first part of its conversation."""
+    author = {"type": "admin", "name": message.sender.name if message.sender else ""}
+    return {**part_fields("opening", body, (), author, at=at), "subject": subject}
 
 
 def rendered_content(record: DeliveryRecord) -> tuple[str, str]:

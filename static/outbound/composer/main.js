@@ -1,5 +1,5 @@
 /* The scripts of the composer and of the other pages with a message or a rule builder. */
-import { onEditorReady } from "../console/editors.js";
+import { nameEditor, onEditorReady } from "../console/editors.js";
 import { attributePicker } from "../console/attribute_picker.js";
 import { markCounts } from "../console/count_state.js";
 import { nameSearch } from "../console/name_search.js";
@@ -18,7 +18,7 @@ const components = {
 
 uploadImages();
 markCounts();
-onEditorReady((editor) => editor.setAttribute("aria-label", "Text"));
+onEditorReady((editor) => nameEditor(editor, "Text"));
 document.addEventListener("logged-in", notifyChanged);
 document.addEventListener("alpine:init", () => {
   Object.entries(components).forEach(([name, component]) => window.Alpine.data(name, component));

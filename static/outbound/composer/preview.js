@@ -12,6 +12,11 @@ export const preview = () => ({
     return document.getElementById("preview-shown").getAttribute("hx-post").replace(/preview\/$/, `${page}/`);
   },
 
+  showFrame(source) {
+    const frame = this.$root.querySelector("iframe");
+    if (frame?.contentWindow === source) frame.hidden = false;
+  },
+
   moveBy(step) {
     if (!this.results.length) return this.search();
     this.position = (this.position + step + this.results.length) % this.results.length;

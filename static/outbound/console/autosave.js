@@ -175,13 +175,14 @@ function noteBaseline() { baseline ??= readFields(); }
 /* Send texts that an earlier page could not send. If one is the newest, the server renders it. */
 async function sendStoredCopies() {
   let isNewer = false;
+  const shown = readFields();
   for (const [key, copy] of storedCopies()) {
     if (!(Date.now() - copy.typedAt < KEPT_FOR)) localStorage.removeItem(key);
     else if (key.startsWith(`${prefix}${name}/`) && !(place.dataset.bound !== undefined && copy.tab === tab())) {
       let { status, answer } = await post(textValues(copy));
       if (answer.new_tab && !answer.is_ended) ({ status, answer } = await post(textValues({ ...copy, tab: answer.new_tab })));
       if ([200, 404].includes(status)) localStorage.removeItem(key);
-      isNewer ||= status === 200 && answer.is_newest;
+      isNewer ||= status === 200 && answer.is_newest && copy.fields !== shown;
     }
   }
   if (isNewer && !latest && place.dataset.bound === undefined) {
@@ -215,6 +216,9 @@ async function report() {
   const { status, answer } = await post({});
   if (status === 200) showCompany(answer);
 }
+
+/* Whether the teammate has changed the form since it was opened, and not sent it. */
+export const hasTypedText = () => !isLeaving && Boolean(latest) && latest !== baseline;
 
 /* The form is sent, so its text is unsaved no more. */
 function leave() {

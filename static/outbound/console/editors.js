@@ -6,3 +6,9 @@ export function onEditorReady(callback) {
   document.addEventListener("trix-initialize", ({ target }) => callback(target));
   document.querySelectorAll("trix-editor[data-ready]").forEach(callback);
 }
+
+/* Name an editor for screen readers. Trix removes a name without a label element when the editor gets the focus. */
+export function nameEditor(editor, name) {
+  editor.setAttribute("aria-label", name);
+  editor.onfocus = () => editor.setAttribute("aria-label", name);
+}

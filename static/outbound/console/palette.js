@@ -1,9 +1,9 @@
-/* The command palette: Ctrl+K or Cmd+K anywhere, / outside fields, and buttons with data-palette. */
+/* The command palette: Ctrl+K or Cmd+K anywhere, / outside fields unless single keys are off, and buttons with data-palette. */
 import { fetchJson } from "./page.js";
+import { isSingleKey } from "./shortcuts.js";
 
 const dialog = document.getElementById("palette");
 const DELAY = 120;
-const FIELDS = "input, textarea, select, [contenteditable], trix-editor";
 
 function start() {
   const field = dialog.querySelector("input");
@@ -79,7 +79,8 @@ function start() {
     if (!item) return;
     if (ctrlKey || metaKey) { window.open(item.url, "_blank", "noopener"); return; }
     dialog.close();
-    window.location.assign(item.url);
+    const asked = new CustomEvent("open-message-sheet", { detail: item.url, cancelable: true });
+    if (!item.in_sheet || document.dispatchEvent(asked)) window.location.assign(item.url);
   }
 
   /* Enter chooses from the results for the current text, even if they have not arrived yet. */
@@ -95,7 +96,7 @@ function start() {
     if (event.key === "Enter" && !event.isComposing) chooseTyped(event);
     if (step || event.key === "Enter") event.preventDefault();
   });
-  dialog.querySelector("button").addEventListener("click", () => dialog.close());
+  dialog.querySelector("[data-close]").addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
   dialog.addEventListener("close", () => {
     clearTimeout(timer);
@@ -111,8 +112,7 @@ function start() {
   document.addEventListener("keydown", (event) => {
     const { target } = event;
     const isCommand = event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey;
-    const isSlash = event.key === "/" && !event.ctrlKey && !event.metaKey && !event.altKey && !target.closest?.(FIELDS);
-    if (!isCommand && !isSlash) return;
+    if (!isCommand && !isSingleKey(event, "/")) return;
     if (target.isContentEditable && !document.getSelection().isCollapsed) return;
     if (document.querySelector("dialog[open]:not(#palette)")) return;
     event.preventDefault();

@@ -45,9 +45,12 @@ export const ruleBuilder = () => ({
   hasError(path, index) { return Boolean(this.error) && this.errorPath === this.pathOf(path, index); },
 
   addRule(group) {
-    group.rules.push(emptyRule());
+    const rule = emptyRule();
+    group.rules.push(rule);
     this.rulesChanged();
+    this.focusAttribute(rule);
   },
+  focusAttribute({ key }) { this.$nextTick(() => document.getElementById(`attribute-${key}`)?.focus()); },
   /* "Only new matches" is a field of ongoing messages. */
   onlyNewField() { return document.querySelector("input[name=only_new_matches]"); },
   offeredPresets() { return (this.offer.presets ?? []).filter(({ onlyNew }) => !onlyNew || this.onlyNewField()); },
@@ -62,8 +65,10 @@ export const ruleBuilder = () => ({
     this.rulesChanged();
   },
   addGroup(group) {
-    group.rules.push({ match: group.match === "all" ? "any" : "all", rules: [emptyRule()], key: nextKey() });
+    const rule = emptyRule();
+    group.rules.push({ match: group.match === "all" ? "any" : "all", rules: [rule], key: nextKey() });
     this.rulesChanged();
+    this.focusAttribute(rule);
   },
   removeNode(group, index) {
     group.rules.splice(index, 1);

@@ -1,5 +1,5 @@
 /* The form for an answer or a note, and its images. */
-import { onEditorReady } from "../console/editors.js";
+import { nameEditor, onEditorReady } from "../console/editors.js";
 
 export const answer = (kind) => ({
   kind, names: [], sending: false,
@@ -12,7 +12,7 @@ export const answer = (kind) => ({
   switchTo(kind) {
     this.kind = kind;
     const editor = this.$root.querySelector("trix-editor");
-    editor.setAttribute("aria-label", kind === "note" ? "Note" : "Answer");
+    nameEditor(editor, kind === "note" ? "Note" : "Answer");
     editor.setAttribute("placeholder", kind === "note" ? "Write a note for the team" : "Write an answer");
     editor.focus();
   },

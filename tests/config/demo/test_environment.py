@@ -13,11 +13,12 @@ from audiences.models import Customer, Integration
 from config import settings
 from config.demo import database
 from config.demo.environment import DEPLOYMENT, TUNING, drop_deployment, is_of_deployment
+from config.environment import sign_in
 from tests.support.fresh_settings import execute_settings
 
 
 def variables_read_by_settings() -> set[str]:
-    source = Path(settings.__file__).read_text()
+    source = Path(settings.__file__).read_text() + Path(sign_in.__file__).read_text()
     found = set(re.findall(r"""\bread_\w+\(\s*["']([A-Z0-9_]+)["']""", source))
     assert len(found) > 40
     return found

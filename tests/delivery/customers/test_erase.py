@@ -23,7 +23,9 @@ def test_addresses_and_names_in_records_of_others_are_blanked(at):
     ann = CustomerFactory(email="home@x.example", name="Ann")
     CustomerFactory(email="home@x.example", name="Bob")
     MessageFactory(one_off=True, live=True, at=at)
-    dispatcher.dispatch(clock=lambda: at, until=at + timedelta(minutes=1))
+    # The second copy waits a few seconds if it is claimed while the first one is being sent.
+    for clock in (at, at + timedelta(seconds=10)):
+        dispatcher.dispatch(clock=lambda now=clock: now, until=at + timedelta(minutes=1))
     hers, his = DeliveryRecord.objects.order_by("customer")
     assert (hers.address, his.reason, his.detail) == ("home@x.example", Reason.SAME_INBOX, "Ann")
 

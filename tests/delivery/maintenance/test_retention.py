@@ -126,11 +126,12 @@ def test_page_of_a_record_reports_that_its_content_was_deleted(at, admin_client)
 def test_copies_without_variables_stay_readable(at):
     kept(keep_copies_days=30)
     record = sent(at - 31 * DAY, body="<p>Hello everyone</p>")
-    DeliveryRecord.objects.update(variables={})
+    DeliveryRecord.objects.update(variables={}, judged_values={"country": "France"})
 
     run_retention(at)
 
     record.refresh_from_db()
+    assert record.judged_values is None
     assert "Hello everyone" in rendering.render_sent_copy(record).text
 
 

@@ -88,6 +88,10 @@ def message_in_trouble(at) -> None:
     type(MessageFactory(live=True, at=at)).objects.update(problem="The tag is gone.")
 
 
+def message_paused_itself(at) -> None:
+    type(MessageFactory(live=True, at=at)).objects.update(state="paused", paused_because="Many complaints.")
+
+
 def copy_uncertain(at) -> None:
     CustomerFactory(email="ann@x.example")
     ongoing.match(MessageFactory(live=True, at=at), at=at)
@@ -139,6 +143,7 @@ HAPPENS = {
     AlarmKind.CHANNEL: (channel_rests, "Email has been unavailable since 4 May 2026, 09:56: Connection refused"),
     AlarmKind.DUE: (copy_due, "“Welcome” has been due since 4 May 2026, 09:49 but is not being sent."),
     AlarmKind.TROUBLE: (message_in_trouble, "The tag is gone."),
+    AlarmKind.PAUSED: (message_paused_itself, "Many complaints."),
     AlarmKind.UNCERTAIN: (copy_uncertain, "1 copy may or may not have been sent"),
     AlarmKind.ANSWERS: (answer_not_mailed, "1 answer has not been emailed on time."),
     AlarmKind.WEBHOOKS: (webhook_fails, "https://x.example/hook has been failing since"),

@@ -7,7 +7,7 @@ import pytest
 from audiences.models import Customer
 from delivery.channels import CHANNELS
 from delivery.matching import lifecycle
-from delivery.models import Pace
+from delivery.models import DeliveryRecord, Pace, Reason, Status
 from delivery.reporting import progress
 from delivery.sending import dispatcher
 from messaging.models import Channel, Message
@@ -34,9 +34,9 @@ def channel(monkeypatch) -> None:
 
 
 def under_way(at, *, sent: int, of: int) -> Message:
-    """Create a one-off with some records sent, at 10 per second until `at`."""
+    """Create a one-off with some records sent, at 10 per second until `at`, since it went live."""
     Customer.objects.bulk_create(CustomerFactory.build(email=f"{n}@x.example") for n in range(of))
-    message = MessageFactory(one_off=True, live=True, at=at - timedelta(minutes=5))
+    message = MessageFactory(one_off=True, live=True, at=at - max(1, sent // 10) * SECOND)
     for number in range(sent // 10):
         send_one_batch(message, clock=lambda n=number: at - (sent // 10 - n) * SECOND)
     return message
@@ -52,8 +52,8 @@ def test_paused_message_shows_sent_and_held_records(at):
     assert (found.done, found.left, found.ends_at) == (20, 37, None)
 
 
-def test_end_is_estimated_from_the_rate_of_the_last_minute(at):
-    message = under_way(at, sent=40, of=140)
+def test_end_is_estimated_from_the_measured_rate(at):
+    message = under_way(at, sent=400, of=500)
 
     found = progress.progress_of(message, at=at)
 
@@ -91,3 +91,41 @@ def test_finished_message_ends_now(at):
     dispatcher.dispatch(clock=lambda: at, until=at + SECOND)
 
     assert progress.progress_of(message, at=at).ends_at == at
+
+
+def test_first_seconds_are_still_measured(at):
+    found = progress.progress_of(under_way(at, sent=40, of=140), at=at)
+
+    assert (found.per_second, found.ends_at, found.continues_at) == (pytest.approx(10), None, None)
+
+
+def test_copies_to_be_tried_again_extend_the_estimate(at):
+    message = under_way(at, sent=400, of=500)
+    again = DeliveryRecord.objects.filter(status=Status.WAITING).values_list("pk", flat=True)[:20]
+    DeliveryRecord.objects.filter(pk__in=list(again)).update(reason=Reason.RETRY, due_at=at + timedelta(minutes=5))
+
+    # The last of the other 80 copies may have to be tried again as well.
+    assert progress.progress_of(message, at=at).ends_at == at + timedelta(minutes=5, seconds=8)
+
+
+def test_copies_for_the_next_window_have_no_end_before_it_opens(at):
+    message = under_way(at, sent=0, of=90)
+    opening = at + timedelta(hours=5)
+    message.records.update(reason=Reason.WINDOW, due_at=opening)
+
+    found = progress.progress_of(message, at=at)
+
+    assert (found.ends_at, found.continues_at) == (None, opening)
+
+
+def test_long_send_in_the_zones_of_customers_has_no_estimate(at):
+    message = under_way(at, sent=0, of=90)
+    message.window = [{"weekday": day, "from": "09:00", "to": "17:00"} for day in range(7)]
+    message.window_zone = "customer"
+    Pace.objects.create(channel="email", per_second=0.1)
+    assert progress.progress_of(message, at=at).ends_at == at + timedelta(minutes=15)
+
+    Pace.objects.update(per_second=0.01)
+    found = progress.progress_of(message, at=at)
+
+    assert (found.ends_at, found.depends_on_zones) == (None, True)

@@ -310,11 +310,19 @@ def test_a_push_is_previewed_with_title_text_and_link(console):
         assert words in framed
 
 
+def framed_messenger(shown) -> tuple[str, dict]:
+    """Return the page in the preview's frame, and the answers to the messenger in it."""
+    framed = html.unescape(re.search(r'srcdoc="([^"]*)"', shown.content.decode())[1])
+    assert 'sandbox="allow-scripts"' in shown.content.decode()
+    return framed, json.loads(re.search(r'<script id="answers"[^>]*>(.*?)</script>', framed)[1])
+
+
 def test_an_in_app_message_is_previewed_completely(console):
     shown = console.post(f"{LIST}preview/", typed(SenderFactory(), channel="in_app", body='<p>Say "hi" & wave</p>'))
 
-    framed = html.unescape(re.search(r'srcdoc="([^"]*)"', shown.content.decode())[1])
-    assert '<p>Say "hi" &amp; wave</p>' in framed
+    framed, answers = framed_messenger(shown)
+    assert answers["conversations/1"]["parts"][0]["body"] == '<p>Say "hi" &amp; wave</p>'
+    assert answers["ping"]["messages"][0]["format"] == "chat"
     assert framed.rstrip().endswith("</html>")
 
 
@@ -324,8 +332,12 @@ def test_an_announcement_is_previewed_with_its_title(console):
 
     shown = console.post(f"{LIST}preview/", typed(SenderFactory(), channel="in_app", **said))
 
-    framed = html.unescape(re.search(r'srcdoc="([^"]*)"', shown.content.decode())[1])
-    assert "<h1>&lt;News&gt; for Ann</h1>" in framed
+    (message,) = framed_messenger(shown)[1]["ping"]["messages"]
+    assert (message["format"], message["subject"], message["body"]) == (
+        "announcement",
+        "<News> for Ann",
+        "<p>Read on</p>",
+    )
 
 
 def test_a_chat_is_saved_without_the_subject_typed_while_it_was_something_else(console):

@@ -1,16 +1,20 @@
 """The count in the composer: an estimate at once if counting is slow, the exact number soon after."""
 
+import json
 from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.urls import reverse
 from django.utils import timezone
 
+from audiences import customer_counts
 from delivery import tasks
 from delivery.matching import forecast, launch_job, sql
 from delivery.models import DeliveryRecord, Reason
 from messaging.models import Message, State
 from outbound.composer import confirm, views
+from outbound.people import segments
 from tests.factories import MessageFactory, SenderFactory, rule
 from tests.outbound.composer.test_composer import FORECAST, SHEET, message_page, typed
 
@@ -38,7 +42,7 @@ def many(db) -> None:
 @pytest.fixture
 def sampled(monkeypatch) -> None:
     """Limit an estimate to about two thousand customers."""
-    monkeypatch.setattr(forecast, "SAMPLE_SIZE", 2_000)
+    monkeypatch.setattr(customer_counts, "SAMPLE_SIZE", 2_000)
 
 
 def to_acme() -> Message:
@@ -50,6 +54,20 @@ def test_fast_count_is_exact():
     found = forecast.forecast_within(to_acme(), at=timezone.now(), within=timedelta(minutes=1))
 
     assert (found.people, found.left_out, found.exact) == (10_000, {Reason.UNSUBSCRIBED: 1_000}, True)
+
+
+@pytest.mark.usefixtures("many", "sampled")
+def test_slow_count_of_a_segment_is_estimated_and_the_exact_one_follows(console, monkeypatch):
+    page, rules = reverse("admin:audience_count_people"), json.dumps(to_acme().audience.rules)
+    monkeypatch.setattr(segments, "COUNT_WITHIN", AT_ONCE)
+
+    estimate = console.post(page, {"rules": rules})
+    exact = console.post(f"{page}?exact=1", {"rules": rules})
+
+    assert "Counting exactly" in estimate.content.decode()
+    assert estimate.context["count"] == pytest.approx(10_000, rel=0.05)
+    assert "10,000 match now" in exact.content.decode()
+    assert "Counting exactly" not in exact.content.decode()
 
 
 @pytest.mark.usefixtures("many", "sampled")
@@ -115,7 +133,7 @@ def set_live(console, draft: Message, *, reviewed: int, act: str = "live", **cha
 @pytest.fixture
 def slow(many, monkeypatch) -> Message:
     """A one-off draft for 10,000 people that no click has time to count."""
-    monkeypatch.setattr(forecast, "SAMPLE_SIZE", 10_000)
+    monkeypatch.setattr(customer_counts, "SAMPLE_SIZE", 10_000)
     monkeypatch.setattr(confirm, "COUNT_WITHIN", AT_ONCE)
     return MessageFactory(one_off=True)
 

@@ -2,16 +2,20 @@
 
 import json
 import re
+from datetime import timedelta
 
 import pytest
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 from unfold.admin import ModelAdmin
 
-from audiences.models import Audience, Integration, Tag, Workspace
+from audiences.models import Audience, Integration, SegmentSize, Tag, Workspace
 from messaging.models import Sender
 from tests.factories import (
     CompanyTagFactory,
@@ -211,6 +215,46 @@ def test_segment_page_counts_while_typing(console):
     said = console.post(reverse("admin:audience_count_people"), {"rules": rules(rule("name", "is", "Ada"))})
 
     assert "1 matches now" in said.content.decode()
+
+
+def test_list_of_segments_shows_kept_sizes_and_counts_outdated_ones_after_it_is_shown(console):
+    CustomerFactory(name="Ada")
+    current = SegmentFactory(name="Current", rules={"match": "all", "rules": [rule("name", "is", "Ada")]})
+    now = timezone.now()
+    SegmentSize.objects.create(segment=current, people=12_345, is_exact=False, counted_at=now)
+    old = SegmentFactory(name="Old", rules={"match": "all", "rules": [rule("name", "is", "Ada")]})
+    SegmentSize.objects.create(segment=old, people=7, is_exact=True, counted_at=now - timedelta(hours=1))
+    new = SegmentFactory(name="New")
+    broken = SegmentFactory(name="Broken")
+    Audience.objects.filter(pk=broken.pk).update(rules={"match": "all", "rules": [rule("nothing", "is", "x")]})
+
+    with CaptureQueriesContext(connection) as queries:
+        page = console.get("/admin/audiences/audience/").content.decode()
+
+    assert not [query["sql"] for query in queries if "audiences_customer" in query["sql"]]
+    assert "About 12,345" in page
+    segments = (current, old, new, broken)
+    sizes = [reverse("admin:audience_current_size", args=[segment.pk]) for segment in segments]
+    assert [f'hx-get="{size}"' in page for size in sizes] == [False, True, True, True]
+
+    assert "About 12,345" in console.get(sizes[0]).content.decode()
+    said = console.get(sizes[1]).content.decode()
+    assert (">1<" in said, "hx-get" in said) == (True, False)
+    assert SegmentSize.objects.get(segment=old).people == 1
+    assert ">1<" in console.get(sizes[2]).content.decode()
+    assert "A rule is no longer valid" in console.get(sizes[3]).content.decode()
+
+
+def test_size_is_counted_again_once_the_rules_of_the_segment_change(console):
+    CustomerFactory(name="Ada")
+    segment = SegmentFactory(name="Ada", rules={"match": "all", "rules": [rule("name", "is", "Bob")]})
+    size = reverse("admin:audience_current_size", args=[segment.pk])
+    assert ">0<" in console.get(size).content.decode()
+
+    segment.rules = {"match": "all", "rules": [rule("name", "is", "Ada")]}
+    segment.save()
+
+    assert ">1<" in console.get(size).content.decode()
 
 
 def test_audience_of_a_message_is_not_a_segment(console):

@@ -1,6 +1,5 @@
 """Every page of the console needs the same number of queries with few rows and with many."""
 
-import io
 import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -14,11 +13,9 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django_celery_beat.models import PeriodicTask
 
-from audiences.intake import csv_import
 from audiences.models import (
     Customer,
     Import,
-    ImportKind,
     Integration,
     Notification,
     Subscription,
@@ -44,6 +41,7 @@ from tests.factories import (
     SenderFactory,
     rule,
 )
+from tests.support.imports import stored_import
 from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
@@ -84,8 +82,8 @@ class World:
         }
         lifecycle.pause(Message.objects.get(pk=self.one["paused"]))
         Workspace.current()
-        lines = b"email,name\n" + b"".join(b"nobody%d,Eve\n" % n for n in range(MANY))
-        job = csv_import.store_upload(io.BytesIO(lines), name="a.csv", kind=ImportKind.CUSTOMERS, by=self.boss, at=AT)
+        lines = "email,name\n" + "".join(f"nobody{n},Eve\n" for n in range(MANY))
+        job = stored_import(lines, at=AT, by=self.boss)
         self.one["import"] = job.pk
 
     def hook(self, number: int) -> Subscription:
@@ -143,9 +141,7 @@ class World:
         self.hook(n + 1)
         told = {"topic": "user.created", "created_at": AT, "due_at": AT}
         Notification.objects.create(subscription_id=one["hook"], **told)
-        csv_import.store_upload(
-            io.BytesIO(b"email\na@b.example\n"), name=f"{n}.csv", kind=ImportKind.CUSTOMERS, by=self.boss, at=AT
-        )
+        stored_import("email\na@b.example\n", at=AT, by=self.boss)
         Import.objects.get(pk=one["import"]).problems.create(line=n + 2, column="email", reason="No address.")
         about = [ada, company, live, Message.objects.get(pk=one["ongoing"]), Workspace.current()]
         LogEntry.objects.log_actions(self.boss.pk, about, 2, change_message=f"Did {n}")
@@ -160,7 +156,7 @@ class World:
             "messaging_message_history": ("ongoing",),
             "message_edit_content": ("ongoing",),
             "message_edit_audience": ("paused",),
-            "message_progress": ("ongoing",),
+            "message_refresh": ("ongoing",),
             "deliveryrecord_export": ("ongoing",),
             "audiences_customer_change": ("customer",),
             "audiences_customer_history": ("customer",),
@@ -168,6 +164,7 @@ class World:
             "customer_why": ("customer",),
             "customer_import_page": ("import",),
             "customer_import_errors": ("import",),
+            "customer_import_lines": ("import",),
             "audiences_company_change": ("company",),
             "audiences_audience_change": ("segment",),
             "audiences_tag_change": ("tag",),

@@ -4,6 +4,8 @@ import csv
 import io
 import json
 from datetime import timedelta
+from urllib.parse import parse_qs, urlsplit
+from uuid import uuid4
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -13,9 +15,9 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from audiences import compiler
-from audiences.models import Customer, CustomerTag, Import, ImportState, Tag
+from audiences.models import Audience, Customer, CustomerTag, Import, ImportState, Tag
 from delivery import tasks
-from messaging.models import Message, State
+from messaging.models import Autosave, Message
 from outbound.console import admin as console_pages
 from tests.factories import (
     AT,
@@ -150,28 +152,52 @@ def test_unknown_tag_cannot_be_removed(console, three):
     assert not Tag.objects.exists()
 
 
-def draft(answer) -> Message:
-    message = Message.objects.get()
-    assert answer.url == reverse("admin:messaging_message_change", args=[message.pk])
-    assert (message.state, message.send_type) == (State.DRAFT, "one_off")
-    return message
+def composed(console, answer) -> dict:
+    """Return the rules in the composer that the answer opens. It is a new one-off, which is not saved."""
+    assert answer.url.startswith(reverse("admin:messaging_message_add"))
+    assert not Message.objects.exists()
+    form = console.get(answer.url).context["form"]
+    assert form["send_type"].value() == "one_off"
+    return json.loads(form["rules"].value())
 
 
-def asked(message: Message) -> set[str]:
-    return set(compiler.matching_customers(message.audience.rules, at=AT).values_list("user_id", flat=True))
+def asked(found: dict) -> set[str]:
+    return set(compiler.matching_customers(found, at=AT).values_list("user_id", flat=True))
 
 
 @pytest.mark.usefixtures("three")
-def test_draft_has_the_rules_of_the_list(console):
+def test_composer_opens_with_the_rules_of_the_list_and_makes_no_draft(console):
     query = {"rules": rules(rule("country", "is", "Ireland"))}
 
-    message = draft(pick(console, "message", query))
+    assert composed(console, pick(console, "message", query)) == json.loads(query["rules"])
 
-    assert message.audience.rules == json.loads(query["rules"])
-    assert console.get(reverse("admin:messaging_message_change", args=[message.pk])).status_code == 200
+    assert not Audience.objects.exists()
+    assert not LogEntry.objects.exists()
 
 
-def test_draft_has_the_filters_and_search_of_the_list(console, three):
+def test_filters_that_are_too_long_for_an_address_are_refused(console):
+    query = {"rules": rules(*(rule("name", "is_not", "x" * 50) for _ in range(60)))}
+
+    said = console.get(pick(console, "message", query).url).content.decode()
+
+    assert "These filters are too long. Save them as a segment and filter the list by it." in said
+
+
+def test_text_typed_for_other_people_is_not_restored(console, boss):
+    typed = {"fields": {"subject": ["Hello"], "rules": ["{}"]}, "page": uuid4(), "typed_at": AT}
+    Autosave.objects.create(teammate=boss, form="message/new", tab=uuid4(), **typed)
+    address = pick(console, "message", {"rules": rules(rule("country", "is", "Ireland"))}).url
+    assert console.get(address).context["form"]["subject"].value() == ""
+
+    typed["fields"] = {"subject": ["Hello Ireland"], "prefilled": [parse_qs(urlsplit(address).query)["rules"][0]]}
+    Autosave.objects.create(teammate=boss, form="message/new", tab=uuid4(), **typed)
+    page = console.get(address)
+
+    assert page.context["form"]["subject"].value() == "Hello Ireland"
+    assert "Restored what you typed" in page.content.decode()
+
+
+def test_composer_and_segment_have_the_filters_and_search_of_the_list(console, three):
     tag = TagFactory()
     for customer in three:
         CustomerTagFactory(customer=customer, tag=tag)
@@ -179,27 +205,71 @@ def test_draft_has_the_filters_and_search_of_the_list(console, three):
     query = {"rules": rules(rule("name", "is_not", "Eve")), "q": "a", "tags__id__exact": tag.pk}
     query |= {"segment": segment.pk, "role__exact": "user"}
 
-    message = draft(pick(console, "message", query))
+    answer = pick(console, "segment", query, name=" Irish users ")
 
-    assert asked(message) == set(listed_ids(console, **query)) == {"ada"}
+    assert answer["HX-Redirect"].startswith(f"{LIST}?")
+    saved = Audience.objects.get(name="Irish users")
+    assert asked(saved.rules) == set(listed_ids(console, **query)) == {"ada"}
+    assert asked(composed(console, pick(console, "message", query))) == {"ada"}
 
 
-def test_address_matches_exactly_in_list_and_draft(console):
+@pytest.mark.usefixtures("three")
+def test_segment_has_the_rules_that_were_changed_after_the_list_was_shown(console):
+    shown, changed = ({"rules": rules(rule("country", "is", country))} for country in ("Ireland", "France"))
+
+    answer = pick(console, "segment", shown, name="French", **changed)
+
+    assert asked(Audience.objects.get().rules) == {"bob"}
+    assert parse_qs(urlsplit(answer["HX-Redirect"]).query)["rules"] == [changed["rules"]]
+    assert LogEntry.objects.get().change_message == "Created the segment"
+
+
+@pytest.mark.usefixtures("three")
+@pytest.mark.parametrize(
+    ("name", "query", "says"),
+    [
+        ("New", {}, "The list shows everyone. Filter it first."),
+        ("", {"q": "ada"}, "Give the segment a name."),
+        ("Taken", {"q": "ada"}, "A segment with this name already exists."),
+        ("New", {"rules": rules(rule("nothing", "is", "x"))}, "nothing"),
+    ],
+)
+def test_segment_that_cannot_be_saved_is_refused_at_its_name(console, name, query, says):
+    SegmentFactory(name="Taken")
+
+    answer = pick(console, "segment", query, name=name)
+
+    assert says in answer.context["wrong"]
+    assert f'value="{name}"' in answer.content.decode()
+    assert Audience.objects.count() == 1
+
+
+def test_segment_of_a_list_with_leads_includes_them(console):
+    tagged = CustomerTagFactory(customer__lead=True, customer__user_id=None)
+    query = {"tags__id__exact": tagged.tag_id}
+
+    pick(console, "segment", query, name="Tagged")
+
+    found = compiler.matching_customers(Audience.objects.get().rules, at=AT)
+    assert list(found) == [tagged.customer]
+    assert composed(console, pick(console, "message", query)) == Audience.objects.get().rules
+
+
+def test_address_matches_exactly_in_list_and_composer(console):
     ada = CustomerFactory(name="Ada", email="ada@acme.example")
     CustomerFactory(name="Other", email="x.ada@acme.example")
 
     assert listed_ids(console, q="Ada@acme.example") == [ada.user_id]
-    assert asked(draft(pick(console, "message", {"q": "Ada@acme.example"}))) == {ada.user_id}
+    assert asked(composed(console, pick(console, "message", {"q": "Ada@acme.example"}))) == {ada.user_id}
     assert len(listed_ids(console, q="da@acme.example")) == 2
 
 
-def test_draft_to_ticked_customers_uses_a_new_tag_and_includes_leads(console, three):
+def test_message_to_ticked_customers_uses_a_new_tag_and_includes_leads(console, three):
     lead = CustomerFactory(lead=True, user_id=None, email="lead@acme.example")
 
-    message = draft(tick(console, "message_ticked", three[0], lead))
+    found = composed(console, tick(console, "message_ticked", three[0], lead))
 
-    found = compiler.matching_customers(message.audience.rules, at=AT)
-    assert set(found.values_list("pk", flat=True)) == {three[0].pk, lead.pk}
+    assert set(compiler.matching_customers(found, at=AT).values_list("pk", flat=True)) == {three[0].pk, lead.pk}
     assert Tag.objects.get().name.startswith("Picked ")
 
 
@@ -290,17 +360,132 @@ def test_import_from_upload_to_result(console, boss, nudged):
     assert CustomerTag.objects.filter(tag__name="Fair").count() == 2
 
 
+def test_import_page_shows_formats_and_encoding_and_changes_them(console, nudged):
+    data = "user_id;Signed up;Zip;Straße\n1;03/04/2026;01234;Köln\n2;05/06/2026;50670;Köln\n".encode("cp1252")
+    upload = SimpleUploadedFile("people.csv", data)
+    page = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}, follow=True)
+    at, text = page.redirect_chain[-1][0], page.content.decode()
+    for words in (
+        "These dates also fit month first. Check the order.",
+        '<option value="day_first" selected>Day first: 03/04/2026 is 3 Apr 2026</option>',
+        '<option value="month_first">Month first: 03/04/2026 is 4 Mar 2026</option>',
+        '<option value="cp1252" selected>Western European (Windows-1252)</option>',
+        "Text (suggested)",
+        "01234, 50670",
+        "Straße",
+    ):
+        assert words in text, words
+    assert "Number (suggested)" not in text
+
+    text = console.post(f"{at}encoding/", {"encoding": "utf-8"}, follow=True).content.decode()
+    assert "2 lines contain bytes that are not valid in UTF-8." in text
+    assert "is not an encoding" in console.post(f"{at}encoding/", {"encoding": "x"}).content.decode()
+    console.post(f"{at}encoding/", {"encoding": "cp1252"})
+    page = console.post(f"{at}check/", {"target": ["user_id", "signed_up_at", "", ""], "date_format": ["x"] * 4})
+    assert "“x” is not a date format. Choose one for the column “user_id”." in page.content.decode()
+    targets, formats = ["user_id", "signed_up_at", "new.text.Zip", ""], ["iso", "month_first", "iso", "iso"]
+    console.post(f"{at}check/", {"target": targets, "date_format": formats})
+    console.post(f"{at}write/")
+
+    one = Customer.objects.get(user_id="1")
+    assert (one.signed_up_at.date().isoformat(), one.attributes) == ("2026-03-04", {"Zip": "01234"})
+
+
+def test_import_page_shows_repeated_customers_before_anything_is_written(console, nudged, monkeypatch):
+    from outbound.people.csv_import import pages
+
+    monkeypatch.setattr(pages, "SHOWN_PROBLEMS", 1)
+    upload = SimpleUploadedFile("people.csv", b"user_id,name\n1,Ada\n1,Ida\n1,Ida\n1,Eda\n")
+    at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
+
+    text = console.post(f"{at}check/", {"target": ["user_id", "name"]}, follow=True).content.decode()
+
+    for words in (
+        "3 lines repeat a customer of an earlier line, and 2 of them would change the customer again.",
+        "“Ada” from line 2 or before becomes “Ida”.",
+        "The first 1 change is shown.",
+    ):
+        assert words in text, words
+    assert not Customer.objects.exists()
+
+
+def test_lines_of_an_import_are_listed_with_their_effects(console, nudged, monkeypatch):
+    from outbound.people.csv_import import lines
+
+    monkeypatch.setattr(lines, "LINES_PER_PAGE", 3)
+    CustomAttributeFactory(name="renews", kind="date")
+    ada = CustomerFactory(user_id="1", name="Ada", archived=True, attributes={"renews": 1780185600})
+    data = (
+        "user_id,name,signed_up_at,renews,unsubscribed,tags,company\n1,Ida,2026-05-01,2026-06-01,yes,VIP,Acme\n"
+        "null,,,,,,\n2,Bob,,,,,\n3,Cyd,,,,,\n3,Cid,,,,,\n"
+    )
+    upload = SimpleUploadedFile("people.csv", data.encode())
+    at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
+    console.post(f"{at}check/", {"target": Import.objects.get().targets})
+    assert "Show the lines" in console.post(f"{at}write/", follow=True).content.decode()
+
+    text = console.get(f"{at}lines/").content.decode()
+    for words in (
+        f'<a href="{reverse("admin:audiences_customer_change", args=[ada.pk])}">Ida</a>',
+        "Name: “Ada” → “Ida”",
+        "Signed up: empty → 1 May 2026, 00:00",
+        "renews: 31 May 2026, 00:00 → 1 Jun 2026, 00:00",
+        "Unsubscribed from emails: no → yes",
+        "Restored from the archive",
+        "Tags: added “VIP”",
+        "Companies: added “Acme”",
+        "Skipped. user_id: ",
+        "Created",
+        "?after=4",
+    ):
+        assert words in text, words
+    rest = console.get(f"{at}lines/?after=4").content.decode()
+    assert "Name: “Cyd” → “Cid”" in rest
+    assert "?after=" not in rest
+    assert "No line after 99 had an effect." in console.get(f"{at}lines/?after=99").content.decode()
+    assert console.get(f"{at}lines/?after=x").status_code == 200
+
+
+def test_import_is_undone_and_the_page_says_what_was_not(console, nudged):
+    ada = CustomerFactory(user_id="1", name="Ada")
+    bob = CustomerFactory(user_id="2", name="Bob")
+    upload = SimpleUploadedFile("people.csv", b"user_id,name\n1,Ida\n2,Rob\n3,Cyd\n")
+    at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
+    assert "cannot be undone" in console.post(f"{at}undo/").content.decode()
+    console.post(f"{at}check/", {"target": ["user_id", "name"]})
+    assert "Undo this import" in console.post(f"{at}write/", follow=True).content.decode()
+    Customer.objects.filter(pk=bob.pk).update(name="Rub")
+
+    text = console.post(f"{at}undo/", follow=True).content.decode()
+
+    for words in (
+        "2 lines undone.",
+        "1 line not undone, or not completely.",
+        "Changed since the import, so not undone: Name.",
+    ):
+        assert words in text, words
+    assert "Undo this import" not in text
+    names = dict(Customer.objects.filter(archived_at=None).values_list("pk", "name"))
+    assert names == {ada.pk: "Ada", bob.pk: "Rub"}
+    assert (
+        "Undid the import of “people.csv”" in console.get(reverse("admin:admin_logentry_changelist")).content.decode()
+    )
+    assert "Changed since the import" in console.get(f"{at}lines/").content.decode()
+
+
 def test_worker_continues_a_large_import(console, monkeypatch, nudged):
-    from outbound.people import csv_import
+    from outbound.people.csv_import import pages
 
     asked: list[int] = []
     monkeypatch.setattr(tasks, "enqueue_import", asked.append)
-    monkeypatch.setattr(csv_import, "TIME_IN_REQUEST", timedelta(0))
+    monkeypatch.setattr(pages, "TIME_IN_REQUEST", timedelta(0))
     upload = SimpleUploadedFile("people.csv", b"user_id\n1\n2\n")
     at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
-    page = console.post(f"{at}check/", {"target": ["user_id"]}, follow=True).content.decode()
     job = Import.objects.get()
-    assert asked == [job.pk]
+    assert "Reading the file" in console.get(at).content.decode()
+    tasks.go_on_importing(job.pk)
+    page = console.post(f"{at}check/", {"target": ["user_id"]}, follow=True).content.decode()
+    assert asked == [job.pk, job.pk]
     assert "hx-trigger" in page
     assert "progressbar" in page
 
@@ -310,9 +495,9 @@ def test_worker_continues_a_large_import(console, monkeypatch, nudged):
 
 
 def test_too_large_file_shows_field_error(console, monkeypatch):
-    from outbound.people import csv_import
+    from outbound.people.csv_import import pages
 
-    monkeypatch.setattr(csv_import, "MAX_UPLOAD_BYTES", 10)
+    monkeypatch.setattr(pages, "MAX_UPLOAD_BYTES", 10)
     upload = SimpleUploadedFile("people.csv", b"user_id\n1\n2\n")
 
     page = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload})
@@ -322,9 +507,9 @@ def test_too_large_file_shows_field_error(console, monkeypatch):
 
 
 def test_errors_beyond_the_limit_are_counted(console, monkeypatch, nudged):
-    from audiences.intake.csv_import import job as import_job
+    from audiences.intake.csv_import import slices
 
-    monkeypatch.setattr(import_job, "MAX_PROBLEMS", 2)
+    monkeypatch.setattr(slices, "MAX_PROBLEMS", 2)
     upload = SimpleUploadedFile("people.csv", b"email\n" + b"nobody\n" * 5)
     at = console.post(reverse("admin:customer_import_file"), {"kind": "customers", "file": upload}).url
     page = console.post(f"{at}check/", {"target": ["email"]}, follow=True).content.decode()

@@ -12,8 +12,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from audiences.intake import Refused, csv_import
-from audiences.intake.csv_import import job as flow
-from audiences.intake.csv_import import source
+from audiences.intake.csv_import import slices, source
 from audiences.models import (
     Company,
     CustomAttribute,
@@ -22,7 +21,7 @@ from audiences.models import (
     Import,
     ImportChunk,
     ImportKind,
-    ImportNewcomer,
+    ImportPreview,
     ImportState,
     Membership,
     Suppression,
@@ -33,10 +32,10 @@ from audiences.models import (
 from audiences.models.customers import Role
 from delivery.customers import erase
 from tests.factories import AT, CompanyFactory, CustomAttributeFactory, CustomerFactory, TagFactory
+from tests.support.imports import FOREVER, run_import, stored_import
 
 pytestmark = pytest.mark.django_db
 LATER = AT + timedelta(hours=1)
-FOREVER = datetime(2999, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -45,19 +44,27 @@ def by(db) -> User:
 
 
 @pytest.fixture
+def store(by):
+    """Return a function that uploads a file and does not read its columns."""
+
+    def store(data: bytes) -> Import:
+        file = io.BytesIO(data)
+        return csv_import.store_upload(file, name="people.csv", kind=ImportKind.CUSTOMERS, by=by, at=AT)
+
+    return store
+
+
+@pytest.fixture
 def upload(by):
     def upload(text: str | bytes, kind: ImportKind = ImportKind.CUSTOMERS) -> Import:
-        data = text.encode() if isinstance(text, str) else text
-        return csv_import.store_upload(io.BytesIO(data), name="people.csv", kind=kind, by=by, at=AT)
+        return stored_import(text, at=AT, by=by, kind=kind)
 
     return upload
 
 
 def go(job: Import, state: ImportState, *, tag=None) -> Import:
     csv_import.start_import(job, state, targets=job.targets, tag=tag, at=LATER)
-    assert csv_import.continue_import(job.pk, clock=lambda: LATER, until=FOREVER) is False
-    job.refresh_from_db()
-    return job
+    return run_import(job, at=LATER)
 
 
 @pytest.fixture
@@ -115,14 +122,14 @@ def test_error_has_line_column_and_reason(upload):
 
     job = go(
         upload(
-            'email,Signed up,seats\nada@acme.example,31/05/2026,1\nnobody,,\n,2026-05-01,2\n"b@acme.example\n",,many\n'
+            'email,Signed up,seats\nada@acme.example,31/13/2026,1\nnobody,,\n,2026-05-01,2\n"b@acme.example\n",,many\n'
         ),
         ImportState.CHECKING,
     )
 
     found = [(problem.line, problem.column, problem.reason) for problem in csv_import.problems_of(job)]
     assert found == [
-        (2, "Signed up", "“31/05/2026” is not a valid date. Use a format such as 2026-05-31."),
+        (2, "Signed up", "“31/13/2026” is not a valid date. The format of this column is year first: 2026-05-31."),
         (3, "email", "“nobody” is not a valid email address."),
         (4, "", "This record has no email, user ID or Outbound ID."),
         (5, "seats", "seats is a number; “many” is not a valid value for it."),
@@ -220,29 +227,30 @@ def test_later_lines_see_changes_of_earlier_lines(load):
     ],
 )
 def test_check_predicts_repeated_customers(upload, monkeypatch, size, lines):
-    monkeypatch.setattr(flow, "SLICE_SIZE", size)
+    monkeypatch.setattr(slices, "SLICE_SIZE", size)
     CustomAttributeFactory(name="seats", kind="number")
     job = upload("user_id,email,name,seats\n" + lines)
 
-    said = counts(go(job, ImportState.CHECKING))
+    checked = go(job, ImportState.CHECKING)
+    said, repeated = counts(checked), checked.repeated
     assert not Customer.objects.exists()
-    assert not ImportNewcomer.objects.exists()
+    assert not ImportPreview.objects.exists()
 
     assert counts(go(job, ImportState.WRITING)) == said
-    assert said[0] == Customer.objects.count()
+    assert said[0] == Customer.objects.count() == said[0] + said[1] + said[2] - repeated
 
 
 def test_interrupted_check_starts_again(upload, monkeypatch):
-    monkeypatch.setattr(flow, "SLICE_SIZE", 1)
+    monkeypatch.setattr(slices, "SLICE_SIZE", 1)
     job = upload("user_id\n7\n8\n")
     csv_import.start_import(job, ImportState.CHECKING, targets=job.targets, tag=None, at=LATER)
     clock = iter([LATER, LATER, FOREVER])
     csv_import.continue_import(job.pk, clock=lambda: next(clock), until=LATER + timedelta(seconds=1))
-    assert ImportNewcomer.objects.get().user_id == "7"
+    assert ImportPreview.objects.get().user_id == "7"
 
     csv_import.cancel_import(job, at=LATER)
 
-    assert not ImportNewcomer.objects.exists()
+    assert not ImportPreview.objects.exists()
 
 
 def test_customers_join_companies_by_id_or_name(load):
@@ -397,9 +405,7 @@ def test_encodings_and_delimiters_of_spreadsheets_are_read(upload, encoding, del
 
 
 def test_import_continues_where_it_stopped(upload, monkeypatch):
-    from audiences.intake.csv_import import job as import_job
-
-    monkeypatch.setattr(import_job, "SLICE_SIZE", 3)
+    monkeypatch.setattr(slices, "SLICE_SIZE", 3)
     monkeypatch.setattr(source, "CHUNK_SIZE", 17)
     job = upload("user_id,name\n" + "".join(f'{n},"Na\nme {n}"\n' for n in range(10)))
     assert ImportChunk.objects.count() > 5
@@ -415,13 +421,13 @@ def test_import_continues_where_it_stopped(upload, monkeypatch):
     assert not ImportChunk.objects.exists()
 
 
-def test_large_file_is_stored_in_chunks(upload):
+def test_large_file_is_stored_in_chunks(store):
     line = b"someone@acme.example,Somebody\n"
-    upload(b"email,name\n" + line * 1000)
+    store(b"email,name\n" + line * 1000)
     big = b"email,name\n" + line * 700_000
 
     tracemalloc.start()
-    job = upload(big)
+    job = store(big)
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
@@ -628,7 +634,7 @@ def test_erasure_deletes_the_errors_that_quote_the_customer(upload):
 
     assert problems(job) == [
         (2, "This text was erased with the customer’s data."),
-        (3, "“anna” is not a valid date. Use a format such as 2026-05-31."),
+        (3, "“anna” is not a valid date. The format of this column is year first: 2026-05-31."),
     ]
 
 
@@ -639,7 +645,7 @@ def test_abandoned_file_is_deleted_after_a_week(upload, days, left):
     csv_import.delete_old_files(at=LATER + timedelta(days=days))
 
     job.refresh_from_db()
-    assert (job.state, job.chunks.exists(), bool(job.sample)) == (left, *[left == ImportState.CHECKED] * 2)
+    assert (job.state, job.chunks.exists(), bool(job.column_facts)) == (left, *[left == ImportState.CHECKED] * 2)
 
 
 def test_errors_are_deleted_after_a_month_except_of_running_imports(upload, load):
@@ -655,3 +661,243 @@ def test_errors_are_deleted_after_a_month_except_of_running_imports(upload, load
     done.refresh_from_db()
     waits.refresh_from_db()
     assert (problems(done), done.wrong, waits.state, waits.chunks.count()) == ([], 1, ImportState.CHECKING, 1)
+
+
+def test_dates_of_a_column_are_read_in_one_order(load):
+    CustomAttributeFactory(name="renews_at", kind="date")
+
+    job = load(
+        "user_id,Signed up,Last seen,renews_at\n"
+        "1,03/04/2026,04/25/2026,46173\n2,25/04/2026,05/06/2026 10:00,46174.5\n3,06/05/2026,,\n"
+    )
+
+    assert job.date_formats[1:] == ["day_first", "month_first", "days_1900"]
+    assert counts(job) == (3, 0, 0, 0)
+    one, two, _ = Customer.objects.order_by("user_id")
+    assert (one.signed_up_at, one.last_seen_at) == (
+        datetime(2026, 4, 3, tzinfo=UTC),
+        datetime(2026, 4, 25, tzinfo=UTC),
+    )
+    assert two.last_seen_at == datetime(2026, 5, 6, 10, tzinfo=UTC)
+    assert two.attributes == {"renews_at": int(datetime(2026, 6, 1, 12, tzinfo=UTC).timestamp())}
+
+
+def test_chosen_date_format_replaces_the_guess(upload):
+    job = upload("user_id,Signed up\n1,03/04/2026\n")
+
+    for given, reason in ((["iso"], "for each column"), (["iso", "x"], "“x” is not a date format")):
+        with pytest.raises(Refused, match=reason):
+            csv_import.start_import(
+                job, ImportState.CHECKING, targets=job.targets, tag=None, at=LATER, date_formats=given
+            )
+    csv_import.start_import(
+        job, ImportState.CHECKING, targets=job.targets, tag=None, at=LATER, date_formats=["iso", "month_first"]
+    )
+    run_import(job, at=LATER)
+    go(job, ImportState.WRITING)
+
+    assert Customer.objects.get().signed_up_at == datetime(2026, 3, 4, tzinfo=UTC)
+
+
+def test_eight_digits_are_a_day_and_other_digits_are_not_a_date(load):
+    job = load("user_id,Signed up\n1,20251231\n2,01234\n")
+
+    assert Customer.objects.get().signed_up_at == datetime(2025, 12, 31, tzinfo=UTC)
+    assert problems(job) == [(3, "“01234” is not a valid date. The format of this column is year first: 2026-05-31.")]
+
+
+def test_first_and_last_name_are_one_name(upload, load):
+    CustomerFactory(user_id="1", name="Ada Byron")
+    CustomerFactory(user_id="2", name="Bob de Vries")
+    CustomerFactory(user_id="3", name="Cher")
+    lines = "1,,King\n2,Rob,\n3,,Bono\n4,Dan,Brown\n5,Eve,\n6,,Fox\n4,,Green\n4,Dan,Green\n"
+
+    job = go(upload(f"user_id,First name,Last name\n{lines}"), ImportState.CHECKING)
+    said = counts(job)
+    job = go(job, ImportState.WRITING)
+
+    names = dict(Customer.objects.values_list("user_id", "name"))
+    assert names == {
+        "1": "Ada King",
+        "2": "Rob de Vries",
+        "3": "Cher Bono",
+        "4": "Dan Green",
+        "5": "Eve",
+        "6": "Fox",
+    }
+    assert counts(job) == said == (3, 4, 1, 0)
+
+
+def test_name_and_its_parts_exclude_each_other(upload):
+    job = upload("user_id,name,First name\n1,Ada Byron,Ada\n")
+
+    with pytest.raises(Refused, match="Choose either a column for the name"):
+        csv_import.start_import(job, ImportState.CHECKING, targets=job.targets, tag=None, at=LATER)
+    long = upload(f"user_id,First name,Last name\n1,{'x' * 200},{'y' * 200}\n")
+    assert long.targets == ["user_id", "first_name", "last_name"]
+    go(long, ImportState.CHECKING)
+    assert problems(long) == [(2, "The first name and the last name are longer than 255 characters together.")]
+
+
+def test_one_wrong_byte_does_not_change_the_encoding(upload):
+    good = "".join(f"z{n}@example.net,Zoë\n" for n in range(50))
+    data = f"email,name\n{good}".encode() + b"z@example.net,Caf\xe9\n" + b"y@example.net,Yve\n"
+
+    job = upload(data)
+    assert (job.encoding, job.undecodable) == ("utf-8", 1)
+    job = go(go(job, ImportState.CHECKING), ImportState.WRITING)
+
+    assert set(Customer.objects.values_list("name", flat=True)) == {"Zoë", "Yve"}
+    reason = "This record contains a byte that is not valid in UTF-8. Correct the file, or choose another encoding."
+    assert problems(job) == [(52, reason)]
+
+
+def test_encoding_can_be_changed_until_the_file_is_written(upload):
+    job = upload("email,Имя\nada@acme.example,Ада\n".encode("cp1251"))
+    assert job.encoding == "cp1252"
+    job = go(job, ImportState.CHECKING)
+
+    csv_import.change_encoding(job, "cp1251", at=LATER)
+    job = run_import(job, at=LATER)
+
+    assert (job.state, job.columns, job.column_facts[1]["examples"]) == (
+        ImportState.UPLOADED,
+        ["email", "Имя"],
+        ["Ада"],
+    )
+    job.targets = ["email", "name"]
+    job = go(go(job, ImportState.CHECKING), ImportState.WRITING)
+    assert Customer.objects.get().name == "Ада"
+    with pytest.raises(Refused, match="cannot be started now"):
+        csv_import.change_encoding(job, "utf-8", at=LATER)
+
+
+OTHER_LETTERS = {
+    "cp1251": "Я",
+    "koi8-r": "Я",
+    "cp1253": "Ω",
+    "cp1255": "ש",
+    "cp1256": "ع",
+    "cp932": "ソ",
+    "big5": "功",
+    "cp949": "각",
+}
+
+
+def test_every_offered_encoding_is_read(upload):
+    for encoding, letter in {**dict.fromkeys(csv_import.ENCODINGS, "é"), **OTHER_LETTERS}.items():
+        job = upload(f"email,name\nada@acme.example,{letter}\n".encode(encoding))
+        if job.encoding != encoding:
+            csv_import.change_encoding(job, encoding, at=LATER)
+            run_import(job, at=LATER)
+        assert (job.column_facts[1]["examples"], job.undecodable) == ([letter], 0), encoding
+
+
+def test_unknown_encoding_and_that_of_utf_16_are_refused(upload):
+    with pytest.raises(Refused, match="“rot13” is not an encoding that can be read"):
+        csv_import.change_encoding(upload("email\na@b.example\n"), "rot13", at=LATER)
+    with pytest.raises(Refused, match="in UTF-16"):
+        csv_import.change_encoding(upload("email\na@b.example\n".encode("utf-16")), "utf-8", at=LATER)
+
+
+def test_repeated_customers_are_shown_with_the_changes_they_cause(upload, monkeypatch):
+    CustomAttributeFactory(name="seats", kind="number")
+    CustomerFactory(user_id="1", name="Ada", phone="5", attributes={"seats": 2})
+    CustomerFactory(user_id="2", email="bob@acme.example")
+    CustomerFactory(user_id="3", name="Cyd")
+    lines = (
+        '1,,Eda,,,VIP\n2,,,,,\n3,,Cyd,,,\n4,dan@acme.example,Dan,7,1,\n1,,Ida,6,3,"VIP; Fair"\n'
+        "2,,Bob,,,\n3,,Cyd,,,\n,dan@acme.example,Dan,8,1,\n,bob@acme.example,Bob,,,\n"
+    )
+    for size in (1, 3, 100):
+        monkeypatch.setattr(slices, "SLICE_SIZE", size)
+        job = go(upload(f"user_id,email,name,phone,seats,tags\n{lines}"), ImportState.CHECKING)
+
+        assert (job.repeated, job.repeated_changes) == (5, 3), size
+        assert [(note.line, note.column, note.reason) for note in csv_import.repeats_of(job)] == [
+            (6, "Name", "“Eda” from line 2 or before becomes “Ida”."),
+            (6, "Phone", "“5” from line 2 or before becomes “6”."),
+            (6, "Tags", "“VIP, Fair” is added to the customer of line 2."),
+            (6, "seats", "“2” from line 2 or before becomes “3”."),
+            (7, "Name", "The customer of line 3 gets “Bob”."),
+            (9, "Phone", "“7” from line 5 or before becomes “8”."),
+        ], size
+    assert problems(job) == []
+
+    said = counts(job)
+    assert counts(go(job, ImportState.WRITING)) == said == (1, 4, 4, 0)
+    assert csv_import.repeats_of(job) == []
+
+
+def test_erasure_deletes_the_changes_that_quote_the_customer(upload):
+    ann = CustomerFactory(user_id="7", name="Ann")
+    job = go(upload("user_id,name\n7,Anna\n7,Ann\n8,Bob\n8,Rob\n"), ImportState.CHECKING)
+
+    erase.erase(ann, at=LATER)
+
+    assert [note.reason for note in csv_import.repeats_of(job)] == [
+        "This text was erased with the customer’s data.",
+        "“Bob” from line 4 or before becomes “Rob”.",
+    ]
+
+
+def lines_of(job: Import, *, after: int = 0, limit: int = 100) -> list[tuple]:
+    return [
+        (it.line, it.customer, "created" if it.created else it.error or it.changes)
+        for it in csv_import.effects_of(job, after=after, limit=limit)
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_effects_of_an_import_are_recorded_line_by_line(load, monkeypatch, size):
+    monkeypatch.setattr(slices, "SLICE_SIZE", size)
+    CustomAttributeFactory(name="seats", kind="number")
+    tag, company, fair = TagFactory(name="VIP"), CompanyFactory(company_id="k1"), TagFactory(name="Fair")
+    ada = CustomerFactory(user_id="1", name="Ada", phone="5", attributes={"seats": 2})
+    bob = CustomerFactory(user_id=None, email="bob@acme.example", lead=True)
+    cyd = CustomerFactory(user_id="3", name="Cyd", archived=True)
+    CustomerTag.objects.create(customer=ada, tag=fair, created_at=AT)
+
+    job = load(
+        "user_id,email,name,phone,seats,tags,company_id\n"
+        "1,,Eda,,3,VIP,k1\n,bob@acme.example,,,,,\n3,,Cyd,,,,\n4,,Dan,,,VIP,\n5,,Eve,,,,\n1,,Eda,,3,VIP,k1\nnull,,,,,,\n"
+        "4,,Din,7,1,,\n6,,,,,,\n",
+        tag=fair,
+    )
+
+    dan, eve, fay = Customer.objects.filter(user_id__in="456").order_by("user_id").values_list("pk", flat=True)
+    found = lines_of(job)
+    assert [(line, who) for line, who, _ in found] == [
+        *((2, ada.pk), (3, bob.pk), (4, cyd.pk), (5, dan), (6, eve), (8, None), (9, dan), (10, fay))
+    ]
+    effects = {line: effect for line, _, effect in found}
+    assert effects[2] == {
+        "name": ["Ada", "Eda"],
+        "custom_attributes.seats": [2, 3],
+        "tags": [tag.pk],
+        "companies": [company.pk],
+    }
+    assert effects[3] == {"role": ["lead", "user"], "tags": [fair.pk]}
+    assert (set(effects[4]), effects[4]["archived_at"][1]) == ({"archived_at", "tags"}, None)
+    assert effects[5] == effects[6] == effects[10] == "created"
+    assert "a placeholder for a missing value" in effects[8]
+    assert effects[9] == {"name": ["Dan", "Din"], "phone": ["", "7"], "custom_attributes.seats": [None, 1]}
+    for after in (0, 2, 5, 8, 9, 10):
+        assert lines_of(job, after=after, limit=2) == [row for row in found if row[0] > after][:2]
+
+    csv_import.delete_old_files(at=LATER + timedelta(days=30))
+    assert lines_of(job)
+    csv_import.delete_old_files(at=LATER + timedelta(days=31))
+    assert not lines_of(job)
+
+
+def test_repeated_dates_are_shown_as_moments(upload):
+    CustomAttributeFactory(name="renews", kind="date")
+    lines = "1,2026-05-01,2026-06-01\n1,2026-05-02 10:30,2026-06-02\n2,,\n2,2026-05-03,\n"
+    job = go(upload(f"user_id,Signed up,renews\n{lines}"), ImportState.CHECKING)
+
+    assert [(note.line, note.reason) for note in csv_import.repeats_of(job)] == [
+        (3, "“2026-05-01 00:00” from line 2 or before becomes “2026-05-02 10:30”."),
+        (3, "“2026-06-01 00:00” from line 2 or before becomes “2026-06-02 00:00”."),
+        (5, "The customer of line 4 gets “2026-05-03 00:00”."),
+    ]

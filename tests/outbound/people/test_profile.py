@@ -316,3 +316,13 @@ def test_number_of_queries_does_not_grow_with_messages(console, django_assert_ma
     receive(8)
     with django_assert_max_num_queries(len(few.captured_queries)):
         console.get(profile(customer))
+
+
+def test_message_form_can_be_framed_by_the_console_only_as_a_sheet(console):
+    page = composer(CustomerFactory())
+
+    sheet, whole = console.get(f"{page}?sheet=1"), console.get(page)
+
+    assert (sheet.headers["X-Frame-Options"], whole.headers["X-Frame-Options"]) == ("SAMEORIGIN", "DENY")
+    assert "frame-ancestors 'self'" in sheet.headers["Content-Security-Policy"]
+    assert "frame-ancestors 'none'" in whole.headers["Content-Security-Policy"]

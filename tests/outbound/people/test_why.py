@@ -95,6 +95,31 @@ def test_every_operator_shows_the_current_value(console, boss):
             assert " now: None" not in page
 
 
+def test_values_of_the_match_are_shown_beside_those_of_today(console):
+    ada = CustomerFactory(name="Ada", email="ada@acme.example", country="France", signed_up_at=AT - timedelta(days=9))
+    rules = [
+        rule("country", "is", "France"),
+        rule("signed_up_at", "more_than_days_ago", 5),
+        rule("phone", "is_unknown"),
+    ]
+    message = MessageFactory(live=True, rules=rules, at=AT)
+    ongoing.match(message, at=AT)
+    Customer.objects.filter(pk=ada.pk).update(country="Spain")
+
+    page = why(console, ada, message)
+
+    assert "This customer matched on 4 May 2026 at 10:00. “Then” is a value of that time." in page
+    assert "Country is France then: “France”, now: “Spain”" in page
+    assert "then: 25 Apr 2026, 10:00 (1 week ago), now: 25 Apr 2026, 10:00 (" in page
+    assert "Phone is unknown then and now: unknown" in page
+    message.records.update(judged_values=None)
+    page = why(console, ada, message)
+    assert "The values of that time were not kept." in page
+    assert "then:" not in page
+    message.records.update(forgotten_at=AT)
+    assert "were deleted, as the workspace’s retention settings ask." in why(console, ada, message)
+
+
 def value_for(operator: str, named: object) -> object:
     """Return a value of the type that the operator takes."""
     return "2026-05-01" if operator in CALENDAR_DAY_OPERATORS else 3 if operator in RELATIVE_DAY_OPERATORS else named

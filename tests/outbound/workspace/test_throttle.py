@@ -6,11 +6,11 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.utils import timezone
 
-from delivery.models import DeliveryRecord, Pace
-from messaging.models import Message
+from delivery.models import DeliveryRecord, Pace, Reason
+from messaging.models import Message, State
 from outbound.messages import progress
-from tests.factories import CustomerFactory, MessageFactory, SenderFactory
-from tests.outbound.composer.test_composer import ADD, message_page, ticket, typed
+from tests.factories import CustomerFactory, MessageFactory
+from tests.outbound.composer.test_composer import message_page
 from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
@@ -114,22 +114,24 @@ def test_running_send_shows_progress_rate_and_end(console, news):
     found = progress.progress_view(news, at=timezone.now())
 
     assert found.words == "6 of 10 done."
-    assert (found.percent, found.is_moving) == (60, True)
+    assert (found.percent, found.has_due) == (60, True)
     assert found.pace == "12 a minute."
-    assert found.ends.startswith("Done at about ")
+    assert found.ends == "The speed is still being measured, so the end is not known yet."
+    Pace.objects.create(channel="email", per_second="0.2")
+    assert progress.progress_view(news, at=timezone.now()).ends.startswith("Done at about ")
     shown = console.get(message_page(news)).content.decode()
     assert "6 of 10 done." in shown
-    assert f"/admin/messaging/message/{news.pk}/progress/" in shown
+    assert f'data-refresh="{refresh_page(news)}" data-interval="5" data-say="Live: 50 % done"' in shown
 
 
 def test_paused_send_shows_sent_and_waiting_counts(console, news):
-    send(news, 6, over=timedelta(seconds=30))
+    send(news, 6, over=timedelta(hours=2))
     console.post(f"/admin/messaging/message/{news.pk}/act/pause/")
 
-    answer = console.get(f"/admin/messaging/message/{news.pk}/progress/").content.decode()
+    answer = console.get(refresh_page(news)).content.decode()
 
     assert "Stopped after 6 of 10." in answer
-    assert "hx-get" not in answer
+    assert 'data-interval="20"' in answer  # Somebody may have opened one of the last copies.
     assert "Done at about" not in answer
 
 
@@ -137,36 +139,31 @@ def test_end_is_not_estimated_without_recent_sends(news):
     found = progress.progress_view(news, at=timezone.now())
 
     assert found.pace == "Nothing was sent in the last minute."
-    assert found.ends == "The end time is not known yet."
+    assert found.ends == "The speed is still being measured, so the end is not known yet."
 
 
-def test_progress_stops_polling_when_finished(console, news):
-    send(news, 10, over=timedelta(seconds=30))
+def test_copies_for_a_later_time_show_that_time(news):
+    news.records.update(reason=Reason.WINDOW, due_at=timezone.now() + timedelta(hours=5))
 
-    answer = console.get(f"/admin/messaging/message/{news.pk}/progress/").content.decode()
+    found = progress.progress_view(news, at=timezone.now())
 
-    assert "No copies are waiting." in answer
-    assert "hx-get" not in answer
-
-
-# One copy to each inbox
+    assert (found.has_due, found.pace) == (False, "")
+    assert found.ends.startswith("Sending continues ")
 
 
-@pytest.mark.parametrize("is_once", [True, False])
-def test_option_decides_whether_shared_addresses_get_one_copy(console, is_once):
-    CustomerFactory(user_id="1", email="home@acme.example")
-    CustomerFactory(user_id="2", email="home@acme.example")
-    form = typed(SenderFactory(), ticket=ticket(console))
-    if not is_once:
-        del form["same_inbox_once"]
+def test_finished_report_is_not_refreshed(console, news):
+    records = news.records.all()
+    mark_records_sent(records, at=timezone.now() - timedelta(hours=3))
+    Message.objects.filter(pk=news.pk).update(state=State.SENT)
 
-    counted = console.post("/admin/messaging/message/forecast/", form).content.decode()
-    console.post(ADD, form)
+    assert 'data-interval="0" data-say="Sent"' in console.get(refresh_page(news)).content.decode()
 
-    draft = Message.objects.get()
-    assert draft.same_inbox_once is is_once
-    assert ("all will receive it" in counted) is not is_once
-    assert console.get(message_page(draft)).context["form"]["same_inbox_once"].value() is is_once
-    console.post(message_page(draft), form | {"same_inbox_once": "" if is_once else "on"})
-    told = LogEntry.objects.latest("pk").change_message
-    assert told.endswith("One copy to each inbox: from “yes” to “no”" if is_once else "from “no” to “yes”")
+
+def test_open_report_of_a_message_that_became_a_draft_again_is_told_so(console):
+    draft = MessageFactory(title="News", one_off=True)
+
+    assert console.get(refresh_page(draft)).status_code == 204
+
+
+def refresh_page(message: Message) -> str:
+    return f"/admin/messaging/message/{message.pk}/refresh/"

@@ -1,0 +1,1 @@
+"""Telemetry: metrics for Prometheus and traces for OpenTelemetry, each only if it is configured."""

@@ -1,0 +1,1 @@
+"""Sign-in on django-allauth: login, invitations, passwords."""

@@ -1,0 +1,297 @@
+"""The second factor: set up, used, required, lost, and attacked."""
+
+import json
+import re
+from datetime import timedelta
+
+import pytest
+import time_machine
+from allauth.mfa.models import Authenticator
+from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
+from axes.models import AccessAttempt
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.core.cache import cache
+from django.core.management import CommandError, call_command
+from django.db.models import Sum
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from audiences.models import Integration
+from outbound import roles
+from outbound.models import SecondFactorRule
+from outbound.roles import Role
+from tests.support.authenticator import SECRET, code_of, set_up_app, wrong_code
+
+pytestmark = pytest.mark.django_db
+PASSWORD = "correct-horse-7"
+APP, CODE = "/admin/account/app/", "/admin/login/second-factor/"
+PASSKEY, ACCOUNT = "/admin/account/passkeys/add/", "/admin/account/"
+
+
+@pytest.fixture
+def grace() -> User:
+    user = User.objects.create_user("grace", "grace@acme.example", PASSWORD, is_staff=True)
+    roles.give_role(user, Role.SENDER)
+    return user
+
+
+def log_in(client: Client):
+    return client.post("/admin/login/", {"username": "grace", "password": PASSWORD})
+
+
+def with_password() -> Client:
+    """Return a client after the password, at the second factor."""
+    client = Client()
+    assert log_in(client).url == CODE
+    return client
+
+
+def enter(client: Client, code: str):
+    return client.post(CODE, {"code": code})
+
+
+def is_logged_in(client: Client) -> bool:
+    return client.get("/admin/").status_code == 200
+
+
+def require(*required: Role, days: int = 0, ago: timedelta = timedelta()) -> None:
+    for role in required:
+        SecondFactorRule.objects.create(role=role.value, required_since=timezone.now() - ago, grace_days=days)
+    cache.clear()
+
+
+def test_app_is_set_up_and_used_with_recovery_codes_as_reserve(grace):
+    client = Client()
+    log_in(client)
+    secret = re.search(r'id="totp-secret">(\w+)<', client.get(APP).content.decode())[1]
+
+    codes = client.post(APP, {"code": code_of(secret)}, follow=True).content.decode()
+
+    recovery = re.findall(r"^(?:<pre.*>)?(\d{8})$", codes, re.MULTILINE)
+    assert len(recovery) == 10
+    assert "10 are left" in client.get(ACCOUNT).content.decode()
+    # What was used to set it up is no login yet.
+    used = code_of(secret, step=1)
+    first = with_password()
+    assert not is_logged_in(first)
+    assert enter(first, used).url == "/admin/"
+    assert is_logged_in(first)
+    second = with_password()
+    assert enter(second, recovery[0]).status_code == 302
+    assert is_logged_in(second)
+    assert "9 are left" in second.get(ACCOUNT).content.decode()
+
+
+def test_used_codes_are_refused_in_every_process(grace):
+    set_up_app(grace)
+    code = code_of()
+    assert enter(with_password(), code).status_code == 302
+
+    for typed in (code, f"{code[:3]} {code[3:]}", f"{code[:3]}-{code[3:]}"):
+        # Another web process has another cache.
+        cache.clear()
+        replay = with_password()
+        assert enter(replay, typed).status_code == 200
+        assert not is_logged_in(replay)
+    later = with_password()
+    assert enter(later, code_of(step=1)).status_code == 302
+
+
+def test_used_recovery_code_is_refused(grace):
+    set_up_app(grace)
+    code = RecoveryCodes.activate(grace).get_unused_codes()[0]
+
+    assert [enter(with_password(), code).status_code for _ in range(2)] == [302, 200]
+
+
+def test_code_for_one_teammate_is_none_for_another(grace):
+    set_up_app(grace)
+    other = User.objects.create_user("ada", "ada@acme.example", PASSWORD, is_staff=True)
+    code = RecoveryCodes.activate(other).get_unused_codes()[0]
+
+    assert enter(with_password(), code).status_code == 200
+
+
+def test_guessed_codes_lock_out_like_guessed_passwords(grace, settings):
+    settings.AXES_ENABLED, settings.AXES_FAILURE_LIMIT = True, 4
+    set_up_app(grace)
+    wrong = wrong_code()
+
+    # The right password in between resets nothing.
+    statuses = [enter(with_password(), wrong).status_code for _ in range(4)]
+    assert statuses == [200, 200, 200, 429]
+    assert AccessAttempt.objects.aggregate(sum=Sum("failures_since_start"))["sum"] == 4
+    assert log_in(Client()).status_code == 429
+    with time_machine.travel(timezone.now() + timedelta(minutes=16)):
+        assert enter(with_password(), code_of()).status_code == 302
+
+
+def test_lockout_also_refuses_a_right_code(grace, settings):
+    settings.AXES_ENABLED, settings.AXES_FAILURE_LIMIT = True, 2
+    set_up_app(grace)
+    client = with_password()
+    for _ in range(2):
+        enter(client, wrong_code())
+
+    assert enter(client, code_of()).status_code == 429
+    assert not is_logged_in(client)
+
+
+@pytest.mark.parametrize("page", [APP, PASSKEY])
+def test_stolen_session_sets_up_no_second_factor(grace, page):
+    thief = Client()
+    thief.force_login(grace)
+
+    assert thief.get(page).url.startswith("/admin/account/confirm/")
+    session = thief.session
+    session["mfa.totp.secret"] = SECRET
+    session.save()
+    answer = thief.post(page, {"code": code_of(), "name": "Thief", "credential": "{}"})
+    assert answer.url.startswith("/admin/account/confirm/")
+    assert thief.post("/admin/account/confirm/", {"password": "guess", "next": page}).status_code == 200
+    assert not Authenticator.objects.exists()
+
+
+def test_stolen_session_removes_no_second_factor_and_reads_no_recovery_code(grace):
+    set_up_app(grace)
+    RecoveryCodes.activate(grace)
+    thief = Client()
+    thief.force_login(grace)
+
+    for page in ("app/remove/", "recovery-codes/", "recovery-codes/new/", "recovery-codes/download/"):
+        for answer in (thief.get(ACCOUNT + page), thief.post(ACCOUNT + page)):
+            assert answer.status_code == 405 or answer.url.startswith("/admin/account/confirm/"), page
+    assert Authenticator.objects.count() == 2
+
+
+def test_login_of_long_ago_is_confirmed_before_a_change(grace):
+    client = Client()
+    log_in(client)
+    assert client.get(APP).status_code == 200
+
+    with time_machine.travel(timezone.now() + timedelta(minutes=6)):
+        assert client.get(APP).url.startswith("/admin/account/confirm/")
+        there = client.post("/admin/account/confirm/", {"password": PASSWORD, "next": APP})
+        assert there.url == APP
+        assert client.get(APP).status_code == 200
+
+
+def test_secrets_are_encrypted_in_the_database(grace):
+    app, codes = set_up_app(grace), RecoveryCodes.activate(grace).instance
+
+    app.refresh_from_db()
+    codes.refresh_from_db()
+    assert app.data["secret"].startswith("sealed:")
+    assert codes.data["seed"].startswith("sealed:")
+
+
+@pytest.mark.parametrize("answer", ["", "{}", "[]", "null", '"x"', "1", '{"id": 1}', '{"response": {}}', "x" * 5000])
+def test_malformed_passkey_is_refused_without_an_error(grace, answer):
+    set_up_app(grace)
+    client = Client()
+    client.get("/admin/login/passkey/", headers={"accept": "application/json"})
+    full = {"id": "AA", "rawId": "AA", "type": "public-key", "response": json.loads(answer) if answer == "{}" else 1}
+
+    for credential in (answer, json.dumps(full)):
+        assert client.post("/admin/login/passkey/", {"credential": credential}).url == "/admin/login/"
+        assert with_password().post(CODE, {"credential": credential}).status_code == 200
+        inside = Client()
+        log_in(inside)
+        enter(inside, RecoveryCodes.activate(grace).get_unused_codes()[0])
+        assert inside.post(PASSKEY, {"name": "Key", "credential": credential}).status_code == 200
+
+
+def test_nobody_needs_a_second_factor_unless_an_admin_says_so(grace):
+    client = Client()
+    log_in(client)
+
+    assert is_logged_in(client)
+    assert "second factor" not in client.get("/admin/").content.decode()
+
+
+def test_required_second_factor_is_announced_and_then_demanded(grace):
+    require(Role.SENDER, days=7, ago=timedelta(days=8))
+    User.objects.update(date_joined=timezone.now() - timedelta(days=3))
+    client = Client()
+    log_in(client)
+
+    # A new teammate has days of grace of their own.
+    assert "Your role needs a second factor" in client.get("/admin/").content.decode()
+    User.objects.update(date_joined=timezone.now() - timedelta(days=30))
+    for page in ("/admin/", "/admin/messaging/message/", "/admin/auth/user/session/"):
+        assert client.get(page).url == ACCOUNT
+    assert client.post("/admin/messaging/message/add/", {"act": "live"}).url == ACCOUNT
+    assert "Set one up to continue" in client.get(ACCOUNT).content.decode()
+    secret = re.search(r'id="totp-secret">(\w+)<', client.get(APP).content.decode())[1]
+    client.post(APP, {"code": code_of(secret)})
+    assert is_logged_in(client)
+    # Without the last factor, the console asks again.
+    client.post(ACCOUNT + "app/remove/")
+    assert client.get("/admin/").url == ACCOUNT
+
+
+def test_rule_is_for_its_role_alone_and_for_no_api_token(grace):
+    require(Role.ADMIN)
+    client = Client()
+    log_in(client)
+    assert is_logged_in(client)
+
+    _, token = Integration.issue(name="Shop")
+    assert Client().get("/api/users", headers={"authorization": f"Bearer {token}"}).status_code == 200
+    roles.give_role(grace, Role.ADMIN)
+    assert client.get("/admin/").url == ACCOUNT
+
+
+def test_admin_chooses_the_roles_and_the_log_tells(console, boss):
+    page = reverse("admin:group_second_factor")
+
+    assert console.get(page).status_code == 200
+    console.post(page, {"roles": ["Sender", "Admin"], "grace_days": "3"})
+    first = SecondFactorRule.objects.get(role="Admin").required_since
+    console.post(page, {"roles": ["Admin"], "grace_days": "5"})
+
+    (rule,) = SecondFactorRule.objects.all()
+    assert (rule.role, rule.grace_days, rule.required_since) == ("Admin", 5, first)
+    said = list(LogEntry.objects.order_by("pk").values_list("change_message", flat=True))
+    assert len(said) == 4
+    assert said[0].startswith("Second factor: from Not required to Required since ")
+    assert said[2].endswith("to Not required")
+    assert "Required" in console.get("/admin/auth/group/").content.decode()
+    for wrong in (
+        {"roles": ["Boss"], "grace_days": "3"},
+        {"grace_days": "91"},
+        {"grace_days": ""},
+        {"grace_days": "x"},
+    ):
+        assert console.post(page, wrong).status_code == 400
+    assert SecondFactorRule.objects.count() == 1
+
+
+def test_lost_second_factor_is_reset_on_the_server(grace, capsys):
+    set_up_app(grace)
+    RecoveryCodes.activate(grace)
+    require(Role.SENDER)
+
+    call_command("reset_second_factor", "GRACE@acme.example")
+
+    assert "Removed 1 second factor of grace" in capsys.readouterr().out
+    assert not Authenticator.objects.exists()
+    assert LogEntry.objects.get().change_message == "Second factor: reset on the server"
+    client = Client()
+    assert log_in(client).url == "/admin/"
+    assert client.get("/admin/").url == ACCOUNT
+    with pytest.raises(CommandError, match="no teammate has the email address or user name “nobody”"):
+        call_command("reset_second_factor", "nobody")
+
+
+def test_other_account_can_log_in_instead(grace):
+    set_up_app(grace)
+    client = with_password()
+    assert client.get("/admin/login/").url == CODE
+
+    assert client.post("/admin/login/", {"act": "abort"}).url == "/admin/login/"
+
+    assert client.get("/admin/login/").status_code == 200
+    assert client.get(CODE).url == "/admin/login/"
