@@ -206,9 +206,9 @@ def cut_off(trial: Trial, failure: Failure, *, seconds: float) -> None:
     trial.finish(failure)
 
 
-def power_failure(trial: Trial) -> None:
+def killed_and_cut_off(trial: Trial) -> None:
     failure = trial.launch(throttled=True)
-    failure.what = "power failure while it sends alone, then a restart"
+    failure.what = "killed and cut off while it sends alone, then a restart"
     began = time.monotonic()
     network.cut_off(trial.first.namespace)
     failure.in_hand = most_in_hand(trial.message)
@@ -297,7 +297,7 @@ def full_database_disk(trial: Trial) -> None:
 FAILURES = (
     cut_off_both_sending,
     cut_off_beyond_the_lease,
-    power_failure,
+    killed_and_cut_off,
     stopped_beyond_the_lease,
     clock_ahead,
     clock_behind,
@@ -491,6 +491,9 @@ most {IN_FLIGHT}, {DELAY * 1000:.0f} ms per email, and a lease of {LEASE} second
 
 A machine is cut off by hardware addresses that nobody has, so that neither side is told. A wrong clock is that of all
 processes of its worker, moved by time_machine; clocks that nobody sets run on.
+
+After a power failure the journals are not trusted, as the machine has started anew: then all records in hand become
+uncertain once the lease has ended, as in the second row.
 """
     (DOCS / "machine-trial.md").write_text(text)
     print(text)
