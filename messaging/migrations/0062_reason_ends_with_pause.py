@@ -8,7 +8,7 @@ from django.db import migrations
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('messaging', '0061_sending_domains'),
+        ("messaging", "0061_sending_domains"),
     ]
 
     operations = [
