@@ -9,7 +9,7 @@ python = .venv/bin/python
 # The demo's packages only, unless the development packages are already installed: a sync would remove those.
 demo_packages = $(if $(wildcard .venv/.dev),.venv/.dev,.venv/.demo)
 
-.PHONY: help demo test lint audit bench trial upgrade-trial simulate simulate-faults tour lock
+.PHONY: help demo test lint audit bench trial machine-trial upgrade-trial simulate simulate-faults tour lock
 
 help:
 	@echo "make demo   the demo with sample data at http://127.0.0.1:$(PORT) (set PORT= to change the port)"
@@ -20,6 +20,7 @@ help:
 	@echo "make tour   the screenshots of docs/tour.md, taken from a running demo"
 	@echo "make trial  lost and repeated messages while a worker, database, broker or mail server fails"
 	@echo "make upgrade-trial  an upgrade under load from an earlier version (set FROM= to a commit)"
+	@echo "make machine-trial  two worker machines of which one fails, in network namespaces (as root on Linux)"
 	@echo "make simulate-faults  whether the simulation finds each planted fault"
 	@echo "make simulate  the engine in simulated processes (set SEEDS=1-1000)"
 	@echo "make lock   the lock files, from the dependencies in pyproject.toml"
@@ -50,6 +51,9 @@ trial: .venv/.dev
 
 upgrade-trial: .venv/.dev
 	$(python) -m benchmarks.upgrade $(FROM)
+
+machine-trial: .venv/.dev
+	$(python) -m benchmarks.machine_trial
 
 SEEDS ?= 1-100
 simulate: .venv/.dev

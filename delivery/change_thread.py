@@ -3,7 +3,8 @@
 It matches messages that are checked as soon as something changes, wakes the dispatcher of webhooks for events of
 messages, which triggers write, and pauses messages about which too many people complain. It also wakes the dispatcher
 of messages and of answer emails if due ones wait and no worker sends: the machine that did may have vanished, and a
-nudge that it had taken is lost.
+nudge that it had taken is lost. And it queues the sweep if that is late: tasks of a beat whose clock is a minute behind
+expire before a worker takes them.
 """
 
 import math
@@ -18,7 +19,7 @@ from delivery import background, tasks
 from delivery.conversations.answer_emails import claimable_answer_emails
 from delivery.matching import rounds
 from delivery.models import ChannelOutage
-from delivery.monitoring import reputation
+from delivery.monitoring import health, reputation
 from delivery.sending import batch, connections, throttle
 from delivery.webhooks import dispatcher
 from messaging.models import Channel
@@ -54,11 +55,12 @@ class Nudge:
 
 
 class SendingWatch:
-    """Looks for due messages and answer emails that no worker sends."""
+    """Looks for due messages and answer emails that no worker sends, and for a sweep that is late."""
 
     def __init__(self) -> None:
         self.messages = Nudge(lambda: tasks.enqueue_dispatch())
         self.answers = Nudge(lambda: tasks.enqueue_answer_emails())
+        self.sweep = Nudge(lambda: tasks.enqueue_sweep())
         self.next_at = -math.inf
 
     def look(self) -> timedelta:
@@ -71,6 +73,7 @@ class SendingWatch:
             has_answers = Channel.EMAIL not in unavailable and claimable_answer_emails(at=at - DUE_FOR).exists()
             is_at_work = has_answers and Channel.EMAIL in connections.channels_at_work(is_urgent=True)
             self.answers.note(is_needed=has_answers and not is_at_work)
+            self.sweep.note(is_needed=health.sweep_is_late(at=at))
             self.next_at = time.monotonic() + SENDING_INTERVAL.total_seconds()
         return SENDING_INTERVAL
 

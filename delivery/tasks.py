@@ -219,6 +219,10 @@ def enqueue_match(message: Message) -> None:
     enqueue_task(match_message, message.pk)
 
 
+def enqueue_sweep() -> None:
+    enqueue_task(sweep)
+
+
 def enqueue_webhooks() -> None:
     enqueue_task(tell_subscribers)
 

@@ -4,6 +4,7 @@ import asyncio
 import random
 import re
 import threading
+import time
 from collections import Counter
 
 END_OF_TEXT = b"\r\n.\r\n"
@@ -29,15 +30,19 @@ class FaultySink:
     TIMES = 3
     ANSWERS = {"busy": b"451 4.7.1 Greylisted\r\n", "refuses": b"550 5.1.1 No such user\r\n"}
 
-    def __init__(self, *, seed: int) -> None:
+    def __init__(self, *, seed: int, host: str = "127.0.0.1", delay: float = 0) -> None:
+        """Listen on an address of this machine; each text is answered after so many seconds."""
+        self.delay = delay
         self.random = random.Random(seed)
         self.fault = ""
         self.taken = 0
         self.message_ids: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
+        # When each email was accepted, by `time.monotonic`, and from which address.
+        self.accepted: list[tuple[float, str]] = []
         self.loop = asyncio.new_event_loop()
         self.server = self.loop.run_until_complete(
-            self.loop.create_server(lambda: Conversation(self), host="127.0.0.1", port=0)
+            self.loop.create_server(lambda: Conversation(self), host=host, port=0)
         )
         self.port: int = self.server.sockets[0].getsockname()[1]
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
@@ -51,7 +56,8 @@ class FaultySink:
         self.faults[fault] += 1
         return fault
 
-    def count_email(self, text: bytes) -> None:
+    def count_email(self, text: bytes, sender: str) -> None:
+        self.accepted.append((time.monotonic(), sender))
         found = MESSAGE_ID.search(text)
         self.message_ids[found[1].decode() if found else "none"] += 1
         self.taken += 1
@@ -107,8 +113,10 @@ class Conversation(asyncio.Protocol):
             return
         # Half of the emails without an answer were accepted.
         if not fault or self.sink.random.random() < 0.5:
-            self.sink.count_email(text)
+            self.sink.count_email(text, self.transport.get_extra_info("peername")[0])
         if fault == "drops":
             self.transport.abort()
+        elif not fault and self.sink.delay:
+            self.sink.loop.call_later(self.sink.delay, self.transport.write, OK)
         elif not fault:
             self.transport.write(OK)

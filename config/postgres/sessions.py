@@ -21,8 +21,8 @@ VANISHED_WITHIN = 10
 CLIENT_OPTIONS: dict[str, Any] = {
     "keepalives": 1,
     "keepalives_idle": 3,
-    "keepalives_interval": 2,
-    "keepalives_count": 2,
+    "keepalives_interval": 1,
+    "keepalives_count": 4,
     "tcp_user_timeout": 7_000,
     "connect_timeout": 5,
 }
@@ -30,8 +30,8 @@ CLIENT_OPTIONS: dict[str, Any] = {
 # meanwhile; and a stopped process, whose kernel still answers, by its open transaction that does nothing.
 SERVER_SETTINGS = {
     "tcp_keepalives_idle": "3",
-    "tcp_keepalives_interval": "2",
-    "tcp_keepalives_count": "2",
+    "tcp_keepalives_interval": "1",
+    "tcp_keepalives_count": "4",
     "tcp_user_timeout": "7000",
     "client_connection_check_interval": "2000",
     "idle_in_transaction_session_timeout": "10000",

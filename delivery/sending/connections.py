@@ -26,7 +26,7 @@ CONNECTION_SETTINGS = {Name.EMAIL: "EMAIL_CONNECTIONS", Name.PUSH: "PUSH_CONNECT
 URGENT_SINCE, URGENT_CONNECTIONS = datetime(1970, 1, 1, tzinfo=UTC), 4
 # For how long a share holds without renewal; and after how long its dispatcher no longer counts as being at work. It
 # renews the share each second.
-LEASE, AT_WORK_FOR = timedelta(seconds=8), timedelta(seconds=3)
+LEASE, AT_WORK_FOR = timedelta(seconds=6), timedelta(seconds=3)
 # After a refusal: how much of the connections in use remains, at most once in a while; and when one more is tried.
 LOWER_FACTOR, LOWER_INTERVAL, RAISE_INTERVAL = 0.75, timedelta(seconds=1), timedelta(seconds=15)
 # How long a request for another dispatcher stands if no worker process is free.

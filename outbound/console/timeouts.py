@@ -15,7 +15,7 @@ from django.db.backends.signals import connection_created
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
-from audiences.api.base.errors import STATEMENT_CANCELED, is_canceled
+from audiences.api.base.errors import STATEMENT_CANCELED, temporary_reason
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def longer_statements() -> Iterator[None]:
 
 
 class StatementTimeout:
-    """Answer 503 if a statement of a page was canceled; the API has its own error handler."""
+    """Answer 503 if a statement of a page was canceled, or a disk is full; the API has its own error handler."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
@@ -72,10 +72,11 @@ class StatementTimeout:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
-        """Explain the timeout: on a page for a browser, in JSON for a script."""
-        if not is_canceled(exception):
+        """Explain it: on a page for a browser, in JSON for a script."""
+        if not (reason := temporary_reason(exception)):
             return None
-        log.warning("a statement was canceled after its time: %s", request.path)
+        log.warning("a request failed for a while: %s", request.path)
         if request.accepts("text/html") and "text/html" in request.headers.get("Accept", ""):
-            return render(request, "503.html", {"reason": STATEMENT_CANCELED}, status=503)
-        return JsonResponse({"wrong": STATEMENT_CANCELED}, status=503)
+            facts = {"reason": reason, "is_timeout": reason == STATEMENT_CANCELED}
+            return render(request, "503.html", facts, status=503)
+        return JsonResponse({"wrong": reason}, status=503)

@@ -16,6 +16,7 @@ from delivery import change_thread, tasks
 from delivery.conversations import threads
 from delivery.matching import ongoing, rounds
 from delivery.models import AnswerMail, ChannelOutage, ConnectionShare, DeliveryRecord, Pace
+from delivery.monitoring import health
 from delivery.sending import connections
 from messaging.models import Channel, Checking, Message
 from tests.factories import CustomerFactory, MessageFactory, rule
@@ -118,6 +119,19 @@ def test_due_answer_email_that_no_worker_sends_is_nudged(monkeypatch):
     )
     change_thread.SendingWatch().look()
     assert nudged == ["answers"]
+
+
+def test_sweep_that_is_late_is_queued_by_a_worker(monkeypatch):
+    """Tasks of a beat whose clock is ten minutes behind have expired when a worker takes them."""
+    queued = []
+    monkeypatch.setattr(tasks, "enqueue_sweep", lambda: queued.append("sweep"))
+    health.record_sweep(at=timezone.now() - timedelta(minutes=1))
+    change_thread.SendingWatch().look()
+    assert queued == []
+
+    health.record_sweep(at=timezone.now() - timedelta(minutes=4))
+    change_thread.SendingWatch().look()
+    assert queued == ["sweep"]
 
 
 def test_thread_looks_seldom_without_such_a_message_and_goes_on_after_an_error(monkeypatch):

@@ -118,7 +118,7 @@ class Compiler:
         """Compile a rule to a boolean expression in parentheses."""
         attribute = attributes.find_attribute(rule.attribute, catalogue=self.catalogue)
         value = rule.value
-        self.leaves.append(Leaf(attribute, rule.operator, value, rule.attribute, is_certain=False))
+        self.leaves.append(Leaf(attribute, rule.operator, value))
         if attribute.about is About.COMPANY:
             self.sees_company = True
         if attribute.kind is Kind.ROLE:

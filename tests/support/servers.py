@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ PACKAGES = [Path(f"/usr/lib/postgresql/{version}/bin") for version in range(15, 
 POSTGRES = next((found for found in PACKAGES if (found / "postgres").exists()), None)
 REDIS = shutil.which("redis-server")
 PASSWORD = "p@ss:word"
+# Every account reaches it, and the path of a socket must be short.
+SHORT_PATH = Path("/var/tmp")  # noqa: S108 - each run has a folder with a random name
 
 
 def missing() -> str:
@@ -44,10 +46,10 @@ def free_port(host: str = "127.0.0.1") -> int:
 
 
 @contextmanager
-def running(host: str = "127.0.0.1") -> Iterator[Servers]:
-    """Start PostgreSQL and Redis on one address of this machine, with an empty database."""
+def running(host: str = "127.0.0.1", *, within: Path = SHORT_PATH, settings: Sequence[str] = ()) -> Iterator[Servers]:
+    """Start PostgreSQL and Redis on one address of this machine, with an empty database and all files in a folder."""
     assert POSTGRES is not None and REDIS is not None  # noqa: PT018 - `missing` says so
-    folder = Path(mkdtemp(prefix="outbound-servers-", dir="/var/tmp"))
+    folder = Path(mkdtemp(prefix="outbound-servers-", dir=within))
     # PostgreSQL refuses root.
     account = pwd.getpwnam("nobody") if os.getuid() == 0 else None
     as_whom = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if account else {}
@@ -73,7 +75,7 @@ def running(host: str = "127.0.0.1") -> Iterator[Servers]:
         (data / "pg_hba.conf").write_text("host all all all scram-sha-256\n")
         port, redis_port = free_port(host), free_port(host)
         forgetful = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", f"listen_addresses={host}")
-        options = [option for setting in forgetful for option in ("-c", setting)]
+        options = [option for setting in (*forgetful, *settings) for option in ("-c", setting)]
         start(POSTGRES / "postgres", "-D", data, "-p", str(port), "-k", folder, *options)
         start(REDIS, "--port", str(redis_port), "--bind", host, "--protected-mode", "no", "--save", "", "--dir", folder)
         address = f"outbound:{PASSWORD.replace('@', '%40').replace(':', '%3A')}@{host}:{port}"

@@ -1,5 +1,6 @@
 """Errors of the API as `{"type": "error.list", "request_id", "errors": [...]}` (wire 5.2)."""
 
+import errno
 import logging
 from typing import Any
 from uuid import uuid4
@@ -35,12 +36,31 @@ CODES: dict[int, str] = {
 
 # Temporary database errors. Visits use psycopg directly and raise its own errors.
 TEMPORARY_ERRORS = (OperationalError, psycopg.OperationalError)
+DISK_FULL = "The server’s disk is full, so this was not saved. Its operator has to free space; then try again."
 STATEMENT_CANCELED = "The request took too long, and nothing was changed. Request less data, or try again later."
 
 
 def is_canceled(exc: Exception) -> bool:
     """Return whether the database canceled a statement because of its time limit."""
     return isinstance(exc.__cause__ or exc, psycopg.errors.QueryCanceled)
+
+
+def is_disk_full(exc: BaseException) -> bool:
+    """Return whether the disk of this machine, or that of the database, had no space left."""
+    if isinstance(exc, OSError):
+        return exc.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(exc.__cause__ or exc, psycopg.errors.DiskFull)
+
+
+def temporary_reason(exc: Exception) -> str:
+    """Return why a request failed that may succeed later, as a text for its sender; "" if it is another error."""
+    if is_canceled(exc):
+        log.warning("a statement was canceled: it reached its time limit")
+        return STATEMENT_CANCELED
+    if is_disk_full(exc):
+        log.error("a disk is full: %s", exc)
+        return DISK_FULL
+    return ""
 
 
 class TooLarge(APIException):
@@ -86,10 +106,9 @@ def error_response(exc: Exception, context: dict[str, Any]) -> Response | None:
         if isinstance(exc, kind):
             set_rollback()
             return error_list(code, str(exc), status_code=status_code, field=exc.field)
-    if is_canceled(exc):
-        log.warning("a statement was canceled: it reached its time limit")
+    if reason := temporary_reason(exc):
         set_rollback()
-        return error_list("service_unavailable", STATEMENT_CANCELED, status_code=status.HTTP_503_SERVICE_UNAVAILABLE)
+        return error_list("service_unavailable", reason, status_code=status.HTTP_503_SERVICE_UNAVAILABLE)
     if isinstance(exc, TEMPORARY_ERRORS):
         log.error("temporary database error", exc_info=exc)
         set_rollback()

@@ -186,7 +186,10 @@ def test_message_that_cannot_be_paused_holds_up_no_other(monkeypatch, wrong):
     assert second.state == State.PAUSED
 
 
-@pytest.mark.parametrize("look", [tasks.sweep, change_thread.handle_changes], ids=["sweep", "change thread"])
+LOOKS = {"sweep": tasks.sweep, "change thread": lambda: change_thread.handle_changes(change_thread.SendingWatch())}
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
 def test_sweep_and_change_thread_pause_it(look):
     message = complained_about()
 
