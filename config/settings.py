@@ -12,7 +12,7 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from config.environment import otel, sign_in, urls, variables
+from config.environment import otel, sign_in, storage, urls, variables
 from config.environment.extras import require_package
 from config.environment.variables import DAY, HOUR, WEEK, read_flag, read_number, read_text
 from config.postgres import embedded
@@ -179,6 +179,8 @@ STATIC_ROOT.mkdir(mode=0o700, parents=True, exist_ok=True)
 STATICFILES_DIRS = [BASE_DIR / "static"]
 MEDIA_URL = "media/"
 MEDIA_ROOT = read_text("MEDIA_ROOT", default=str(DATA_DIR / "media"))
+# A private bucket instead of MEDIA_ROOT: "bucket" or "bucket/folder".
+STORAGES = storage.read_storage("MEDIA_BUCKET")
 # How many attachments of one inbound email are saved, and the maximum size of each.
 MAIL_FILES_MOST = read_number("MAIL_FILES_MOST", default=20, most=1000)
 MAIL_FILE_LARGEST = read_number("MAIL_FILE_LARGEST_MB", default=25, most=1000) * 2**20

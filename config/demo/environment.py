@@ -62,6 +62,7 @@ DEPLOYMENT = frozenset(
         "GUNICORN_CMD_ARGS",
         "HTTPS",
         "INBOUND_DOMAIN",
+        "MEDIA_BUCKET",
         "MEDIA_ROOT",
         "MESSAGE_ID_DOMAIN",
         "METRICS_DIR",

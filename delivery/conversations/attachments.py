@@ -87,9 +87,9 @@ def store_image(upload: UploadedFile, kind: tuple[str, str]) -> dict[str, Any]:
 def open_image(name: str) -> tuple[Any, str] | None:
     """Return an image, opened, and its content type; None if it does not exist."""
     found = IMAGE_NAME.fullmatch(name)
-    if found is None or not default_storage.exists(FOLDER + name):
+    if found is None or (file := open_stored(FOLDER + name)) is None:
         return None
-    return default_storage.open(FOLDER + name), CONTENT_TYPES[found[1]]
+    return file, CONTENT_TYPES[found[1]]
 
 
 def check_file(upload: UploadedFile, *, beside: int) -> None:
@@ -119,9 +119,17 @@ def store_file(upload: UploadedFile) -> dict[str, Any]:
 
 def open_file(key: str, name: str) -> Any | None:
     """Return a file, opened, if it was stored with this key and name; else None."""
-    if not FILE_KEY.fullmatch(key) or name != safe_file_name(name) or not default_storage.exists(file_path(key, name)):
+    if not FILE_KEY.fullmatch(key) or name != safe_file_name(name):
         return None
-    return default_storage.open(file_path(key, name))
+    return open_stored(file_path(key, name))
+
+
+def open_stored(path: str) -> Any | None:
+    """Return a file of the storage, opened; None if it does not exist. Object storage is asked once."""
+    try:
+        return default_storage.open(path)
+    except FileNotFoundError:
+        return None
 
 
 def file_path(key: str, name: str) -> str:

@@ -39,9 +39,12 @@ def store_image(upload: "File[bytes] | None") -> str:
 
 def serve_image(_request: HttpRequest, name: str) -> HttpResponseBase:
     """Serve an image without a login, because email readers are not logged in."""
-    path = f"{FOLDER}/{name}"
-    if not FILE_NAME.fullmatch(name) or not default_storage.exists(path):
+    if not FILE_NAME.fullmatch(name):
         raise Http404("There is no such image.")
+    try:
+        image = default_storage.open(f"{FOLDER}/{name}")
+    except FileNotFoundError as missing:
+        raise Http404("There is no such image.") from missing
     kind = mimetypes.types_map.get(f".{name.rpartition('.')[2]}", "image/webp")
     headers = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
-    return FileResponse(default_storage.open(path), content_type=kind, headers=headers)
+    return FileResponse(image, content_type=kind, headers=headers)

@@ -46,6 +46,7 @@ WRONG: dict[str, tuple[str, str]] = {
     "WEBHOOK_SECRET": ("secretword", "user:password"),
     "FCM_URL": ("fcm.example", "a URL with its scheme"),
     "OIDC_ISSUER": ("http://login.example.com", "a URL with https"),
+    "MEDIA_BUCKET": ("s3://files", "the name of a bucket"),
     "LOG_FORMAT": ("xml", "line, json"),
     "LOG_LEVEL": ("loud", "DEBUG, INFO, WARNING, ERROR, CRITICAL"),
 }
