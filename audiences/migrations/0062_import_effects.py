@@ -42,6 +42,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'constraints': [models.UniqueConstraint(fields=('of', 'line'), name='import_line_once')],
+                'indexes': [models.Index(condition=models.Q(('undo', 'kept')), fields=['of', 'line'], name='import_line_not_undone')],
             },
         ),
     ]

@@ -210,6 +210,11 @@ class ImportLine(models.Model):
 
     class Meta:
         constraints = [models.UniqueConstraint(name="import_line_once", fields=("of", "line"))]
+        indexes = [
+            models.Index(
+                name="import_line_not_undone", fields=("of", "line"), condition=models.Q(undo=UndoResult.KEPT)
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"Line {self.line} of {self.of}"

@@ -76,5 +76,13 @@ READ_VALUE: dict[Kind, Callable[[str], Any]] = {
 
 
 def read_value(text: str | None, *, kind: Kind | None) -> Any:
-    """Return a kept value with the type that its rule saw; None if it was unknown."""
-    return text if text is None or kind not in READ_VALUE else READ_VALUE[kind](text)
+    """Return a kept value with the type that its rule saw; None if it was unknown.
+
+    The attribute may have changed its kind since. Then a value that is none of the new kind is returned as text.
+    """
+    if text is None or kind not in READ_VALUE:
+        return text
+    try:
+        return READ_VALUE[kind](text)
+    except (ValueError, ArithmeticError):
+        return text

@@ -1,12 +1,15 @@
 """Checks of the domains of senders: claimed, carried out without a transaction, and stored with their time."""
 
+import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from django.db.models import Q
 
 from messaging.models import Sender, SendingDomain
-from messaging.models.sending_domain import is_reserved
+from messaging.models.sending_domain import Verdict, is_reserved
+
+log = logging.getLogger(__name__)
 
 # A process has this long to check a domain; then another one may.
 CHECK_LEASE = timedelta(minutes=1)
@@ -31,12 +34,13 @@ def check_domain(name: str, *, at: datetime) -> bool:
         return False
     domain = rows.get()
     domain.findings = domain_dns.check_domain(name, selector=domain.dkim_selector)
-    rows.update(
-        findings=domain.findings,
-        checked_at=at,
-        checking_until=None,
-        **({} if domain.is_rejected else {"allowed_at": None}),
-    )
+    ends_allowance = not domain.findings_with(Verdict.REJECTED, Verdict.UNANSWERED)
+    if ends_allowance and domain.allowed_at:
+        log.info("domain %s is no longer rejected, which ends the permission to send anyway", name)
+    found = {"findings": domain.findings, "checked_at": at, **({"allowed_at": None} if ends_allowance else {})}
+    if not rows.filter(dkim_selector=domain.dkim_selector).update(checking_until=None, **found):
+        # A teammate entered another selector meanwhile, so these findings say nothing.
+        rows.update(checking_until=None, checked_at=None)
     return True
 
 

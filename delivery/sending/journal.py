@@ -66,6 +66,7 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.owner = os.getpid()
+        self.is_lost = False
         # Files end in ".flight" because 0.1.0 wrote them so, and a later version settles them.
         self.path = folder / f"{self.owner}-{secrets.token_hex(6)}.flight"
         made = self.path.with_suffix(".new")
@@ -74,13 +75,17 @@ class Journal:
         made.rename(self.path)
 
     def write_line(self, words: str) -> None:
+        if self.is_lost:
+            return
         line = f"{words}\n".encode()
         try:
-            whole = os.write(self.file, line) == len(line)
-        except OSError:
-            log.warning("the journal cannot be written", exc_info=True)
-            whole = False
+            whole, why = os.write(self.file, line) == len(line), "the disk is full"
+        except OSError as wrong:
+            whole, why = False, str(wrong)
         if not whole:
+            # Once for a batch, not for each of its copies.
+            self.is_lost = True
+            log.warning("the journal %s cannot be written, so its batch is uncertain after a kill: %s", self.path, why)
             self.path.unlink(missing_ok=True)
 
     def start_batch(self, claim: UUID) -> None:

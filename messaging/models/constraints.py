@@ -90,6 +90,14 @@ TRIGGERS = [
                 RETURN NEW;
                 """,
     ),
+    # The release before resumes and stops messages without knowing the reason.
+    pgtrigger.Trigger(
+        name="reason_ends_with_pause",
+        when=pgtrigger.Before,
+        operation=pgtrigger.Update,
+        condition=pgtrigger.Condition("OLD.state = 'paused' AND NEW.state <> 'paused' AND NEW.paused_because <> ''"),
+        func="NEW.paused_because := ''; RETURN NEW;",
+    ),
     pgtrigger.Trigger(
         name="kept_once_live",
         when=pgtrigger.Before,

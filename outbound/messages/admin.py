@@ -108,7 +108,9 @@ class MessageAdmin(OutboundList):
         if not self.has_change_permission(request):
             raise PermissionDenied
         ticked = [key for key in request.POST.getlist("pk") if key.isdecimal() and len(key) < 19]
-        return tags.tag_messages(self, request, list(Message.objects.filter(pk__in=ticked[: tags.MESSAGES_TICKED_MAX])))
+        return tags.tag_messages(
+            self, request, list(Message.objects.filter(pk__in=ticked[: tags.MESSAGES_TICKED_MAX + 1]))
+        )
 
     def launching(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show the progress of a launch."""

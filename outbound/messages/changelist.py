@@ -111,7 +111,7 @@ class OutboundList(ConsoleAdmin):
 
     @action(description="Add or remove a tag", permissions=["change"])
     def tag_chosen(self, request: HttpRequest, chosen: QuerySet[Message]) -> HttpResponse:
-        return tags.tag_messages(self, request, list(chosen.order_by("pk")[: tags.MESSAGES_TICKED_MAX]))
+        return tags.tag_messages(self, request, list(chosen.order_by("pk")[: tags.MESSAGES_TICKED_MAX + 1]))
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Message | None:
         """Return one message without the list's annotations."""

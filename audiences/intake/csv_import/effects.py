@@ -102,12 +102,12 @@ def effects_of(job: Import, *, after: int, limit: int) -> list[LineEffect]:
 
 
 def created_effects(job: Import, *, after: int) -> Iterator[LineEffect]:
-    kept = dict(job.effects.filter(created=True).values_list("line", "reason"))
     slices = job.creations.order_by("begins")
     # The slice that contains the line began at or before it.
     first = slices.filter(begins__lte=after).values_list("begins", flat=True).last() or 0
     for found in slices.filter(begins__gte=first).iterator(chunk_size=2):
         undo = UndoResult.UNDONE if found.is_undone else UndoResult.NONE
+        kept = dict(job.effects.filter(created=True, line__in=found.lines).values_list("line", "reason"))
         for line, customer in sorted(zip(found.lines, found.customers, strict=True)):
             if line > after:
                 reason = kept.get(line, "")

@@ -52,7 +52,7 @@ class Command(Migrate):
                 return
 
     def migration_progress_callback(self, action: str, migration: Any = None, fake: bool = False) -> None:  # noqa: FBT001, FBT002
-        """Limit the time of each lock in a migration; without a transaction, nothing waits behind it."""
+        """Limit the time of each lock in a migration, unless it creates indexes concurrently: only that waits."""
         if action in {"apply_start", "apply_success"}:
             waits_alone = action == "apply_success" or not migration.atomic
             with self.connection.cursor() as cursor:

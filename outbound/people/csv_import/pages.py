@@ -126,7 +126,7 @@ class ImportPages(ConsoleAdmin):
             has_lines=has_lines(job),
             can_undo=csv_import.can_undo(job),
             has_ended=job.state in ENDED,
-            kept=job.effects.filter(undo=UndoResult.KEPT).order_by("line")[:SHOWN_PROBLEMS],
+            kept=job.effects.filter(undo=UndoResult.KEPT).order_by("line")[:SHOWN_PROBLEMS] if job.kept else (),
             more_kept=max(0, job.kept - SHOWN_PROBLEMS),
             under_way=job.state in UNDER_WAY,
             can_choose=job.state in (ImportState.UPLOADED, ImportState.CHECKED),

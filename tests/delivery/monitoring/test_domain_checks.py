@@ -238,10 +238,27 @@ def test_allowance_ends_when_a_check_finds_nothing_to_reject(name_server):
     domain_checks.check_domain(DOMAIN, at=AT)
     assert SendingDomain.objects.get().allowed_at == AT
 
+    name_server.silent = {DOMAIN}
+    domain_checks.check_domain(DOMAIN, at=AT)
+    assert SendingDomain.objects.get().allowed_at == AT
+
+    name_server.silent = set()
     name_server.records[f"_dmarc.{DOMAIN}", "TXT"] = record
     domain_checks.check_domain(DOMAIN, at=AT)
 
     assert SendingDomain.objects.get().allowed_at is None
+
+
+def test_findings_for_a_selector_that_was_replaced_meanwhile_are_not_stored(name_server, monkeypatch):
+    def check(name: str, *, selector: str) -> list[dict[str, object]]:
+        SendingDomain.objects.filter(pk=name).update(dkim_selector="s2")
+        return [{"check": "DKIM", "verdict": REJECTED, "text": "", "publish": []}]
+
+    monkeypatch.setattr(domain_dns, "check_domain", check)
+    domain_checks.check_domain(DOMAIN, at=AT)
+
+    domain = SendingDomain.objects.get()
+    assert (domain.findings, domain.checked_at, domain.checking_until) == ([], None, None)
 
 
 def run_command(*arguments: str) -> tuple[str, int]:

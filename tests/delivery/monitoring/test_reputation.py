@@ -217,3 +217,13 @@ def test_several_processes_pause_it_once(caplog):
 def look_and_close() -> None:
     reputation.pause_messages()
     connection.close()
+
+
+@pytest.mark.parametrize("state", [State.LIVE, State.STOPPED])
+def test_release_before_can_resume_and_stop_a_message_that_paused_itself(state):
+    message = MessageFactory(live=True)
+    Message.objects.filter(pk=message.pk).update(state=State.PAUSED, paused_because="Many complaints.")
+
+    Message.objects.filter(pk=message.pk).update(state=state)
+
+    assert Message.objects.get(pk=message.pk).paused_because == ""

@@ -217,6 +217,25 @@ def test_unwritable_journal_folder_does_not_stop_sending(at, channel, settings, 
     assert hand_over(at) == 3
 
 
+def test_journal_on_a_full_disk_warns_once_and_the_next_batch_has_another_journal(caplog):
+    lost = journal.start_journal(uuid4())
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, lost.file)
+    os.close(full)
+
+    for pk in (1, 2, 3):
+        lost.sending(pk)
+    lost.release()
+    found = journal.start_journal(uuid4())
+
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the journal {lost.path} cannot be written, so its batch is uncertain after a kill: "
+        "[Errno 28] No space left on device"
+    ]
+    assert (lost.path.exists(), found.path.exists()) == (False, True)
+    found.close()
+
+
 @pytest.mark.django_db(transaction=True)
 def test_batch_whose_lease_is_over_is_not_gone_on_with(at, channel, settings):
     settings.EMAIL_CONNECTIONS = 1

@@ -2,12 +2,13 @@
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, User
 from django.urls import reverse
 from rest_framework.test import APIClient
 
 from audiences.models import Integration, Tag
 from messaging.models import Message
+from outbound.composer import tags
 from outbound.roles import Role
 from tests.factories import CustomerFactory, MessageFactory, TagFactory
 
@@ -105,3 +106,24 @@ def test_api_sets_the_tags_of_a_message(django_user_model, settings):
     for wrong in ("VIP", [[1]], [""], [{"name": None}], ["x"] * 51, {"tags": 3}):
         answer = api.patch(f"/api/outbound/{live.pk}", {"tags": wrong}, format="json")
         assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "tags")
+
+
+def test_too_many_ticked_messages_are_refused_as_a_whole(console, monkeypatch):
+    monkeypatch.setattr(tags, "MESSAGES_TICKED_MAX", 2)
+    ticked = [message.pk for message in MessageFactory.create_batch(3)]
+
+    answer = console.post(
+        reverse("admin:message_tag_ticked"), {"pk": ticked, "tag": "Launch", "how": "add"}, follow=True
+    )
+
+    assert "Nothing was changed: choose at most 2 messages at once." in answer.content.decode()
+    assert not Tag.objects.exists()
+
+
+def test_tagging_many_messages_needs_as_many_statements_as_one(console, django_assert_max_num_queries):
+    label, author = TagFactory(), User.objects.first()
+    many = MessageFactory.create_batch(5)
+
+    with django_assert_max_num_queries(8):
+        assert tags.add_tag(many, label, logged_as=author) == 5
+        assert tags.remove_tag(many, label, logged_as=author) == 5
