@@ -9,7 +9,7 @@ python = .venv/bin/python
 # The demo's packages only, unless the development packages are already installed: a sync would remove those.
 demo_packages = $(if $(wildcard .venv/.dev),.venv/.dev,.venv/.demo)
 
-.PHONY: help demo test lint audit bench trial machine-trial upgrade-trial simulate simulate-faults tour lock
+.PHONY: help demo test lint audit bench trial machine-trial upgrade-trial simulate simulate-faults tour image lock
 
 help:
 	@echo "make demo   the demo with sample data at http://127.0.0.1:$(PORT) (set PORT= to change the port)"
@@ -23,6 +23,7 @@ help:
 	@echo "make machine-trial  two worker machines of which one fails, in network namespaces (as root on Linux)"
 	@echo "make simulate-faults  whether the simulation finds each planted fault"
 	@echo "make simulate  the engine in simulated processes (set SEEDS=1-1000)"
+	@echo "make image  the steps of the Dockerfile and the commands of compose.yaml without Docker (as root, with debootstrap)"
 	@echo "make lock   the lock files, from the dependencies in pyproject.toml"
 
 demo: $(demo_packages)
@@ -64,6 +65,10 @@ simulate-faults: .venv/.dev
 
 tour: .venv/.dev
 	@$(python) -m config.demo.tour
+
+# As root, with debootstrap. The base folder in .data is made once.
+image: .venv/.dev
+	@$(python) .ci/image
 
 compile = @$(uv) compile --universal --generate-hashes --custom-compile-command 'make lock'
 extras = --extra push --extra saml --extra storage --extra tracing
