@@ -368,6 +368,7 @@ def test_saved_reply_is_found_and_inserted_by_keyboard(open_inbox, console, size
     expect(search).to_be_hidden()
     expect(page.get_by_role("button", name="Saved replies")).to_be_focused()
     page.keyboard.press("Enter")
+    expect(search).to_be_focused()
     page.keyboard.type("money")
     expect(page.get_by_role("option")).to_have_count(1)
     page.keyboard.press("Enter")

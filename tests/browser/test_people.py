@@ -53,11 +53,12 @@ def test_message_to_one_customer_is_sent_from_a_phone(console, live_server):
     assert box["y"] < 80
     assert box["x"] + box["width"] > 340
     icon.click()
-    expect(page.get_by_role("radio", name="In-app chat")).to_be_checked()
+    sheet = page.frame_locator("dialog iframe")
+    expect(sheet.get_by_role("radio", name="In-app chat")).to_be_checked()
     fits(page)
-    page.locator("trix-editor").click()
+    sheet.locator("trix-editor").click()
     page.keyboard.type("Can I help you?")
-    page.get_by_role("button", name="Send", exact=True).click()
+    sheet.get_by_role("button", name="Send", exact=True).click()
 
     expect(page.get_by_text("will see the message as soon as they are in your app")).to_be_visible()
     fits(page)

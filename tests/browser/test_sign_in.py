@@ -142,7 +142,7 @@ def test_session_is_ended_from_another_browser(page, chromium, live_server):
     lost.reload()
     lost.wait_for_url("**/admin/login/**")
     page.reload()
-    expect(page.get_by_text("This browser")).to_be_visible()
+    expect(page.get_by_text("This browser", exact=True)).to_be_visible()
     lost.context.close()
 
 

@@ -90,7 +90,8 @@ def test_provider_without_settings_is_not_found_without_the_secret(client, addre
     """Only a request with the secret may learn which settings are missing."""
     client.raise_request_exception = False
 
-    assert client.post(address, "{}", "application/json").status_code in (400, 404)
+    # Amazon SNS sends the secret only after a 401; its view exists if boto3 is installed.
+    assert client.post(address, "{}", "application/json").status_code in (400, 401, 404)
     assert client.get(address).status_code in (404, 405)
 
 

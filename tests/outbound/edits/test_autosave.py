@@ -21,7 +21,7 @@ from delivery.conversations import threads
 from delivery.customers import erase, merge
 from delivery.maintenance import retention
 from delivery.models import Pace
-from messaging.models import Autosave, FormVisit, Message
+from messaging.models import Autosave, FormVisit, Message, SavedReply
 from outbound.edits import autosave
 from tests.factories import CustomerFactory, MessageFactory, SegmentFactory, SenderFactory, TagFactory
 from tests.support.pages import field_of
@@ -261,6 +261,7 @@ def test_form_of_each_guarded_table_reports_under_its_name(console, boss):
     Pace.objects.create(channel="email", per_second=10)
     moment = {"created_at": timezone.now(), "updated_at": timezone.now()}
     Subscription.objects.create(url="https://x.example", topics=["user.created"], **moment)
+    SavedReply.objects.create(name="Delay", body="Sorry for the delay.")
     for make in (TagFactory, SenderFactory, SegmentFactory, Workspace.current):
         make()
     CrontabSchedule.objects.get_or_create(minute="7")
