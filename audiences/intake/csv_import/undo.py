@@ -121,15 +121,10 @@ def undo_creation(job: Import, creation: ImportCreation, *, at: datetime) -> Non
     reasons = reasons_to_keep(job, creation)
     undone = [key for key in creation.customers if key not in reasons]
     Customer.objects.filter(pk__in=undone).archive(at=at)
-    by_reason: dict[str, list[int]] = {}
-    for key, reason in reasons.items():
-        by_reason.setdefault(reason, []).append(key)
     # Later lines about these customers share their result.
     later = job.effects.filter(created=False)
     job.undone += len(undone) + later.filter(customer__in=undone).update(undo=UndoResult.UNDONE)
-    job.kept += len(reasons)
-    for reason, keys in by_reason.items():
-        job.kept += later.filter(customer__in=keys).update(undo=UndoResult.KEPT, reason=reason)
+    job.kept += len(reasons) + mark_kept(later, "customer", reasons)
     ImportLine.objects.bulk_create(
         ImportLine(
             of=job,
@@ -181,13 +176,20 @@ def undo_lines(job: Import, lines: Sequence[ImportLine], *, at: datetime) -> Non
         kept |= undo_changed(job, batch, at=at)
     rows = job.effects.filter(created=False)
     rows.filter(line__in=[line.line for line in lines]).update(undo=UndoResult.UNDONE)
-    by_reason: dict[str, list[int]] = {}
-    for number, reason in kept.items():
-        by_reason.setdefault(reason, []).append(number)
-    for reason, numbers in by_reason.items():
-        rows.filter(line__in=numbers).update(undo=UndoResult.KEPT, reason=reason)
+    mark_kept(rows, "line", kept)
     job.undone += len(lines) - len(kept)
     job.kept += len(kept)
+
+
+def mark_kept(rows: QuerySet[ImportLine], key: str, reasons: Mapping[int, str]) -> int:
+    """Mark rows as not undone, each with the reason of its line or customer, as `key` says; return their number."""
+    by_reason: dict[str, list[int]] = {}
+    for value, reason in reasons.items():
+        by_reason.setdefault(reason, []).append(value)
+    return sum(
+        rows.filter(**{f"{key}__in": values}).update(undo=UndoResult.KEPT, reason=reason)
+        for reason, values in by_reason.items()
+    )
 
 
 def batches_of_different_customers(lines: Sequence[ImportLine]) -> Iterator[list[ImportLine]]:
