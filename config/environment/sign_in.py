@@ -5,8 +5,7 @@ from datetime import timedelta
 from importlib.util import find_spec
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
-
+from config.environment.extras import require_package
 from config.environment.urls import read_identity_url
 from config.environment.variables import read_certificate, read_number, read_required, read_text
 
@@ -47,11 +46,7 @@ def read_providers() -> dict[str, Any]:
             name=read_text("OIDC_NAME", default="OpenID Connect"),
         )
     if entity_id := read_text("SAML_ENTITY_ID").strip():
-        if not HAS_SAML:
-            raise ImproperlyConfigured(
-                "SAML_ENTITY_ID is set, but the package python3-saml is not installed. Run: "
-                "python -m pip install --require-hashes -r requirements-saml.lock"
-            )
+        require_package("SAML_ENTITY_ID", module="onelogin", package="python3-saml", lock="requirements-saml.lock")
         providers |= saml_provider(
             entity_id=entity_id,
             sso_url=read_identity_url("SAML_SSO_URL", example="https://login.example.com", because="SAML_ENTITY_ID"),
