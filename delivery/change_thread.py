@@ -28,8 +28,8 @@ ended = threading.Event()
 
 # Between two looks: with such a message, with a subscriber to events of messages, and with neither.
 BUSY_INTERVAL, WEBHOOK_INTERVAL, IDLE_INTERVAL = timedelta(seconds=0.4), timedelta(seconds=1), timedelta(seconds=5)
-# How often it looks for due messages that no worker sends, and for how long they have been due: their own nudge may be
-# on its way. Nudges that have no effect come less and less often.
+# How often it looks after sending, and for how long due messages that no worker sends have been due: their own nudge
+# may be on its way. Nudges that have no effect come less and less often.
 SENDING_INTERVAL, DUE_FOR, NUDGE_MAX_INTERVAL = timedelta(seconds=2), timedelta(seconds=2), timedelta(seconds=60)
 # How many times as long as a look took the next one waits: an open transaction makes each one read the same entries.
 REST_FACTOR = 3
@@ -55,7 +55,7 @@ class Nudge:
 
 
 class SendingWatch:
-    """Looks for due messages and answer emails that no worker sends, and for a sweep that is late."""
+    """Looks for due messages and answer emails that no worker sends, a late sweep, and messages to pause."""
 
     def __init__(self) -> None:
         self.messages = Nudge(lambda: tasks.enqueue_dispatch())
@@ -74,6 +74,7 @@ class SendingWatch:
             is_at_work = has_answers and Channel.EMAIL in connections.channels_at_work(is_urgent=True)
             self.answers.note(is_needed=has_answers and not is_at_work)
             self.sweep.note(is_needed=health.sweep_is_late(at=at))
+            reputation.pause_messages()
             self.next_at = time.monotonic() + SENDING_INTERVAL.total_seconds()
         return SENDING_INTERVAL
 
@@ -88,7 +89,6 @@ def handle_changes(sending: SendingWatch) -> timedelta:
     """Look for changes once. Return when to look again."""
     began = time.monotonic()
     interval = min(match_changes(), wake_webhooks(), sending.look())
-    reputation.pause_messages()
     return max(interval, REST_FACTOR * timedelta(seconds=time.monotonic() - began))
 
 
