@@ -3,6 +3,7 @@
 import json
 import os
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -91,3 +92,13 @@ def text_table(rows: list[Row]) -> str:
         if row.note:
             lines.append(f"    {row.note}")
     return "\n".join(lines)
+
+
+def wait_until(condition: Callable[[], object], *, within: float = 60, interval: float = 0.002) -> float:
+    """Wait until the condition is true; return how many seconds that took."""
+    began = time.monotonic()
+    while not condition():
+        if time.monotonic() - began > within:
+            raise TimeoutError(f"Not within {within:.0f} seconds.")
+        time.sleep(interval)
+    return time.monotonic() - began

@@ -13,9 +13,9 @@ from audiences import intake
 from audiences.models import Audience, Customer, Job, JobItem, JobTask
 from benchmarks import population
 from benchmarks.email_speed import BODY, SUBJECT
-from benchmarks.measure import Row, ratio_row
+from benchmarks.measure import Row, ratio_row, wait_until
 from benchmarks.sinks.faulty import FaultySink
-from benchmarks.worker import default_worker, wait_until
+from benchmarks.worker import default_worker
 from delivery import tasks
 from delivery.visits import visit
 from messaging import authoring, lifecycle

@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -31,7 +30,9 @@ from pathlib import Path
 import psycopg
 
 from benchmarks import trial
+from benchmarks.demo_load import free_port
 from benchmarks.machine import ROOT, git
+from benchmarks.measure import wait_until
 from benchmarks.sinks.faulty import FaultySink
 from config import supervisor
 from config.postgres import embedded
@@ -44,6 +45,8 @@ CLIENTS = 4
 # Seconds between two requests of one client: together about 40 a second.
 PAUSE = 0.1
 CALM = 3.0
+# Seconds between two looks at a condition.
+POLL = 0.05
 TIME_LIMIT = 400.0
 # Runs in the earlier version.
 SET_UP = """
@@ -213,7 +216,7 @@ class Upgrade:
         command = ("-m", "gunicorn", "config.wsgi", "--bind", f"127.0.0.1:{port}", "--workers", "1", "--threads", "4")
         program = version.program(f"web-{port}", *command, "--no-control-socket", "--log-level", "error")
         self.web[port] = supervisor.start(program, environment=self.environment, logs=self.logs)
-        wait_until(lambda: answers(port), within=60)
+        wait_until(lambda: answers(port), interval=POLL)
         self.balancer.add(port)
 
     def replace_web(self, version: Version, port: int) -> None:
@@ -259,20 +262,6 @@ def answers(port: int) -> bool:
         client.close()
 
 
-def wait_until(condition: Callable[[], object], *, within: float) -> None:
-    deadline = time.monotonic() + within
-    while not condition():
-        if time.monotonic() > deadline:
-            raise SystemExit("The trial took too long.")
-        time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def empty_database() -> str:
     """Create the trial's database anew and return its address."""
     server = embedded.SERVERS["bench"]
@@ -294,7 +283,7 @@ def carry_out(upgrade: Upgrade, earlier: Version, ours: Version) -> None:
     for client in clients:
         client.start()
     try:
-        wait_until(lambda: upgrade.sink.taken > 100, within=60)
+        wait_until(lambda: upgrade.sink.taken > 100, interval=POLL)
         migrate = ("manage.py", "migrate", "--verbosity", "0")
         upgrade.do("migrate", lambda: ours.run(*migrate, environment=upgrade.environment))
         upgrade.do("earlier version, migrated database", lambda: time.sleep(2 * CALM))
@@ -306,7 +295,7 @@ def carry_out(upgrade: Upgrade, earlier: Version, ours: Version) -> None:
         for version, direction in ((earlier, "back"), (ours, "forward")):
             upgrade.do(f"web process {direction}", lambda version=version: upgrade.replace_web(version, first))
             upgrade.do(f"worker {direction}", lambda version=version: upgrade.replace_background(version, "worker"))
-        upgrade.do("until all is sent", lambda: wait_until(all_is_sent, within=TIME_LIMIT))
+        upgrade.do("until all is sent", lambda: wait_until(all_is_sent, within=TIME_LIMIT, interval=POLL))
     finally:
         upgrade.load.ends.set()
         for client in clients:

@@ -17,8 +17,8 @@ from django.utils import timezone
 from audiences import intake
 from audiences.models import Notification, Subscription, Topic
 from benchmarks import population
-from benchmarks.measure import Row, ratio_row
-from benchmarks.worker import default_worker, wait_until
+from benchmarks.measure import Row, ratio_row, wait_until
+from benchmarks.worker import default_worker
 
 SLOW, SECONDS_PER_ANSWER = int(os.environ.get("BENCH_SLOW_SUBSCRIBERS", "50")), 5.0
 # In seconds.

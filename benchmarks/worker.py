@@ -3,8 +3,7 @@
 import os
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,13 +26,3 @@ def default_worker(**environment: str) -> Iterator[None]:
     ):
         yield
         supervisor.check(running)
-
-
-def wait_until(condition: Callable[[], object], *, within: float = 60) -> float:
-    """Wait until the condition is true; return how many seconds that took."""
-    began = time.monotonic()
-    while not condition():
-        if time.monotonic() - began > within:
-            raise TimeoutError(f"Not within {within:.0f} seconds.")
-        time.sleep(0.002)
-    return time.monotonic() - began
