@@ -1,11 +1,8 @@
 """Accounts on allauth: earlier sessions, passwords, and the one counter of failed logins."""
 
-from importlib import import_module
-
 import pytest
 from axes.models import AccessAttempt
 from django.conf import settings as project
-from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.models import User
 from django.contrib.auth.tokens import default_token_generator
 from django.db.models import Sum
@@ -14,6 +11,7 @@ from django.utils.encoding import force_bytes
 from django.utils.http import int_to_base36, urlsafe_base64_encode
 
 from outbound.signin.invitations import invitations, link_for
+from tests.support.old_session import old_session
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "correct-horse-7"
@@ -34,15 +32,7 @@ def failures() -> int:
 
 
 def test_session_of_the_previous_version_is_still_logged_in(grace):
-    store = import_module(project.SESSION_ENGINE).SessionStore()
-    store[SESSION_KEY] = str(grace.pk)
-    store[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
-    store[HASH_SESSION_KEY] = grace.get_session_auth_hash()
-    store.create()
-    client = Client()
-    client.cookies["sessionid"] = store.session_key
-
-    assert client.get("/admin/").status_code == 200
+    assert old_session(grace).get("/admin/").status_code == 200
 
 
 def test_no_page_creates_an_account(client):

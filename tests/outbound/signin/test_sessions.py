@@ -1,14 +1,11 @@
 """Sessions: listed, and ended from elsewhere; their cookies are refused then."""
 
 from datetime import timedelta
-from importlib import import_module
 
 import pytest
 import time_machine
 from allauth.usersessions.models import UserSession
-from django.conf import settings as project
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.core.management import call_command
@@ -19,6 +16,7 @@ from django.utils import timezone
 from outbound import roles
 from outbound.roles import Role
 from outbound.signin import sessions
+from tests.support.old_session import old_session
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "correct-horse-7"
@@ -35,18 +33,6 @@ def logged_in(name: str = "grace", **client: str) -> Client:
     found = Client(**client)
     found.post("/admin/login/", {"username": name, "password": PASSWORD})
     return found
-
-
-def old_session(user: User) -> Client:
-    """Return a client with a session that no list knows."""
-    store = import_module(project.SESSION_ENGINE).SessionStore()
-    store[SESSION_KEY] = str(user.pk)
-    store[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
-    store[HASH_SESSION_KEY] = user.get_session_auth_hash()
-    store.create()
-    client = Client()
-    client.cookies["sessionid"] = store.session_key
-    return client
 
 
 def is_in(client: Client) -> bool:
