@@ -11,12 +11,12 @@ from datetime import datetime, timedelta
 
 from django.db import connection
 
-# A clock that nobody sets, and that goes on while the machine is suspended, if the system has one.
+# A clock that is never set, and that goes on while the machine is suspended, if the system has one.
 STEADY_CLOCK = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
 
 
 def steady_seconds() -> float:
-    """Return the seconds of a clock that nobody sets."""
+    """Return the seconds of a clock that is never set."""
     return time.monotonic() if STEADY_CLOCK is None else time.clock_gettime(STEADY_CLOCK)
 
 

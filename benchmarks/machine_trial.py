@@ -489,8 +489,8 @@ most {IN_FLIGHT}, {DELAY * 1000:.0f} ms per email, and a lease of {LEASE} second
 *Lost*: recorded as sent but not accepted, recorded as failed but accepted, or a violated invariant.
 *Twice*: accepted more than once.
 
-A machine is cut off by hardware addresses that nobody has, so that neither side is told. A wrong clock is that of all
-processes of its worker, moved by time_machine; clocks that nobody sets run on.
+A machine is cut off by hardware addresses that no machine has, so that neither side is told. A wrong clock is that of
+all processes of its worker, moved by time_machine; clocks that are never set run on.
 
 After a power failure the journals are not trusted, as the machine has started anew: then all records in hand become
 uncertain once the lease has ended, as in the second row.

@@ -8,7 +8,7 @@ from django.db import models
 
 # The daily check may be an hour late.
 CHECK_INTERVAL = timedelta(hours=25)
-# Names that nobody can own (RFC 2606, RFC 6761); the demo uses them.
+# Names that cannot be owned (RFC 2606, RFC 6761); the demo uses them.
 RESERVED_NAMES = ("example", "test", "invalid", "localhost", "localdomain", "example.com", "example.net", "example.org")
 REJECTED = (
     "Large mailbox providers reject emails from {}: {} “Senders”, “Domains” says what to publish. An Admin can allow it"

@@ -89,7 +89,7 @@ def two_namespaces() -> Iterator[list[Namespace]]:
 def cut_off(namespace: Namespace) -> None:
     """Let every packet from and to the namespace vanish, as if the machine lost its network or its power.
 
-    Both sides send to a hardware address that nobody has, so neither is told.
+    Both sides send to a hardware address that no machine has, so neither is told.
     """
     ours, theirs = neighbours(namespace)
     run(*ours[0], "replace", *ours[1:], "lladdr", NOBODY, "nud", "permanent")

@@ -21,7 +21,7 @@ MAX_EXAMPLE_LENGTH = 200
 MIN_CELLS_OF_TEXT = 2_000
 ENOUGH_TEXT = 0.95
 BOOLEAN_WORDS = {"true", "false", "yes", "no"}
-# Longer numbers are phone numbers, IDs and the like: nobody adds them up.
+# Longer numbers are phone numbers, IDs and the like, which have no sum.
 MAX_DIGITS_OF_NUMBER = 9
 DIGITS = re.compile(r"\d{1,14}")
 SERIAL = re.compile(r"[2-7]\d{4}(?:[.,]\d{1,15})?")
