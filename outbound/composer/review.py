@@ -40,7 +40,7 @@ IN_APP_TIMING_SENTENCES: dict[SendType, str] = {
 CHECKED_AT_ONCE = "The filters are checked as soon as something changes, every hour, and when a customer visits."
 ONCE = "Each customer gets it once."
 ONCE_PER_COMPANY = (
-    "The text uses a company variable, so each customer gets it once for each company they are a member of."
+    "The text uses a company variable, so each customer gets it once for each of their companies that match."
 )
 
 
@@ -150,10 +150,17 @@ def add_counts(found: Review, forecast: Forecast) -> None:
     if forecast.exact and found.receiving > Workspace.current().confirm_above:
         found.confirm = found.receiving
     if found.per_company:
-        found.companies = (
-            f"{counted(forecast.people, 'person', 'people')}, {counted(forecast.copies, 'message', 'messages')}, "
-            f"{counted(forecast.left_out.get(Reason.NO_COMPANY, 0), 'person', 'people')} in no company get none."
-        )
+        found.companies = companies_sentence(forecast)
+
+
+def companies_sentence(forecast: Forecast) -> str:
+    """Return the number of copies of a company message, and of the people who get none as they are in no company."""
+    copies = counted(forecast.copies, "message", "messages")
+    receiving = counted(forecast.receiving, "person gets", "people get")
+    sentence = f"{receiving} {copies}, one for each of their companies that match."
+    if none := forecast.left_out.get(Reason.NO_COMPANY):
+        sentence += f" {counted(none, 'person', 'people')} in no company {'gets' if none == 1 else 'get'} none."
+    return sentence
 
 
 # Warnings do not block a launch. Each function returns a sentence, or "" if it does not apply.
