@@ -93,6 +93,12 @@ def unreachable_reason_sql(message: Message) -> str:
     return f"(CASE{''.join(cases)} END)"
 
 
+def left_out_reason_sql(message: Message) -> str:
+    """Return SQL for why a matching pair gets no copy; NULL if it does. `k` is in scope if each company gets a copy."""
+    no_company = f"CASE WHEN k.id IS NULL THEN '{Reason.NO_COMPANY}' END" if message.goes_per_company else "NULL"
+    return f"coalesce({unreachable_reason_sql(message)}, {no_company})"
+
+
 def unreachable_reasons(message: Message, customer: Customer) -> tuple[Reason, ...]:
     """Return all reasons why this message's channel cannot reach this customer, the first of them first."""
     rows = unreachable_conditions(message)

@@ -212,8 +212,9 @@ class SharedFacts:
             (bool(self.trouble), Verdict.BROKEN),
             (has_left, Verdict.LEFT_COMPANY),
             (not matches, Verdict.NO_MATCH),
-            (message.per_company and company is None, Verdict.NO_COMPANY),
+            # In the order of `conditions.left_out_reason_sql`.
             (bool(self.unreachable), Verdict.UNREACHABLE),
+            (message.per_company and company is None, Verdict.NO_COMPANY),
             (message.channel == Channel.IN_APP, Verdict.NEXT_VISIT),
             (self.capped_until is not None, Verdict.CAPPED),
         )

@@ -114,12 +114,11 @@ def pairs_statement(message: Message, *, at: datetime, sample: str = "") -> tupl
     """Return SQL for the matching pairs, each with the reason to leave it out or NULL, and its parameters."""
     condition = conditions.condition_of(message)
     per_company = message.goes_per_company
-    no_company = f"WHEN k.id IS NULL THEN '{Reason.NO_COMPANY}'" if per_company else "WHEN FALSE THEN NULL"
     left_out = f"'{Reason.MATCHED_AT_LAUNCH}'" if message.only_new_matches and not message.is_locked else "NULL"
     pairs = condition.pairs(
         per_company=per_company,
         columns=(
-            f", coalesce({left_out}, {conditions.unreachable_reason_sql(message)}, CASE {no_company} END) AS blocked,"
+            f", coalesce({left_out}, {conditions.left_out_reason_sql(message)}) AS blocked,"
             f" {conditions.inbox_sql(message)} AS inbox"
         ),
         where=sql.no_record(per_company) if message.state == State.SAMPLED else "TRUE",

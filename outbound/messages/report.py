@@ -36,7 +36,7 @@ from outbound.console.wording import (
     percent,
     times,
 )
-from outbound.messages import progress, recipients, version_diff
+from outbound.messages import left_out, progress, recipients, version_diff
 
 SHOWN_EVENTS = ("opened", "clicked", "replied", "bounced", "complained", "unsubscribed")
 # The reasons of waiting records, to follow their number.
@@ -101,6 +101,8 @@ def report_context(admin: ConsoleAdmin, request: HttpRequest, message: Message, 
         "people": recipients.recipient_page(message, request),
         "among_many": found.records > LARGE_AUDIENCE,
         "statuses_there": [status for status in Status if found.value_of(status)],
+        "reasons_there": reasons_there(reasons),
+        "counts_left_out": left_out.is_counted(message),
         "may_export": may_export(request),
         "revisions": list(version_diff.revisions(versions)),
         "log": admin.history_of(message),
@@ -284,6 +286,12 @@ def unsent_reasons(message: Message) -> dict[Status, list[dict[str, Any]]]:
     for row in sorted(rows, key=lambda row: -row["records"]):
         found.setdefault(Status(row["status"]), []).append({**row, "words": reason_words(message, row)})
     return found
+
+
+def reasons_there(found: dict[Status, list[dict[str, Any]]]) -> list[Reason]:
+    """Return the reasons that any record has."""
+    there = {row["reason"] for rows in found.values() for row in rows}
+    return [reason for reason in Reason if reason and reason in there]
 
 
 def reason_words(message: Message, row: dict[str, Any]) -> str:
