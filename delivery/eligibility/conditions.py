@@ -152,11 +152,12 @@ def events_since(message: Message) -> datetime | None:
     return message.went_live_at if message.only_new_matches else None
 
 
-def next_openings(window: delivery_window.Window, zone_of: str, *, at: datetime) -> tuple[datetime, dict[str, str]]:
-    """Return when the window opens next by the workspace's clock, and by zone where customers' zones decide."""
-    workspace = Workspace.current().tz
-    own = delivery_window.next_opening(window, at, workspace)
-    if zone_of != WindowZone.CUSTOMER or not window.spans:
+def next_openings(message: Message, *, at: datetime) -> tuple[datetime, dict[str, str]]:
+    """Return when a message may go next by the workspace's clock, and by zone where customers' zones decide."""
+    workspace = Workspace.current()
+    window = message.open_window(workspace.quiet_hours)
+    own = delivery_window.next_opening(window, at, workspace.tz)
+    if message.window_zone != WindowZone.CUSTOMER or not window.spans:
         return own, {}
     by_zone = {name: delivery_window.next_opening(window, at, ZoneInfo(name)) for name in available_timezones()}
     return own, {name: opening.isoformat() for name, opening in by_zone.items() if opening != own}

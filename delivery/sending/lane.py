@@ -159,17 +159,17 @@ def open_lane(name: Name, *, is_urgent: bool = False) -> Lane:
 
 
 def records_outside_window(message: Message, records: Iterable[Claimed], *, at: datetime) -> set[int]:
-    """Return those of these records whose delivery window is closed."""
-    window = message.parsed_window
+    """Return those of these records whose delivery window is closed, or that are in quiet hours."""
+    workspace = Workspace.current()
+    window = message.open_window(workspace.quiet_hours)
     if not window.spans:
         return set()
     by_zone: dict[str, set[int]] = defaultdict(set)
     for record in records:
         by_zone[record.zone_name].add(record.pk)
-    workspace = Workspace.current().tz
     return {
         pk
         for zone, found in by_zone.items()
-        if conditions.next_opening(window, message.window_zone, zone, workspace=workspace, at=at) > at
+        if conditions.next_opening(window, message.window_zone, zone, workspace=workspace.tz, at=at) > at
         for pk in found
     }

@@ -38,6 +38,7 @@ IN_APP_TIMING_SENTENCES: dict[SendType, str] = {
 }
 # Of an ongoing email or push that is checked at once.
 CHECKED_AT_ONCE = "The filters are checked as soon as something changes, every hour, and when a customer visits."
+ANY_TIME = "It can be delivered at any time."
 ONCE = "Each customer gets it once."
 ONCE_PER_COMPANY = (
     "The text uses a company variable, so each customer gets it once for each of their companies that match."
@@ -65,6 +66,11 @@ class Review:
     window: str = ""
     companies: str = ""
     only_new_matches: bool = False
+
+    @property
+    def window_words(self) -> str:
+        """Return the delivery times and quiet hours; "" if there are none, as the week says so itself."""
+        return "" if self.window == ANY_TIME else self.window
 
     @property
     def headline(self) -> str:
@@ -251,11 +257,18 @@ def warn_domain(message: Message, _tree: Group, _found: Review, _at: datetime) -
 
 def warn_opens_late(message: Message, _tree: Group, _found: Review, at: datetime) -> str:
     """Warn if the delivery times stay closed for days."""
-    window = message.parsed_window
-    opening = delivery_window.next_opening(window, at, Workspace.current().tz)
+    workspace = Workspace.current()
+    opening = delivery_window.next_opening(message.open_window(workspace.quiet_hours), at, workspace.tz)
     if opening - at <= CLOSED_FOR_LONG:
         return ""
     return f"The delivery times do not open before {timezone.localtime(opening):%A %-d %B at %H:%M}."
+
+
+def warn_quiet_hours(message: Message, _tree: Group, _found: Review, _at: datetime) -> str:
+    """Warn of a message that does not keep the workspace's quiet hours."""
+    quiet = quiet_hours(Workspace.current())
+    is_urgent = message.during_quiet_hours and message.channel != Channel.IN_APP
+    return f"It also goes out during quiet hours, {quiet}." if quiet and is_urgent else ""
 
 
 WARNINGS: tuple[WarningCheck, ...] = (
@@ -270,6 +283,7 @@ WARNINGS: tuple[WarningCheck, ...] = (
     warn_push_only_logged,
     warn_domain,
     warn_opens_late,
+    warn_quiet_hours,
 )
 
 
@@ -283,15 +297,23 @@ def delivery_times(message: Message, *, at: datetime) -> str:
         window = message.parsed_window
     except delivery_window.WindowError as wrong:
         return str(wrong)
-    if not window.spans:
-        return "It can be delivered at any time."
     workspace = Workspace.current()
+    open_window = message.open_window(workspace.quiet_hours)
+    quiet = f" outside quiet hours ({quiet_hours(workspace)})" if open_window != window else ""
+    if not open_window.spans:
+        return ANY_TIME
+    hours = within_sentence(delivery_window.describe_window(window, "")) if window.spans else "at any time"
     if message.window_zone == WindowZone.CUSTOMER:
-        hours = within_sentence(delivery_window.describe_window(window, ""))
-        return f"Delivered {hours}, in each customer’s own time zone."
-    opening = delivery_window.next_opening(window, at, workspace.tz)
+        return f"Delivered {hours}{quiet}, in each customer’s own time zone."
+    opening = delivery_window.next_opening(open_window, at, workspace.tz)
     following = "It is open now" if opening <= at else f"It next opens {timezone.localtime(opening):%A %H:%M}"
-    return f"Delivered {within_sentence(delivery_window.describe_window(window, workspace.zone))}. {following}."
+    return f"Delivered {hours}{quiet}, {workspace.zone} time. {following}."
+
+
+def quiet_hours(workspace: Workspace) -> str:
+    """Return the quiet hours in words, such as "22:00 to 08:00"; "" if there are none."""
+    quiet = workspace.quiet_hours
+    return delivery_window.describe_quiet_hours(quiet, "") if quiet else ""
 
 
 def within_sentence(described: str) -> str:

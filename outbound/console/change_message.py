@@ -92,6 +92,7 @@ def message_fields(message: Message) -> dict[str, str]:
         "Filters": rules_in_one_line(message.audience.rules) if message.audience else "",
         "One copy to each inbox": display_value(message.same_inbox_once) if message.channel == Channel.EMAIL else "",
         "Delivery times": delivery_times(message),
+        "Also during quiet hours": display_value(message.during_quiet_hours) if message.during_quiet_hours else "",
         "Stop showing on": end_of_showing(message),
     }
 

@@ -16,6 +16,7 @@ from django.utils import timezone
 from audiences.models import Workspace
 from audiences.rules import RuleError
 from delivery.models import Reason, Status, VisitorKind
+from delivery.models.record import reason_label
 from delivery.reporting import counters
 from delivery.reporting.counters import Counts
 from delivery.tracking import hits
@@ -284,7 +285,9 @@ def unsent_reasons(message: Message) -> dict[Status, list[dict[str, Any]]]:
     )
     found: dict[Status, list[dict[str, Any]]] = {}
     for row in sorted(rows, key=lambda row: -row["records"]):
-        found.setdefault(Status(row["status"]), []).append({**row, "words": reason_words(message, row)})
+        found.setdefault(Status(row["status"]), []).append(
+            {**row, "words": reason_label(message, status=Status(row["status"]), reason=Reason(row["reason"]))}
+        )
     return found
 
 
@@ -292,13 +295,6 @@ def reasons_there(found: dict[Status, list[dict[str, Any]]]) -> list[Reason]:
     """Return the reasons that any record has."""
     there = {row["reason"] for rows in found.values() for row in rows}
     return [reason for reason in Reason if reason and reason in there]
-
-
-def reason_words(message: Message, row: dict[str, Any]) -> str:
-    """Return a reason in words; waiting records of a paused message wait for it to be resumed."""
-    if message.state == State.PAUSED and row["status"] == Status.WAITING:
-        return str(Reason.PAUSED.label)
-    return str(Reason(row["reason"]).label)
 
 
 def statuses(message: Message, found: Counts, reasons: dict[Status, list[dict[str, Any]]]) -> dict[str, Any]:
@@ -348,7 +344,10 @@ def waiting_rows(
             when = ""
         else:
             when = "Now" if row["due"] <= at else f"From {moment(row['due'])}"
-        yield {"records": row["records"], "words": WAITING_WORDS.get(reason, str(reason.label)), "when": when}
+        words = WAITING_WORDS.get(reason, str(reason.label))
+        if reason == Reason.WINDOW and not message.window:
+            words = "until quiet hours end"
+        yield {"records": row["records"], "words": words, "when": when}
     if found.sending:
         yield {"records": found.sending, "words": STATUS_WORDS[Status.SENDING], "when": "Now"}
     if found.uncertain:
