@@ -5,7 +5,7 @@ is reached, or the address already has the message.
 """
 
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -52,9 +52,8 @@ DEVICES = (
 )
 # The addresses of a copy for the customer `c`. In-app messages have none: a visit shows them.
 RECIPIENTS: dict[Channel, str] = {Channel.EMAIL: "array[c.email]", Channel.PUSH: DEVICES}
-# The number of columns of message and workspace, and of those before the facts.
-FACT_COLUMNS = 8
-HEAD_COLUMNS = 16
+# The numbers of columns of message and workspace, and before the facts.
+SETTINGS_COLUMNS, HEAD_COLUMNS = 8, 16
 # Records of an ongoing message that waited for these are rechecked before they are sent.
 NEEDS_RECHECK = f"r.reason IN ('{Reason.WINDOW}', '{Reason.CAP}')"
 MARK_SENDING = (
@@ -92,6 +91,8 @@ class Batch:
     passed_over: int = 0
     # Whether the message rests for a while, as no copy of it can be sent.
     rests: bool = False
+    # `Claim.opening`, by which copies in hand are checked again; None without copies.
+    opening: Callable[..., datetime] | None = None
 
     def __bool__(self) -> bool:
         return bool(self.records or self.passed_over)
@@ -256,7 +257,7 @@ def claim_once(message: Message, *, at: datetime, token: uuid.UUID, limit: int, 
         found = cursor.fetchall()
         if not found:
             return Batch(message, None, token, [], until)
-        version_id, most, days, tracked, is_edited, zone, *quiet = found[0][:FACT_COLUMNS]
+        version_id, most, days, tracked, is_edited, zone, *quiet = found[0][:SETTINGS_COLUMNS]
         if is_edited:
             message.refresh_from_db(fields=EDITED)
         if message.version is None or message.version_id != version_id:
@@ -271,7 +272,7 @@ def claim_once(message: Message, *, at: datetime, token: uuid.UUID, limit: int, 
         rows = [
             Row(
                 *(
-                    *row[FACT_COLUMNS:HEAD_COLUMNS],
+                    *row[SETTINGS_COLUMNS:HEAD_COLUMNS],
                     dict(zip(people, row[HEAD_COLUMNS:], strict=False)),
                     dict(zip(companies, row[HEAD_COLUMNS + len(people) :], strict=True)),
                 )
@@ -311,7 +312,7 @@ def claim_once(message: Message, *, at: datetime, token: uuid.UUID, limit: int, 
                 },
                 prepare=True,
             )
-    return Batch(message, made.copy, token, made.taken, until, made.passed_over)
+    return Batch(message, made.copy, token, made.taken, until, made.passed_over, opening=made.opening)
 
 
 def fact_columns(message: Message) -> tuple[list[str], list[str]]:

@@ -1,6 +1,8 @@
 """Quiet hours of the workspace: emails and pushes to an audience wait until they end (behaviour 4.29)."""
 
 from datetime import UTC, datetime, time, timedelta
+from types import SimpleNamespace
+from uuid import uuid4
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -11,8 +13,7 @@ from delivery.eligibility import frequency_cap
 from delivery.matching import direct, launch, ongoing
 from delivery.matching import lifecycle as matching_lifecycle
 from delivery.models import Reason, Status
-from delivery.sending import dispatcher, lane
-from delivery.sending.claim import Claimed
+from delivery.sending import claim, dispatcher, lane
 from delivery.visits import visit
 from messaging import lifecycle
 from messaging.models import Channel, Message, NotReady
@@ -97,13 +98,17 @@ def test_copy_that_is_due_when_quiet_hours_begin_waits_for_their_end(ann):
 
 
 def test_claimed_copy_does_not_begin_once_quiet_hours_have_begun(ann):
-    message = MessageFactory(live=True)
-    copies = [Claimed(1, 1, (), {}), Claimed(2, 1, (), {}, zone_name="America/New_York")]
+    evening = NIGHT - timedelta(hours=2)
+    abroad = CustomerFactory(email="bob@x.example", timezone="America/New_York")
+    for zone, left in (("workspace", {ann.pk, abroad.pk}), ("customer", {ann.pk})):
+        message = MessageFactory(live=True, at=evening, window_zone=zone)
+        ongoing.match(message, at=evening)
+        batch = claim.claim(message, at=evening, token=uuid4())
+        copies = [SimpleNamespace(batch=SimpleNamespace(batch=batch), record=record) for record in batch.records]
+        customers = dict(message.records.values_list("pk", "customer_id"))
 
-    assert lane.records_outside_window(message, copies, at=NIGHT - timedelta(hours=1, seconds=1)) == set()
-    assert lane.records_outside_window(message, copies, at=NIGHT) == {1, 2}
-    message.window_zone = "customer"
-    assert lane.records_outside_window(message, copies, at=NIGHT) == {1}
+        assert lane.records_outside_window(copies, at=NIGHT - timedelta(hours=1) - SECOND) == set()
+        assert {customers[pk] for pk in lane.records_outside_window(copies, at=NIGHT)} == left
 
 
 def test_urgent_direct_and_in_app_messages_do_not_wait(ann):
