@@ -84,13 +84,9 @@ def transitions_sql() -> str:
     return ", ".join(f"('{before}', '{after}')" for before, afters in NEXT.items() for after in afters)
 
 
-def reason_label(message: Message, *, status: Status, reason: Reason) -> str:
-    """Return a reason in words; waiting records of a paused message wait for it to be resumed."""
-    if status == Status.WAITING and message.state == "paused":
-        return str(Reason.PAUSED.label)
-    if status == Status.WAITING and reason == Reason.WINDOW and not message.window:
-        return QUIET_HOURS
-    return str(reason.label)
+def reason_label(message: Message, reason: Reason) -> str:
+    """Return a reason in words."""
+    return QUIET_HOURS if reason == Reason.WINDOW and not message.window else str(reason.label)
 
 
 class DeliveryRecordQuerySet(models.QuerySet["DeliveryRecord"]):
@@ -323,5 +319,7 @@ class DeliveryRecord(models.Model):
     @property
     def why(self) -> str:
         """The reason as text, with the provider's own words if there are any."""
-        label = reason_label(self.message, status=Status(self.status), reason=Reason(self.reason))
+        if self.status == Status.WAITING and self.message.state == "paused":
+            return str(Reason.PAUSED.label)
+        label = reason_label(self.message, Reason(self.reason))
         return f"{label}: {self.detail}" if label and self.detail else label or self.detail

@@ -105,7 +105,6 @@ class AudienceFields(RuleFields):
         return data
 
     @property
-    def quiet_hours(self) -> str:
-        """Return the workspace's quiet hours in words; "" if there are none."""
-        quiet = Workspace.current().quiet_hours
-        return delivery_window.describe_quiet_hours(quiet, "") if quiet else ""
+    def has_quiet_hours(self) -> bool:
+        """Whether the workspace has quiet hours."""
+        return Workspace.current().quiet_hours is not None

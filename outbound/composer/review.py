@@ -36,6 +36,8 @@ IN_APP_TIMING_SENTENCES: dict[SendType, str] = {
     SendType.ONGOING: "It shows when a customer logs in or visits, and matches the filters then.",
     SendType.ONE_OFF: "Each of them sees it on their next visit.",
 }
+# Of a one-off with delivery times, or that keeps quiet hours.
+AT_DELIVERY_TIMES = "Once you set it live, it goes out at its delivery times."
 # Of an ongoing email or push that is checked at once.
 CHECKED_AT_ONCE = "The filters are checked as soon as something changes, every hour, and when a customer visits."
 ANY_TIME = "It can be delivered at any time."
@@ -107,7 +109,10 @@ def review(message: Message, *, at: datetime, problems: list[str], within: timed
     With `within`, an audience that takes longer to count is estimated.
     """
     found = Review(problems=problems, window=delivery_times(message, at=at), only_new_matches=message.only_new_matches)
-    found.sentences = [audience_sentence(message), timing_sentence(message), found.window]
+    timing = timing_sentence(message)
+    if found.window_words and timing == TIMING_SENTENCES[SendType.ONE_OFF]:
+        timing = AT_DELIVERY_TIMES
+    found.sentences = [audience_sentence(message), timing, found.window]
     if end := end_of_showing(message):
         found.sentences.append(f"It is shown until {end}.")
     if message.sender is None and authoring.NO_SENDER not in problems:

@@ -1,6 +1,7 @@
 """Change messages of the log: each changed field with its old and new value."""
 
 from collections.abc import Iterable, Mapping
+from datetime import time
 from itertools import takewhile
 from typing import Any
 
@@ -53,7 +54,7 @@ def display_value(value: Any, field: forms.Field | None = None) -> str:
         return ", ".join(display_value(one) for one in value) or "nothing"
     if isinstance(field, forms.ChoiceField) and not isinstance(field, forms.ModelChoiceField):
         value = dict(field.choices).get(value, value)  # type: ignore[arg-type]
-    text = " ".join(str(value).split())
+    text = f"{value:%H:%M}" if isinstance(value, time) else " ".join(str(value).split())
     return f"“{text}”" if len(text) <= MAX_VALUE_LENGTH else f"“{text[:MAX_VALUE_LENGTH].rstrip()}…”"
 
 

@@ -102,7 +102,7 @@ def report_context(admin: ConsoleAdmin, request: HttpRequest, message: Message, 
         "people": recipients.recipient_page(message, request),
         "among_many": found.records > LARGE_AUDIENCE,
         "statuses_there": [status for status in Status if found.value_of(status)],
-        "reasons_there": reasons_there(reasons),
+        "reasons_there": reasons_there(message, reasons),
         "counts_left_out": left_out.is_counted(message),
         "may_export": may_export(request),
         "revisions": list(version_diff.revisions(versions)),
@@ -285,16 +285,21 @@ def unsent_reasons(message: Message) -> dict[Status, list[dict[str, Any]]]:
     )
     found: dict[Status, list[dict[str, Any]]] = {}
     for row in sorted(rows, key=lambda row: -row["records"]):
-        found.setdefault(Status(row["status"]), []).append(
-            {**row, "words": reason_label(message, status=Status(row["status"]), reason=Reason(row["reason"]))}
-        )
+        found.setdefault(Status(row["status"]), []).append({**row, "words": reason_words(message, row)})
     return found
 
 
-def reasons_there(found: dict[Status, list[dict[str, Any]]]) -> list[Reason]:
-    """Return the reasons that any record has."""
-    there = {row["reason"] for rows in found.values() for row in rows}
-    return [reason for reason in Reason if reason and reason in there]
+def reason_words(message: Message, row: dict[str, Any]) -> str:
+    """Return a reason in words; waiting records of a paused message wait for it to be resumed."""
+    if message.state == State.PAUSED and row["status"] == Status.WAITING:
+        return str(Reason.PAUSED.label)
+    return reason_label(message, Reason(row["reason"]))
+
+
+def reasons_there(message: Message, found: dict[Status, list[dict[str, Any]]]) -> dict[str, str]:
+    """Return the reasons that any record has, in words."""
+    there = (row["reason"] for rows in found.values() for row in rows)
+    return {reason: reason_label(message, Reason(reason)) for reason in there if reason}
 
 
 def statuses(message: Message, found: Counts, reasons: dict[Status, list[dict[str, Any]]]) -> dict[str, Any]:

@@ -122,7 +122,8 @@ def waiting_sentence(explained: Explanation, case: Case) -> str:
     matched = format_moment(record.matched_at)
     reason = reason_sentence(record)
     if record.reason == Reason.WINDOW and explained.waits_for_quiet_hours and explained.message.state in RUNNING:
-        reason, due = f"It waits until {format_end_of_quiet_hours(explained)}: quiet hours.", ""
+        reason = f"It waits until {format_end_of_quiet_hours(explained)}, {explained.zone.key} time: quiet hours."
+        due = ""
     return f"This customer matched on {matched}. The message has not been sent yet. {reason}{due}"
 
 

@@ -18,7 +18,7 @@ def format_moment(moment: datetime | None) -> str:
 def format_end_of_quiet_hours(explained: Explanation) -> str:
     """Format when quiet hours end, in the time zone that decides about this customer."""
     assert explained.quiet_until is not None  # noqa: S101 - asked by the callers
-    return f"{explained.quiet_until.astimezone(explained.zone):%H:%M}, {explained.zone.key} time"
+    return f"{explained.quiet_until.astimezone(explained.zone):%H:%M}"
 
 
 def format_opening(explained: Explanation) -> str:

@@ -48,6 +48,13 @@ QUIET_HOURS_HELP = (
 MESSAGES_NAMED = 3
 
 
+class TimeOfDay(UnfoldAdminTextInputWidget):
+    """A text field for a time in hours and minutes."""
+
+    def format_value(self, value: Any) -> Any:
+        return f"{value:%H:%M}" if isinstance(value, time) else super().format_value(value)
+
+
 class WorkspaceForm(forms.ModelForm):
     """The settings. Office hours are one text field per day."""
 
@@ -68,8 +75,8 @@ class WorkspaceForm(forms.ModelForm):
         )
         widgets = {
             "colour": UnfoldAdminTextInputWidget({"placeholder": "#2563eb"}),
-            "quiet_from": UnfoldAdminTextInputWidget({"placeholder": "22:00"}),
-            "quiet_to": UnfoldAdminTextInputWidget({"placeholder": "08:00"}),
+            "quiet_from": TimeOfDay({"placeholder": "22:00"}),
+            "quiet_to": TimeOfDay({"placeholder": "08:00"}),
             "alarm_to": UnfoldAdminTextInputWidget({"placeholder": "ops@example.com"}),
         }
         help_texts = {

@@ -53,9 +53,12 @@ def test_review_and_sheet_say_that_an_urgent_message_goes_out_in_quiet_hours(con
     urgent = {**form, "during_quiet_hours": "on"}
 
     usual = as_words(console.post(FORECAST, form).content.decode())
+    sheet = as_words(console.post(SHEET, {**form, "act": "live", "send_type": "one_off"}).content.decode())
     shown = [as_words(console.post(page, {**urgent, "act": "live"}).content.decode()) for page in (FORECAST, SHEET)]
 
-    assert usual.count("outside quiet hours (22:00 to 08:00)") == 1
+    for page in (usual, sheet):
+        assert page.count("outside quiet hours (22:00 to 08:00)") == 1
+    assert review.AT_DELIVERY_TIMES in sheet
     for page in shown:
         assert page.count("It also goes out during quiet hours, 22:00 to 08:00.") == 1
         assert "outside quiet hours" not in page

@@ -148,7 +148,10 @@ def test_waiting_copies_show_their_reason_and_time(console, news):
     DeliveryRecord.objects.filter(status=Status.WAITING).update(
         reason="window", due_at=datetime(2126, 5, 6, 7, 30, tzinfo=UTC)
     )
+    without_window = text(console.get(address(news)))
+    Message.objects.update(window=[{"weekday": 0, "from": "07:30", "to": "17:00"}])
 
+    assert "2 until quiet hours end From Mon 6 May, 07:30" in without_window
     assert "2 until the delivery window opens From Mon 6 May, 07:30" in text(console.get(address(news)))
     Message.objects.update(state=State.PAUSED)
     assert "2 until the message is resumed" in text(console.get(address(news)))

@@ -163,7 +163,7 @@ def test_until_when_quiet_hours_hold_a_copy_is_explained(console):
 
     sentence, rows = says(held, at=night)
     assert "It waits until 08:00, UTC time: quiet hours." in sentence
-    assert rows["Quiet hours"] == ("22:00 to 08:00, UTC time. It waits until 08:00, UTC time.", False)
+    assert rows["Quiet hours"] == ("22:00 to 08:00, UTC time. It waits until 08:00.", False)
     assert rows["Delivery times"] == ("At any time", True)
     assert held.records.get().why == "Waits for quiet hours to end"
     assert "It is then delivered when quiet hours end: Tuesday 5 May at 08:00" in says(unmatched, at=night)[0]

@@ -66,6 +66,8 @@ def test_quiet_hours_are_saved_and_lifted_ones_release_waiting_records(console, 
 
     console.post(page(), form(**NIGHT))
     assert Workspace.current().quiet_hours == (time(22), time(8))
+    assert 'value="22:00"' in console.get(page()).content.decode()
+    assert "Quiet from: from nothing to “22:00”" in LogEntry.objects.get().change_message
     assert Workspace.current().generation > before
     with django_capture_on_commit_callbacks(execute=True):
         console.post(page(), form())
