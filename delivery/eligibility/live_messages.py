@@ -146,7 +146,7 @@ def compile_message(message: Message, *, catalogue: Catalogue, workspace: Worksp
         channel=Channel(message.channel),
         send_type=SendType(message.send_type),
         per_company=message.per_company,
-        window=message.parsed_window,
+        window=message.open_window(workspace.quiet_hours),
         window_zone=message.window_zone,
         shown_until=message.shown_until,
         condition=condition,

@@ -119,5 +119,5 @@ def analyze_after(made: int) -> None:
 
 def round_params(message: Message, *, at: datetime) -> dict[str, Any]:
     """Return the parameters of a round's statements, besides those of the rules."""
-    opening, by_zone = conditions.next_openings(message.parsed_window, message.window_zone, at=at)
+    opening, by_zone = conditions.next_openings(message, at=at)
     return {"now": at, "message": message.pk, "opening": opening, "openings": Jsonb(by_zone)}
