@@ -20,7 +20,7 @@ from audiences.models import Company, CustomAttribute, Customer, Workspace
 from audiences.rules import Group, Rule, RuleError
 from delivery import schedule
 from delivery.eligibility import conditions, frequency_cap, named_values
-from delivery.models import DeliveryRecord, Reason, Status
+from delivery.models import DeliveryRecord, Reason, Status, reason_label
 from messaging import delivery_window
 from messaging.models import RUNNING, Channel, Message, SendType, State, WindowZone
 
@@ -119,6 +119,10 @@ class Explanation:
     capped_until: datetime | None
     # The next hourly round; None if this message is not matched by rounds.
     next_round: datetime | None
+
+    @property
+    def unreachable_labels(self) -> list[str]:
+        return [reason_label(reason, self.message) for reason in self.unreachable]
 
 
 def explain(message: Message, customer: Customer, *, at: datetime) -> Explanation:

@@ -38,6 +38,7 @@ class Reason(models.TextChoices):
     SAME_INBOX = "same_inbox", "Already sent to this address"
     NO_EMAIL = "no_email", "Has no email address"
     UNSUBSCRIBED = "unsubscribed", "Unsubscribed from emails"
+    OPTED_OUT = "opted_out", "Opted out of the topic"
     BOUNCED = "bounced", "Their email bounced"
     COMPLAINED = "complained", "Marked an email as spam"
     NO_DEVICE = "no_device", "Has no device for mobile push"
@@ -53,6 +54,11 @@ class Reason(models.TextChoices):
     CONTENT = "content", "The text could not be rendered"
     WORKER_DIED = "worker_died", "The worker stopped while sending"
     LOST_TOUCH = "lost_touch", "The connection was lost while sending"
+
+
+def reason_label(reason: Reason, message: Message) -> str:
+    """Return a reason as text. The topic is the message's own, which never changes once there are records."""
+    return f"{reason.label} “{message.topic}”" if reason is Reason.OPTED_OUT else str(reason.label)
 
 
 NEXT: dict[Status, tuple[Status, ...]] = {
@@ -313,5 +319,5 @@ class DeliveryRecord(models.Model):
         """The reason as text, with the provider's own words if there are any."""
         if self.status == Status.WAITING and self.message.state == "paused":
             return str(Reason.PAUSED.label)
-        label = self.get_reason_display()
+        label = reason_label(Reason(self.reason), self.message)
         return f"{label}: {self.detail}" if label and self.detail else label or self.detail

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +18,7 @@ from messaging import authoring, content, delivery_window
 from messaging.content.plain_text import html_to_text
 from messaging.models import Channel, Checking, Format, Message, MessageVersion, Sender, SendType, Style, WindowZone
 from outbound.composer.confirm import MAX_SAMPLE
+from outbound.composer.fields import JSONText, TopicField
 from outbound.console.rich_text import RichTextWidget
 from outbound.console.wording import rules_in_one_line
 
@@ -28,29 +28,6 @@ OPENS_THE_APP = {"placeholder": "For example: https://www.example.com/orders or 
 
 # For a teammate who opens a colleague's message.
 KEPT_SENDER = "You cannot choose {} for messages of your own. This message may keep it."
-
-
-class JSONText(forms.CharField):
-    """JSON in a hidden field that a script of the page maintains; invalid input is shown again as it was sent."""
-
-    widget = forms.HiddenInput
-
-    def __init__(self, *, nothing: str, label: str, describe: Callable[[Any], str]) -> None:
-        super().__init__(required=False, label=label)
-        self.nothing, self.describe_parsed = nothing, describe
-
-    def describe(self, value: str) -> str:
-        """Return the JSON in words, for the comparison of two versions."""
-        try:
-            return self.describe_parsed(self.clean(value))
-        except ValidationError:
-            return "Invalid"
-
-    def clean(self, value: Any) -> Any:
-        try:
-            return json.loads(super().clean(value) or self.nothing)
-        except (ValueError, RecursionError) as wrong:
-            raise ValidationError("This could not be read. Reload the page and try again.") from wrong
 
 
 # Values of inputs for a local day and time.
@@ -209,6 +186,7 @@ DRAFT_FIELDS = (
     *("channel", "format", "style", "sender", "send_type", "window_zone", "checking", "same_inbox_once"),
     "only_new_matches",
     "shown_until",
+    "topic",
 )
 
 
@@ -232,8 +210,13 @@ class DraftForm(AudienceFields, ContentForm):
         label="Only people who start to match after it goes live",
         help_text="The people who match now are left out, also if they stop and start to match again.",
     )
+    topic = TopicField()
     scheduled_for = forms.DateTimeField(required=False, input_formats=LOCAL_TIME_FORMATS)
     sample = forms.IntegerField(required=False, min_value=1, max_value=MAX_SAMPLE)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["topic"].offer(kept=self.message.topic_id)  # type: ignore[attr-defined]
 
     def clean(self) -> dict[str, Any]:
         """Validate both steps and the fields that the pressed button needs."""
@@ -282,6 +265,7 @@ class DraftForm(AudienceFields, ContentForm):
             same_inbox_once=data.get("same_inbox_once", True),
             only_new_matches=data.get("only_new_matches", False),
             shown_until=data.get("shown_until"),
+            topic=data.get("topic"),
             window_zone=data["window_zone"],
             checking=data["checking"],
             audience=Audience(rules=data.get("rules", {})),
@@ -394,5 +378,6 @@ def draft_of(message: Message) -> dict[str, Any]:
         "send_type": message.send_type,
         "same_inbox_once": message.same_inbox_once,
         "only_new_matches": message.only_new_matches,
+        "topic": message.topic_id,
         "scheduled_for": timezone.localtime(when) if when else None,
     }

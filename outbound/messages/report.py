@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from audiences.models import Workspace
 from audiences.rules import RuleError
-from delivery.models import Reason, Status, VisitorKind
+from delivery.models import Reason, Status, VisitorKind, reason_label
 from delivery.reporting import counters
 from delivery.reporting.counters import Counts
 from delivery.tracking import hits
@@ -290,7 +290,7 @@ def reason_words(message: Message, row: dict[str, Any]) -> str:
     """Return a reason in words; waiting records of a paused message wait for it to be resumed."""
     if message.state == State.PAUSED and row["status"] == Status.WAITING:
         return str(Reason.PAUSED.label)
-    return str(Reason(row["reason"]).label)
+    return reason_label(Reason(row["reason"]), message)
 
 
 def statuses(message: Message, found: Counts, reasons: dict[Status, list[dict[str, Any]]]) -> dict[str, Any]:

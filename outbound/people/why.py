@@ -93,7 +93,7 @@ def format_moment(moment: datetime | None) -> str:
 
 
 def unreachable_sentence(explained: Explanation) -> str:
-    reasons = ", ".join(str(reason.label)[:1].lower() + str(reason.label)[1:] for reason in explained.unreachable)
+    reasons = ", ".join(label[:1].lower() + label[1:] for label in explained.unreachable_labels)
     return f"This customer matches but cannot be reached: {reasons}."
 
 
@@ -354,7 +354,7 @@ def other_conditions(explained: Explanation) -> list[dict[str, Any]]:
         {
             "label": "Reachable",
             "holds": not explained.unreachable,
-            "text": ". ".join(str(Reason(reason).label) for reason in explained.unreachable) or "Yes",
+            "text": ". ".join(explained.unreachable_labels) or "Yes",
         },
         window_condition(explained),
         *([cap_condition(explained)] if not message.to_customer_id else []),
