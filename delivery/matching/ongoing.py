@@ -158,7 +158,7 @@ def requeue_withdrawn(message: Message, live: Live, *, at: datetime, among: str 
     pairs = condition.pairs(
         per_company=message.per_company,
         joins=withdrawn,
-        where=f"{conditions.reachable_sql(message.channel)} AND {same_company} AND {among}",
+        where=f"{conditions.reachable_sql(message.channel, topic=message.topic_id)} AND {same_company} AND {among}",
         columns=(
             f", r.id AS record_id, {sql.DUE} AS due_at, {judged_last_seen_sql(live)} AS last_seen,"
             f" {values} AS judged_values"
@@ -198,7 +198,8 @@ def insert_new_records(
     pairs = condition.pairs(
         per_company=message.per_company,
         where=(
-            f"{conditions.reachable_sql(message.channel)}{sql.exclude_without_company(message.per_company)}"
+            f"{conditions.reachable_sql(message.channel, topic=message.topic_id)}"
+            f"{sql.exclude_without_company(message.per_company)}"
             f" AND {sql.no_record(message.per_company)} AND {among}"
         ),
         columns=f", {sql.DUE} AS due_at, {judged_last_seen_sql(live)} AS last_seen, {values} AS judged_values",
