@@ -4,7 +4,7 @@ from unfold.contrib.forms.widgets import WysiwygWidget
 
 
 class RichTextWidget(WysiwygWidget):
-    """The theme's editor, fixed so that it neither merges neighbouring blocks nor rewrites unedited text."""
+    """The theme's editor, fixed so that it keeps the parts of a text that it cannot edit."""
 
     class Media:
-        js = ("outbound/console/rich_text.js",)
+        js = ("outbound/console/rich_text.js", "outbound/console/rich_text_kept.js")
