@@ -19,7 +19,7 @@ from messaging import authoring, content, delivery_window
 from messaging.content.plain_text import html_to_text
 from messaging.models import Channel, Checking, Format, Message, MessageVersion, Sender, SendType, Style, WindowZone
 from outbound.composer.confirm import MAX_SAMPLE
-from outbound.console.rich_text import RichTextWidget
+from outbound.console.rich_text import MessageTextWidget
 from outbound.console.wording import rules_in_one_line
 
 RULE_PATH = re.compile(r"^(?:Rule|Group) ([\d.]+)")
@@ -84,7 +84,7 @@ class ContentForm(forms.Form):
         error_messages={"invalid_choice": "You cannot send as this sender. Choose another."},
     )
     subject = forms.CharField(required=False, max_length=255, widget=UnfoldAdminTextInputWidget())
-    body = forms.CharField(required=False, label="Text", widget=RichTextWidget())
+    body = forms.CharField(required=False, label="Text", widget=MessageTextWidget())
     # Push is written as plain text and stored as HTML paragraphs.
     text = forms.CharField(required=False, label="Text", widget=UnfoldAdminTextareaWidget({"rows": 5}))
     link = forms.CharField(required=False, max_length=1000, widget=UnfoldAdminTextInputWidget(OPENS_THE_APP))

@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from messaging.content import sanitise
 from messaging.models import Message
-from tests.support.rich_text import DocumentGrammar
+from tests.support.rich_text import IMAGE, DocumentGrammar
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -23,10 +23,10 @@ DETAILS = {
     "boxes": '<div style="padding: 1px"><div style="margin: 1px"><p>a</p><p>b</p></div><p>c</p></div>',
     "boxes of one kind": '<div style="margin: 0"><p>a</p></div><div style="margin: 0"><p>b</p></div>',
     "text beside a block": '<div style="color: red">text<p>b</p>tail</div>',
-    "a caption with marks": '<figure><img src="/a.png" alt="A"><figcaption>A <b>b</b></figcaption></figure>',
-    "a linked image with a caption": '<figure><a href="https://x.example/"><img src="/a.png" alt="A"></a>'
+    "a caption with marks": f"<figure>{IMAGE}<figcaption>A <b>b</b></figcaption></figure>",
+    "a linked image with a caption": f'<figure><a href="https://x.example/">{IMAGE}</a>'
     "<figcaption>Cap</figcaption></figure>",
-    "a link around an image and text": '<p><a href="https://x.example/">Text <img src="/a.png" alt="A"> more</a></p>',
+    "a link around an image and text": f'<p><a href="https://x.example/">Text {IMAGE} more</a></p>',
     "a list": '<ol start="3" style="color: red"><li style="color: blue">a</li><li>b<ul><li>c</li></ul>d</li></ol>',
     "paragraphs in a list": "<ul><li><p>a</p><p>b</p></li><li><p>c</p></li></ul>",
     "two lists": "<ul><li>a</li></ul><ul><li>b</li></ul>",
@@ -43,7 +43,12 @@ TYPE_A_LETTER = """(documents) => {
     editor.loadHTML(html);
     editor.setSelectedRange(5);
     editor.insertString("!");
-    return inputElement.value;
+    /* As after a change that the browser makes itself: Trix reads what it has drawn. */
+    const { value } = inputElement;
+    document.querySelector("trix-editor").editorController.reparse();
+    editor.setSelectedRange(6);
+    editor.insertString("?");
+    return [value, inputElement.value];
   });
 }"""
 # Each: the HTML, the selected range, a call of the editor, and the HTML after it.
@@ -88,11 +93,10 @@ def test_a_typed_letter_changes_nothing_else_in_any_text(page):
     texts = [*DETAILS.values(), *(DocumentGrammar(seed).document() for seed in SEEDS)]
 
     changed = page.evaluate(TYPE_A_LETTER, [f"<p>Start</p>{text}<p>End</p>" for text in texts])
-    again = page.evaluate(TYPE_A_LETTER, changed)
 
-    for text, first, second in zip(texts, changed, again, strict=True):
+    for text, (first, second) in zip(texts, changed, strict=True):
         assert first == f"<p>Start!</p>{text}<p>End</p>"
-        assert second == f"<p>Start!!</p>{text}<p>End</p>"
+        assert second == f"<p>Start!?</p>{text}<p>End</p>"
         # The server keeps it too, with the spaces of styles and with `rel` of its own.
         compact = re.sub(' style="[^"]*"', lambda style: re.sub("([:;]) ", r"\1", style[0]), first)
         assert sanitise(first).replace(' rel="noopener noreferrer"', "") == compact
@@ -106,8 +110,6 @@ def test_edits_of_carried_parts_do_what_staff_expect(page):
                 element.editor.loadHTML(html);
                 element.editor.setSelectedRange(selected);
                 element.editor.{call};
-                /* The browser changed the text itself: Trix reads it again. */
-                element.editorController.reparse();
                 return element.inputElement.value;
             }}""",
             [html, selected],

@@ -37,7 +37,9 @@
   /* DOMParser runs no script and loads no image. */
   const parsed = (html) => new DOMParser().parseFromString(`<!doctype html><body>${html}`, "text/html");
   const inert = document.implementation.createHTMLDocument("");
-  const keptAttributes = (element) => [...element.attributes].filter(({ name }) => ATTRIBUTES.has(name));
+  /* Trix writes the direction of each block down. */
+  const isKept = (element, name) => ATTRIBUTES.has(name) && !(name === "dir" && "trixDirection" in element.dataset);
+  const keptAttributes = (element) => [...element.attributes].filter(({ name }) => isKept(element, name));
   const attributesOf = (element) => Object.fromEntries(keptAttributes(element).map(({ name, value }) => [name, value]));
   function setAttributes(element, attributes) {
     for (const [name, value] of Object.entries(attributes)) {
@@ -92,9 +94,11 @@
     }, null);
   };
   /* A link that is carried is not drawn a second time. */
-  models.Piece.prototype.canBeGrouped = function () {
-    return this.hasAttribute("href") && !JSON.parse(this.getAttribute("kept") ?? '{"marks":[]}').marks.includes("href");
-  };
+  const isKeptLink = (piece) => JSON.parse(piece.getAttribute("kept") ?? '{"marks":[]}').marks.includes("href");
+  models.Piece.prototype.canBeGrouped = function () { return this.hasAttribute("href") && !isKeptLink(this); };
+  const attachmentView = views.AttachmentView.prototype;
+  const { getHref } = attachmentView;
+  attachmentView.getHref = function () { return isKeptLink(this.attachmentPiece) ? undefined : getHref.call(this); };
   models.AttachmentPiece.permittedAttributes.push("kept");
 
   /* The attributes of the elements of a block, outermost first, with the identity of each element. */
@@ -227,6 +231,14 @@
     line.append(holder);
   }
 
+  /* The same for an attachment that Trix has drawn, unless it stands beside text. */
+  function giveOwnBlock(figure) {
+    const isText = (node) => node?.nodeType === Node.TEXT_NODE || (INLINE.has(node?.localName) && !isAttachment(node));
+    const around = [figure.previousSibling, figure.nextSibling];
+    const { html = "<img>" } = JSON.parse(figure.dataset.trixAttachment);
+    if (!/^<(?:a|img)\b/.test(html) && !around.some(isText)) giveBlock(figure);
+  }
+
   let lastId = 0;
   function isPlainLine(element) {
     const neighbours = [element.previousElementSibling, element.nextElementSibling];
@@ -242,15 +254,18 @@
       element.dataset.trixKept = lastId;
     }
   }
+  const isRedrawn = (html) => /<\w+ [^>]*data-trix-(?:kept|id)=/.test(html);
   function pack(html, reference) {
-    const { body } = parsed(html);
-    const isRedrawn = body.querySelector("[data-trix-kept], figure[data-trix-attachment], [data-trix-id]");
+    /* A figure would end its paragraph. */
+    const { body } = parsed(isRedrawn(html) ? html.replace(/(<\/?)fig(?:ure|caption)\b/g, "$1span") : html);
+    body.querySelectorAll("[data-trix-serialize=false]").forEach((one) => one.remove());
     for (const element of body.querySelectorAll(CARRIED)) {
       if (isAttachment(element) || isInside(element)) continue;
       if (element.localName === "img") replaceByAttachment(withLink(element));
       else giveBlock(replaceByAttachment(element));
     }
-    if (!isRedrawn) {
+    if (isRedrawn(html)) body.querySelectorAll("[data-trix-attachment]").forEach(giveOwnBlock);
+    else {
       markElements(body);
       if (!isUnchanged([...body.childNodes], reference)) [...body.children].forEach((one) => protectBlock(one, reference));
     }
@@ -284,6 +299,7 @@
   }
   const { parse } = parser;
   parser.parse = function () {
+    this.isRedrawn = isRedrawn(this.html);
     this.html = pack(this.html, this.referenceElement);
     return parse.call(this);
   };
@@ -365,21 +381,24 @@
   const { getSerializableElement } = composition;
   composition.getSerializableElement = function () { return unpacked(getSerializableElement.call(this)); };
 
-  const { isInsignificantTextNode } = parser;
-  parser.isInsignificantTextNode = function (node) {
-    return !node?.data?.includes("\u00a0") && isInsignificantTextNode.call(this, node);
+  /* An image is drawn as it is sent. */
+  const preview = views.PreviewableAttachmentView.prototype;
+  const { updateAttributesForImage } = preview;
+  preview.updateAttributesForImage = function (image) {
+    updateAttributesForImage.call(this, image);
+    const given = parsed(this.attachment.getAttribute("html") ?? "").querySelector("img");
+    if (!given) return;
+    for (const name of ["width", "height", "style", "alt"]) {
+      if (given.hasAttribute(name)) image.setAttribute(name, given.getAttribute(name));
+      else image.removeAttribute(name);
+    }
+    image.dataset.trixStoreKey += `/${given.outerHTML}`;
   };
 
-  /* The theme's copy of Trix reads non-breaking spaces as ordinary ones. Only text that is opened has a reference. */
-  const { processTextNode } = parser;
-  parser.processTextNode = function (node) {
-    if (node.parentElement.closest("pre")) return processTextNode.call(this, node);
-    const string = (this.referenceElement ? node.data : node.data.replaceAll("\u00a0", " ")).replace(/[^\S\u00a0]+/g, " ");
-    let before = node.previousSibling;
-    while (before?.lastChild) before = before.lastChild;
-    const isAfterSpace = before?.nodeType === Node.TEXT_NODE && /[^\S\u00a0]$/.test(before.data);
-    return this.appendStringWithAttributes(isAfterSpace ? string.replace(/^ /, "") : string, this.getTextAttributes(node.parentNode));
-  };
+  /* Links in such blocks would leave the page. */
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("trix-editor figure")) event.preventDefault();
+  });
 
   /* Trix rewrites the HTML when it opens it. Unedited HTML is restored. */
   document.addEventListener("trix-initialize", ({ target }) => {
