@@ -19,7 +19,7 @@ from messaging.models import Channel, Format, Message, MessageVersion, Sender, S
 from outbound.composer.audience_fields import AudienceFields
 from outbound.composer.confirm import MAX_SAMPLE
 from outbound.composer.fields import TopicField
-from outbound.console.rich_text import RichTextWidget
+from outbound.console.rich_text import MessageTextWidget
 
 UNTITLED = "Untitled message"
 OPENS_THE_APP = {"placeholder": "For example: https://www.example.com/orders or myapp://orders", "inputmode": "url"}
@@ -59,7 +59,7 @@ class ContentForm(forms.Form):
         error_messages={"invalid_choice": "You cannot send as this sender. Choose another."},
     )
     subject = forms.CharField(required=False, max_length=255, widget=UnfoldAdminTextInputWidget())
-    body = forms.CharField(required=False, label="Text", widget=RichTextWidget())
+    body = forms.CharField(required=False, label="Text", widget=MessageTextWidget())
     # Push is written as plain text and stored as HTML paragraphs.
     text = forms.CharField(required=False, label="Text", widget=UnfoldAdminTextareaWidget({"rows": 5}))
     link = forms.CharField(required=False, max_length=1000, widget=UnfoldAdminTextInputWidget(OPENS_THE_APP))
