@@ -153,7 +153,7 @@ def requeue_withdrawn(message: Message, live: Live, *, at: datetime, among: str 
         f" AND r.status = '{Status.WITHDRAWN}' AND r.reason <> '{Reason.STOPPED}'"
     )
     same_company = "r.company_id = k.id" if message.per_company else "TRUE"
-    condition = condition_with_logins(live, message, at=at)
+    condition = condition_with_logins(live, last_matched_at=message.last_matched_at, at=at)
     values, value_params = judged_values_sql(live)
     pairs = condition.pairs(
         per_company=message.per_company,
@@ -193,7 +193,7 @@ def insert_new_records(
     The rules are evaluated once and the slices are read from the result, so that no transaction is long. Raise
     NoLongerLive if the message is paused or edited before the last slice.
     """
-    condition = condition_with_logins(live, message, at=at)
+    condition = condition_with_logins(live, last_matched_at=message.last_matched_at, at=at)
     values, value_params = judged_values_sql(live)
     pairs = condition.pairs(
         per_company=message.per_company,

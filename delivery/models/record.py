@@ -55,6 +55,9 @@ class Reason(models.TextChoices):
     LOST_TOUCH = "lost_touch", "The connection was lost while sending"
 
 
+# The label of WINDOW for a message without delivery times of its own.
+QUIET_HOURS = "Waits for quiet hours to end"
+
 NEXT: dict[Status, tuple[Status, ...]] = {
     Status.WAITING: (Status.SENDING, Status.SKIPPED, Status.WITHDRAWN, Status.SENT),
     Status.SENDING: (Status.SENT, Status.FAILED, Status.UNCERTAIN, Status.WAITING),
@@ -79,6 +82,11 @@ NAMED_BY_PROVIDER = ~Q(provider_id="") & ~Q(provider_id__regex=r"^<[0-9]+\.[0-9A
 def transitions_sql() -> str:
     """Return the allowed transitions as SQL for the trigger."""
     return ", ".join(f"('{before}', '{after}')" for before, afters in NEXT.items() for after in afters)
+
+
+def reason_label(message: Message, reason: Reason) -> str:
+    """Return a reason in words."""
+    return QUIET_HOURS if reason == Reason.WINDOW and not message.window else str(reason.label)
 
 
 class DeliveryRecordQuerySet(models.QuerySet["DeliveryRecord"]):
@@ -313,5 +321,5 @@ class DeliveryRecord(models.Model):
         """The reason as text, with the provider's own words if there are any."""
         if self.status == Status.WAITING and self.message.state == "paused":
             return str(Reason.PAUSED.label)
-        label = self.get_reason_display()
+        label = reason_label(self.message, Reason(self.reason))
         return f"{label}: {self.detail}" if label and self.detail else label or self.detail
