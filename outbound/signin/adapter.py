@@ -20,7 +20,7 @@ from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.core.mail import EmailMessage, send_mail
+from django.core.mail import EmailMessage
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template import loader
 from django.urls import reverse
@@ -119,7 +119,7 @@ class AccountAdapter(DefaultAccountAdapter):
         found = {"request": allauth_context.request, "workspace": Workspace.current().name, **context}
         message = self.render_mail(template_prefix, email, found)
         if waiting_mails.acquire(blocking=False):
-            mail_threads.submit(send_quietly, message)
+            mail_threads.submit(send_waiting_mail, message)
         else:
             log.error("An email about an account was not sent: %s others are waiting.", WAITING_MAILS_MOST)
 
@@ -184,25 +184,30 @@ class SecondFactorAdapter(DefaultMFAAdapter):
 
 
 def send_quietly(message: EmailMessage) -> None:
-    """Send an email that has waited for a thread; log a failure, which the page must not show."""
+    """Send an email; log a failure, which the page must not show."""
     try:
         message.send()
     except Exception:
         log.exception("An email about an account could not be sent.")
+
+
+def send_waiting_mail(message: EmailMessage) -> None:
+    """Send an email that has waited for this thread."""
+    try:
+        send_quietly(message)
     finally:
         waiting_mails.release()
 
 
 def mail_reset(user: User) -> None:
     """Tell the teammate that their second factors were removed on the server."""
+    facts = change_facts(user, CHANGES[RESET_ON_SERVER])
     subject, text = (
-        loader.render_to_string(
-            f"account/email/sign_in_changed_{part}.txt", change_facts(user, CHANGES[RESET_ON_SERVER])
-        )
+        loader.render_to_string(f"account/email/sign_in_changed_{part}.txt", facts).strip()
         for part in ("subject", "message")
     )
     if user.email:
-        send_mail(subject.strip(), text, settings.DEFAULT_FROM_EMAIL, [user.email])
+        send_quietly(EmailMessage(subject, text, settings.DEFAULT_FROM_EMAIL, [user.email]))
 
 
 def forgotten_url() -> str:

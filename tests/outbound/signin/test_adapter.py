@@ -70,7 +70,7 @@ def test_teammate_is_told_about_each_change_at_the_address_of_the_account(
         )
     )
     for message in sent:
-        assert message.subject.startswith("Your sign-in to ")
+        assert message.subject.startswith("Please check your sign-in to ")
         assert "From: Firefox on Linux, 192.0.2.7" in message.body
         assert f"{settings.PUBLIC_URL}/admin/password/forgotten/" in message.body
         assert "{" not in message.body
