@@ -21,8 +21,10 @@ NO_RECORD = (
     " AND r.customer_id = c.id AND r.company_id {company})"
 )
 
+# Of a record `r`: it was withdrawn and may wait again.
+IS_WITHDRAWN = f"(r.status = '{Status.WITHDRAWN}' AND r.reason <> '{Reason.STOPPED}')"
 # Of the left-joined record `r` of a pair: there is none, or it was withdrawn and may wait again.
-NEEDS_RECORD = f"(r.id IS NULL OR (r.status = '{Status.WITHDRAWN}' AND r.reason <> '{Reason.STOPPED}'))"
+NEEDS_RECORD = f"(r.id IS NULL OR {IS_WITHDRAWN})"
 
 DUE = "coalesce((%(openings)s::jsonb ->> c.timezone)::timestamptz, %(opening)s::timestamptz)"
 
@@ -119,5 +121,5 @@ def analyze_after(made: int) -> None:
 
 def round_params(message: Message, *, at: datetime) -> dict[str, Any]:
     """Return the parameters of a round's statements, besides those of the rules."""
-    opening, by_zone = conditions.next_openings(message.parsed_window, message.window_zone, at=at)
+    opening, by_zone = conditions.next_openings(message, at=at)
     return {"now": at, "message": message.pk, "opening": opening, "openings": Jsonb(by_zone)}
