@@ -11,7 +11,7 @@ class RichTextWidget(WysiwygWidget):
     """The theme's editor, fixed so that it keeps the parts of a text that it cannot edit."""
 
     class Media:
-        js = ("outbound/console/rich_text.js", "outbound/console/rich_text_kept.js")
+        js = tuple(f"outbound/console/rich_text{part}.js" for part in ("", "_kept", "_paste"))
 
 
 class MessageTextWidget(RichTextWidget):

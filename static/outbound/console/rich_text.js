@@ -21,6 +21,21 @@
   /* The browser inserts a typed key at once, Trix in the next frame. Keys that come before it (Enter, Backspace, arrows)
      would act on two different texts. */
   const { events } = window.Trix.controllers.Level2InputController;
+  /* The browser would copy the styles of the page too. rich_text_paste.js knows the mark. */
+  const copySelection = (controller, { clipboardData }) => {
+    const selected = controller.responder.getSelectedDocument()?.toSerializableDocument();
+    if (!selected || document.activeElement !== controller.element) return false;
+    clipboardData.setData("text/html", `<!--outbound-->${window.Trix.views.DocumentView.render(selected).innerHTML}`);
+    clipboardData.setData("text/plain", selected.toString().replace(/\n$/, ""));
+    return true;
+  };
+  events.copy = function (event) { if (copySelection(this, event)) event.preventDefault(); };
+  events.cut = function (event) {
+    if (!copySelection(this, event)) return;
+    event.preventDefault();
+    this.element.editor.recordUndoEntry("Cut");
+    this.element.editor.deleteInDirection("backward");
+  };
   const { keydown } = events;
   events.keydown = function (event) {
     if (!this.composing) {
