@@ -3,6 +3,7 @@
 from collections import Counter
 from datetime import timedelta
 from random import Random
+from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -10,7 +11,7 @@ from django.db import connection
 from audiences import customer_counts
 from audiences.models import Company, Customer, Device, Membership
 from delivery.eligibility.explain import Case, Explanation, Verdict, explain
-from delivery.eligibility.left_out import RECEIVED, WAITS, Outcomes, count_outcomes, count_outcomes_within
+from delivery.eligibility.left_out import RECEIVED, UNCERTAIN, WAITS, Outcomes, count_outcomes, count_outcomes_within
 from delivery.matching import forecast, launch, ongoing
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging.models import Message
@@ -34,7 +35,7 @@ OUTCOMES = {
     Verdict.NEXT_CHECK: WAITS,
     Verdict.NEXT_VISIT: WAITS,
     Verdict.ON_ITS_WAY: WAITS,
-    Verdict.UNCERTAIN: WAITS,
+    Verdict.UNCERTAIN: UNCERTAIN,
 }
 
 
@@ -76,9 +77,12 @@ def settle_records(draw: Random, message: Message) -> None:
     """Give the waiting records random outcomes."""
     for record in message.records.filter(status=Status.WAITING).order_by("pk"):
         found = DeliveryRecord.objects.filter(pk=record.pk)
-        outcome = draw.choice(["sent", "skipped", "withdrawn", "cap", "window", ""])
+        outcome = draw.choice(["sent", "uncertain", "skipped", "withdrawn", "cap", "window", ""])
         if outcome == "sent":
             mark_records_sent(found, at=AT)
+        elif outcome == "uncertain":
+            found.mark_sending(claim=uuid4(), until=AT)
+            found.update(status=Status.UNCERTAIN, claim=None, leased_until=None)
         elif outcome == "skipped":
             found.skip(reason=draw.choice([Reason.SAME_INBOX, Reason.CONTENT]))
         elif outcome == "withdrawn":
@@ -95,6 +99,8 @@ def outcome_of(explained: Explanation, case: Case) -> str:
         return explained.unreachable[0]
     assert case.record, case.verdict
     if case.verdict is Verdict.WAITING:
+        if explained.unreachable:
+            return explained.unreachable[0]
         return Reason.CAP if case.record.reason == Reason.CAP else WAITS
     assert case.verdict in (Verdict.SKIPPED, Verdict.FAILED)
     return case.record.reason
@@ -107,13 +113,13 @@ def explained_outcomes(message: Message) -> Counter[str]:
         explained = explain(message, customer, at=AT)
         found = {outcome_of(explained, case) for case in explained.cases if case.matches}
         if found:
-            first = [outcome for outcome in (RECEIVED, WAITS) if outcome in found]
+            first = [outcome for outcome in (RECEIVED, WAITS, UNCERTAIN) if outcome in found]
             counted[(first or sorted(found))[0]] += 1
     return counted
 
 
 def counted_outcomes(found: Outcomes) -> Counter[str]:
-    return Counter({RECEIVED: found.received, WAITS: found.waiting, **found.left_out})
+    return Counter({RECEIVED: found.received, UNCERTAIN: found.uncertain, WAITS: found.waiting, **found.left_out})
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -165,6 +171,6 @@ def test_slow_count_is_estimated_and_a_slower_one_is_given_up(monkeypatch):
     monkeypatch.setattr(customer_counts, "SAMPLE_SIZE", 20)
     monkeypatch.setattr("delivery.eligibility.left_out.outcome_sql", lambda _message: "pg_sleep(1)::text")
 
-    assert exact == Outcomes(received=0, waiting=20, left_out={})
+    assert exact == Outcomes(received=0, uncertain=0, waiting=20, left_out={})
     assert not sampled.exact
     assert count_outcomes_within(message, at=AT, within=timedelta(milliseconds=20)) is None
