@@ -48,6 +48,8 @@ class Facts(NamedTuple):
     """The fields of a message that decide how it is matched. The others are read only if it has people to add."""
 
     pk: int
+    channel: str
+    problem: str
     recheck_before: datetime | None
     last_matched_at: datetime | None
 
@@ -104,10 +106,12 @@ def judge_messages(*, at: datetime, progress: sql.Progress) -> Round:
     compiled = compiled_messages()
     result = Round()
     live = Message.objects.live().ongoing()
-    for message in live.filter(channel=Channel.IN_APP).only("problem"):
-        if message.problem or message.pk not in compiled:
-            check_rules(message)
-    messages = facts_of(live.exclude(channel=Channel.IN_APP))
+    every = facts_of(live)
+    in_app = [message for message in every if message.channel == Channel.IN_APP]
+    doubtful = [message.pk for message in in_app if message.problem or message.pk not in compiled]
+    for message in with_audiences(live.filter(pk__in=doubtful)):
+        check_rules(message)
+    messages = [message for message in every if message.channel != Channel.IN_APP]
     followed = followed_messages(messages, compiled, horizon=horizon, at=at)
     if not followed or not match_by_changes(followed, result, at=at, horizon=horizon, progress=progress):
         followed = []

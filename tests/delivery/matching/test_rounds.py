@@ -507,6 +507,8 @@ def test_open_transaction_that_keeps_changes_unread_for_hours_raises_an_alarm(at
         assert alarms.check_due_messages(at) == ""
         age_entries(3 * 3600)
         assert alarms.check_due_messages(at) == alarms.UNREAD_CHANGES
+        # The server ends the transaction of a closed connection later.
+        other.rollback()
     finally:
         other.close()
     rounds.run_round(at=at)
