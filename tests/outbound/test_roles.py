@@ -36,7 +36,6 @@ def log_in_as(client):
     """Log in as a teammate with a role."""
 
     def log_in(role: Role | None):
-        roles.install()
         user = User.objects.create_user(f"{role}", f"{role}@acme.example", "pass", is_staff=True)
         if role:
             roles.give_role(user, role)
