@@ -13,6 +13,7 @@ from audiences.compiler import CURRENT_VIEW, NOW, Condition, View, compile_tree
 from audiences.models import Customer, SuppressionReason, Workspace
 from audiences.models.presence import SESSION_IDLE_TIMEOUT_SQL
 from audiences.models.suppression import ACTIVE_ENTRY, comparable_sql
+from audiences.models.topics import opted_out_sql
 from audiences.rules import RuleError
 from delivery.models import Reason
 from messaging import delivery_window
@@ -84,13 +85,25 @@ def suppressed_reason_sql(message: Message) -> str:
 def unreachable_conditions(message: Message) -> tuple[tuple[Reason, str], ...]:
     """Return the reasons why the customer `c` cannot be reached, each with its condition in SQL."""
     table = UNREACHABLE_ALONE if message.to_customer_id else UNREACHABLE
-    return (Reason.ARCHIVED, "c.archived_at IS NOT NULL"), *table[Channel(message.channel)]
+    channel = table[Channel(message.channel)]
+    return (Reason.ARCHIVED, "c.archived_at IS NOT NULL"), *channel, *topic_conditions(message.topic_id)
+
+
+def topic_conditions(topic: int | None) -> tuple[tuple[Reason, str], ...]:
+    """Return the reason and the condition for customers who opted out of a topic; nothing without one."""
+    return ((Reason.OPTED_OUT, opted_out_sql(str(topic), customer="c.id")),) if topic else ()
 
 
 def unreachable_reason_sql(message: Message) -> str:
     """Return SQL for why the customer `c` cannot be reached; NULL if they can."""
     cases = (f" WHEN {sql} THEN '{reason}'" for reason, sql in unreachable_conditions(message))
     return f"(CASE{''.join(cases)} END)"
+
+
+def left_out_reason_sql(message: Message) -> str:
+    """Return SQL for why a matching pair gets no copy; NULL if it does. `k` is in scope if each company gets a copy."""
+    no_company = f"CASE WHEN k.id IS NULL THEN '{Reason.NO_COMPANY}' END" if message.goes_per_company else "NULL"
+    return f"coalesce({unreachable_reason_sql(message)}, {no_company})"
 
 
 def unreachable_reasons(message: Message, customer: Customer) -> tuple[Reason, ...]:
@@ -129,9 +142,10 @@ def inbox_sql(message: Message) -> str:
     return INBOX if once else NO_INBOX
 
 
-def reachable_sql(channel: str) -> str:
-    """Return SQL for whether the customer `c` can be reached by a channel."""
-    return "(" + " AND ".join(["TRUE", *(f"NOT ({sql})" for _, sql in UNREACHABLE[Channel(channel)])]) + ")"
+def reachable_sql(channel: str, *, topic: int | None = None) -> str:
+    """Return SQL for whether the customer `c` can be reached by a channel, with messages about a topic."""
+    rows = (*UNREACHABLE[Channel(channel)], *topic_conditions(topic))
+    return "(" + " AND ".join(["TRUE", *(f"NOT ({sql})" for _, sql in rows)]) + ")"
 
 
 def condition_of(message: Message, *, view: View = CURRENT_VIEW, prefix: str = "p") -> Condition:
@@ -146,11 +160,12 @@ def events_since(message: Message) -> datetime | None:
     return message.went_live_at if message.only_new_matches else None
 
 
-def next_openings(window: delivery_window.Window, zone_of: str, *, at: datetime) -> tuple[datetime, dict[str, str]]:
-    """Return when the window opens next by the workspace's clock, and by zone where customers' zones decide."""
-    workspace = Workspace.current().tz
-    own = delivery_window.next_opening(window, at, workspace)
-    if zone_of != WindowZone.CUSTOMER or not window.spans:
+def next_openings(message: Message, *, at: datetime) -> tuple[datetime, dict[str, str]]:
+    """Return when a message may go next by the workspace's clock, and by zone where customers' zones decide."""
+    workspace = Workspace.current()
+    window = message.open_window(workspace.quiet_hours)
+    own = delivery_window.next_opening(window, at, workspace.tz)
+    if message.window_zone != WindowZone.CUSTOMER or not window.spans:
         return own, {}
     by_zone = {name: delivery_window.next_opening(window, at, ZoneInfo(name)) for name in available_timezones()}
     return own, {name: opening.isoformat() for name, opening in by_zone.items() if opening != own}

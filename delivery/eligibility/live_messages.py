@@ -26,10 +26,12 @@ class Live:
     version_id: int
     channel: Channel
     send_type: SendType
+    went_live_at: datetime | None
     per_company: bool
     window: delivery_window.Window
     window_zone: str
     shown_until: datetime | None
+    topic: int | None
     condition: Condition | None
     # The same rules with the last-seen values of a visit and of a login; None if no rule sees the customer's.
     visit_condition: Condition | None
@@ -145,14 +147,16 @@ def compile_message(message: Message, *, catalogue: Catalogue, workspace: Worksp
         version_id=message.version_id,
         channel=Channel(message.channel),
         send_type=SendType(message.send_type),
+        went_live_at=message.went_live_at,
         per_company=message.per_company,
-        window=message.parsed_window,
+        window=message.open_window(workspace.quiet_hours),
         window_zone=message.window_zone,
         shown_until=message.shown_until,
+        topic=message.topic_id,
         condition=condition,
         visit_condition=at_visit,
         login_condition=at_login,
-        reachable=conditions.reachable_sql(message.channel),
+        reachable=conditions.reachable_sql(message.channel, topic=message.topic_id),
         zone_name=workspace.zone,
         names=in_app_variables(message),
     )

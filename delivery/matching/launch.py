@@ -81,14 +81,16 @@ def insert_one_off_records(
     """
     condition = conditions.condition_of(message)
     per_company = message.goes_per_company
-    no_company = f"WHEN k.id IS NULL THEN '{Reason.NO_COMPANY}'" if per_company else ""
     in_app = message.channel == Channel.IN_APP
     waits = f"'{Reason.VISIT}'" if in_app else sql.waiting_reason()
     where = sql.no_record(per_company)
     if sample is not None:
         drawn = condition.pairs(
             per_company=per_company,
-            where=f"{conditions.reachable_sql(message.channel)}{sql.exclude_without_company(per_company)}",
+            where=(
+                f"{conditions.reachable_sql(message.channel, topic=message.topic_id)}"
+                f"{sql.exclude_without_company(per_company)}"
+            ),
         )
         where += (
             f" AND c.id IN (SELECT customer_id FROM ({drawn}) AS reachable GROUP BY customer_id"
@@ -100,8 +102,7 @@ def insert_one_off_records(
         where=where,
         columns=(
             f", {values} AS judged_values"
-            f", coalesce({conditions.unreachable_reason_sql(message)},"
-            f" CASE {no_company or 'WHEN FALSE THEN NULL'} END) AS blocked"
+            f", {conditions.left_out_reason_sql(message)} AS blocked"
             f", {'NULL::timestamptz' if in_app else sql.DUE} AS due_at, c.last_seen_at AS last_seen"
         ),
     )

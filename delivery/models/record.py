@@ -38,6 +38,7 @@ class Reason(models.TextChoices):
     SAME_INBOX = "same_inbox", "Already sent to this address"
     NO_EMAIL = "no_email", "Has no email address"
     UNSUBSCRIBED = "unsubscribed", "Unsubscribed from emails"
+    OPTED_OUT = "opted_out", "Opted out of the topic"
     BOUNCED = "bounced", "Their email bounced"
     COMPLAINED = "complained", "Marked an email as spam"
     NO_DEVICE = "no_device", "Has no device for mobile push"
@@ -54,6 +55,9 @@ class Reason(models.TextChoices):
     WORKER_DIED = "worker_died", "The worker stopped while sending"
     LOST_TOUCH = "lost_touch", "The connection was lost while sending"
 
+
+# The label of WINDOW for a message without delivery times of its own.
+QUIET_HOURS = "Waits for quiet hours to end"
 
 NEXT: dict[Status, tuple[Status, ...]] = {
     Status.WAITING: (Status.SENDING, Status.SKIPPED, Status.WITHDRAWN, Status.SENT),
@@ -79,6 +83,13 @@ NAMED_BY_PROVIDER = ~Q(provider_id="") & ~Q(provider_id__regex=r"^<[0-9]+\.[0-9A
 def transitions_sql() -> str:
     """Return the allowed transitions as SQL for the trigger."""
     return ", ".join(f"('{before}', '{after}')" for before, afters in NEXT.items() for after in afters)
+
+
+def reason_label(reason: Reason, message: Message) -> str:
+    """Return a reason in words. The topic is the message's own, which never changes once there are records."""
+    if reason == Reason.OPTED_OUT:
+        return f"{reason.label} “{message.topic}”"
+    return QUIET_HOURS if reason == Reason.WINDOW and not message.window else str(reason.label)
 
 
 class DeliveryRecordQuerySet(models.QuerySet["DeliveryRecord"]):
@@ -313,5 +324,5 @@ class DeliveryRecord(models.Model):
         """The reason as text, with the provider's own words if there are any."""
         if self.status == Status.WAITING and self.message.state == "paused":
             return str(Reason.PAUSED.label)
-        label = self.get_reason_display()
+        label = reason_label(Reason(self.reason), self.message)
         return f"{label}: {self.detail}" if label and self.detail else label or self.detail

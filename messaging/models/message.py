@@ -7,7 +7,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
 
-from audiences.models import Audience, Workspace
+from audiences.models import Audience, MessageTopic, Workspace
 from messaging import content, delivery_window
 from messaging.models.choices import Channel, Checking, Format, SendType, Style, WindowZone
 from messaging.models.constraints import CONSTRAINTS, TRIGGERS
@@ -50,6 +50,7 @@ class Message(models.Model):
         "to_company",
         "audience",
         "only_new_matches",
+        "topic",
     )
 
     title = models.CharField(max_length=200)
@@ -64,8 +65,16 @@ class Message(models.Model):
         "audiences.Customer", null=True, blank=True, on_delete=models.PROTECT, related_name="messages_to_them"
     )
     to_company = models.ForeignKey("audiences.Company", null=True, blank=True, on_delete=models.PROTECT)
+    # Customers who opted out of it do not get the message. Links of its copies unsubscribe from it (behaviour 4.28).
+    topic = models.ForeignKey(MessageTopic, null=True, blank=True, on_delete=models.PROTECT, related_name="messages")
     window = models.JSONField(default=list, blank=True)
     window_zone = models.CharField(max_length=16, choices=WindowZone, default=WindowZone.WORKSPACE)
+    during_quiet_hours = models.BooleanField(
+        "also during quiet hours",
+        default=False,
+        db_default=False,
+        help_text="For urgent messages: the workspace’s quiet hours do not hold this one back.",
+    )
     checking = models.CharField(max_length=8, choices=Checking, default=Checking.HOURLY, db_default=Checking.HOURLY)
     per_company = models.BooleanField(default=False, editable=False)
     # Of an ongoing message (behaviour 4.21): people who match when it goes live are left out, for good.
@@ -151,6 +160,16 @@ class Message(models.Model):
     @property
     def parsed_window(self) -> delivery_window.Window:
         return delivery_window.parse_window(self.window)
+
+    @property
+    def keeps_quiet_hours(self) -> bool:
+        """Whether the workspace’s quiet hours hold it back: emails and pushes to an audience, unless it is urgent."""
+        return self.channel != Channel.IN_APP and self.to_customer_id is None and not self.during_quiet_hours
+
+    def open_window(self, quiet: delivery_window.QuietHours | None) -> delivery_window.Window:
+        """Return the window in which it may be delivered: its delivery times, without quiet hours if it keeps them."""
+        window = self.parsed_window
+        return delivery_window.without_quiet_hours(window, quiet) if quiet and self.keeps_quiet_hours else window
 
     def lock_row(self) -> None:
         """Lock the row until the transaction ends, and reload CHANGED_BY_OTHERS."""

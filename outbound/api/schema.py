@@ -66,6 +66,7 @@ WRITABLE: dict[str, Schema] = {
         "description": 'Delivery times, `[{"weekday": 0, "from": "09:00", "to": "17:00"}]`; `[]` is always.',
     },
     "window_zone": one_of(*WindowZone.values),
+    "during_quiet_hours": {**SENT_BOOLEAN, "description": "Send it also during the workspace’s quiet hours."},
     "checking": one_of(*Checking.values),
     "same_inbox_once": SENT_BOOLEAN,
     "shown_until": {
@@ -77,6 +78,7 @@ WRITABLE: dict[str, Schema] = {
         "items": FREE,
         "description": "The names of its tags, or the object that the API returns. Changing them is not an edit.",
     },
+    "topic": {**TEXTUAL, "description": "The name of a topic, locked once live; null is none."},
     "only_new_matches": {**SENT_BOOLEAN, "description": "Leave out the people who match at go-live."},
 }
 COUNTED = {
@@ -105,10 +107,12 @@ SCHEMAS: dict[str, Schema] = {
         rules=FREE,
         window=array_schema(FREE),
         window_zone=one_of(*WindowZone.values),
+        during_quiet_hours=BOOLEAN,
         checking=one_of(*Checking.values),
         same_inbox_once=BOOLEAN,
         per_company=BOOLEAN,
         only_new_matches=BOOLEAN,
+        topic=or_null(TEXT),
         shown_until=or_null(MOMENT),
         to_customer=or_null(TEXT),
         to_company=or_null(TEXT),

@@ -20,14 +20,14 @@ from audiences.models import Audience, Company, Customer, Membership
 from audiences.rules import RuleError
 from outbound import roles
 from outbound.composer import options
-from outbound.composer.forms import AudienceFields
+from outbound.composer.audience_fields import RuleFields
 from outbound.console import admin
 from outbound.console.admin import ConsoleAdmin, column
 from outbound.console.formatting import chip
 from outbound.console.lists import ConsoleChangeList
 from outbound.console.wording import counted
 from outbound.messages import recipients
-from outbound.people import beside, bulk_actions, profile, why
+from outbound.people import beside, bulk_actions, profile, topics, why
 from outbound.people.csv_import import pages as import_pages
 
 SEGMENTS_OFFERED_MAX = 500
@@ -90,14 +90,6 @@ class PeopleList(ConsoleChangeList):
             return rows.none()
 
 
-class RulesInAddress(AudienceFields):
-    """The form behind the rule builder above the list."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        del self.fields["window"], self.fields["window_zone"], self.fields["checking"]
-
-
 def estimated(request: HttpRequest, shown: int) -> str:
     """Describe the size of the list. Long lists are not counted: PostgreSQL's estimate is used instead."""
     if shown < admin.COUNT_LIMIT:
@@ -111,11 +103,16 @@ def estimated(request: HttpRequest, shown: int) -> str:
 
 
 class CustomerAdmin(
-    bulk_actions.PickingPages, import_pages.ImportPages, why.WhyPages, beside.BesidePages, profile.ProfilePages
+    bulk_actions.PickingPages,
+    import_pages.ImportPages,
+    why.WhyPages,
+    beside.BesidePages,
+    topics.TopicPages,
+    profile.ProfilePages,
 ):
     """People: the list, search and filters. Each customer opens as a profile."""
 
-    own_pages = (*import_pages.PAGES, *bulk_actions.PAGES, *why.PAGES, *beside.PAGES, *profile.PAGES)
+    own_pages = (*import_pages.PAGES, *bulk_actions.PAGES, *why.PAGES, *beside.PAGES, *topics.PAGES, *profile.PAGES)
     paginator = admin.CappedPaginator
     change_list_template = "outbound/people/list.html"
     list_before_template = "outbound/people/filters.html"
@@ -159,7 +156,7 @@ class CustomerAdmin(
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         rules = request.GET.get(bulk_actions.RULES, "")
-        form = RulesInAddress({"rules": rules}) if rules else RulesInAddress()
+        form = RuleFields({"rules": rules}) if rules else RuleFields()
         form.is_valid()
         answer = super().changelist_view(
             request,
