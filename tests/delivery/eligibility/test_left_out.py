@@ -15,7 +15,16 @@ from delivery.eligibility.left_out import RECEIVED, UNCERTAIN, WAITS, Outcomes, 
 from delivery.matching import forecast, launch, ongoing
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging.models import Message
-from tests.factories import AT, CompanyFactory, CustomAttributeFactory, CustomerFactory, MessageFactory, rule
+from tests.factories import (
+    AT,
+    CompanyFactory,
+    CustomAttributeFactory,
+    CustomerFactory,
+    MessageFactory,
+    TopicFactory,
+    TopicOptOutFactory,
+    rule,
+)
 from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
@@ -127,6 +136,9 @@ def test_every_matching_customer_is_counted_once_with_the_outcome_that_why_expla
     draw = Random(seed)  # noqa: S311
     draw_customers(draw)
     messages = [MessageFactory(title=name, live=True, **facts) for name, facts in MESSAGES.items()]
+    messages.append(MessageFactory(title="topic", live=True, in_app=True, topic=TopicFactory(), rules=ON_PRO))
+    for customer in Customer.objects.order_by("pk")[::4]:
+        TopicOptOutFactory(customer=customer, topic=messages[-1].topic)
     for message in messages:
         ongoing.match(message, at=AT)
         settle_records(draw, message)
@@ -139,7 +151,14 @@ def test_every_matching_customer_is_counted_once_with_the_outcome_that_why_expla
         reasons |= set(found.left_out)
         assert counted_outcomes(found) == explained_outcomes(message), message.title
         assert found.people == forecast.forecast(message, at=AT).people, message.title
-    assert reasons >= {Reason.UNSUBSCRIBED, Reason.NO_DEVICE, Reason.NO_COMPANY, Reason.MATCHED_AT_LAUNCH, Reason.CAP}
+    assert reasons >= {
+        Reason.OPTED_OUT,
+        Reason.UNSUBSCRIBED,
+        Reason.NO_DEVICE,
+        Reason.NO_COMPANY,
+        Reason.MATCHED_AT_LAUNCH,
+        Reason.CAP,
+    }
 
 
 @pytest.mark.parametrize("name", ["email", "push", "in_app", "per company", "companies together"])
