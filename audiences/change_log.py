@@ -49,6 +49,8 @@ NAMES = (
     *(*CUSTOMER_COLUMNS, "device", "tag", "record", "withdrawn", "membership"),
     *(*COMPANY_COLUMNS, "company.tag", "company.user_count"),
     *(*(f"attributes.{place}" for place in range(ATTRIBUTE_BITS)), *(f"events.{place}" for place in range(EVENT_BITS))),
+    # Last, so that the other bits stay the same.
+    "topic",
 )
 BIT: dict[str, int] = {name: 1 << place for place, name in enumerate(NAMES)}
 ALL = (1 << len(NAMES)) - 1

@@ -14,6 +14,7 @@ from audiences.api.scrolling import CompanyScroll, LeadScroll, UserScroll
 from audiences.api.search import CustomerSearch
 from audiences.api.segments import Segment, Segments
 from audiences.api.tags import OneTag, Tags
+from audiences.api.topics import ContactSubscriptions, OneContactSubscription, SubscriptionTypes
 from audiences.api.users import User, Users
 
 ADDRESSES: dict[str, type[Endpoint]] = {
@@ -23,6 +24,9 @@ ADDRESSES: dict[str, type[Endpoint]] = {
     "contacts": Leads,
     "contacts/scroll": LeadScroll,
     "contacts/(?P<pk>[^/]+)": Lead,
+    "contacts/(?P<pk>[^/]+)/subscriptions": ContactSubscriptions,
+    "contacts/(?P<pk>[^/]+)/subscriptions/(?P<subscription_id>[^/]+)": OneContactSubscription,
+    "subscription_types": SubscriptionTypes,
     "customers/search": CustomerSearch,
     "companies": Companies,
     "companies/scroll": CompanyScroll,

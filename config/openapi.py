@@ -30,7 +30,7 @@ INTRODUCTION = (
     "Send data, send messages, read deliveries and answer customers. Every POST accepts an `Idempotency-Key`. The right"
     " that a token needs for a call is in `x-required-right`."
 )
-ID = re.compile(r"\(\?P<pk>[^)]*\)")
+PATH_PARAMETER = re.compile(r"\(\?P<(\w+)>[^)]*\)")
 ERRORS = {
     400: "The request is invalid. The message gives the reason.",
     401: "The token is missing or invalid.",
@@ -67,13 +67,18 @@ SECURITY = {
 }
 
 
+def document_path(view: type[Endpoint]) -> str:
+    """Return the address of a view with its parameters in braces."""
+    return "/" + PATH_PARAMETER.sub(lambda found: f"{{{found[1]}}}", ADDRESS_OF[view]).replace("{pk}", "{id}")
+
+
 def described_endpoints(endpoints: list[tuple[str, str, str, Any]]) -> list[tuple[str, str, str, Any]]:
     """Return the endpoints that have a Call, each once, with its plain address instead of the URL pattern."""
     found = {}
     for _, regex, method, callback in endpoints:
         view = getattr(callback, "cls", None)
         if view in CALLS and method.lower() in CALLS[view]:
-            path = f"/{ID.sub('{id}', ADDRESS_OF[view])}"
+            path = document_path(view)
             found[path, method] = (path, regex, method, callback)
     return list(found.values())
 
@@ -97,8 +102,11 @@ class CallSchema(AutoSchema):
         call: Call = CALLS[view][method.lower()]
         name = f"{method.upper()} {path.removeprefix('/api')}"
         parameters = [parameter_object(parameter) for parameter in view.parameters.get(method.lower(), ())]
-        if "{id}" in path:
-            parameters.insert(0, {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}})
+        of_path = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in re.findall(r"{(\w+)}", path)
+        ]
+        parameters = [*of_path, *parameters]
         refused = {*COMMON_ERRORS, *call.refuses, *(BODY_ERRORS if call.sends is not None else ())}
         if method == "POST":
             parameters.append(IDEMPOTENCY_PARAMETER)

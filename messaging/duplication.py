@@ -29,7 +29,7 @@ def make_ongoing(message: Message, *, by: User | None, at: datetime) -> Message:
 def duplicate(
     message: Message, *, by: User | None, at: datetime, send_type: SendType | None = None, title: str = ""
 ) -> Message:
-    """Return a new draft with the same content, sender, filters and window."""
+    """Return a new draft with the same content, sender, topic, filters and window."""
     if message.audience is None:
         raise WrongState("A direct message cannot be duplicated. Send the person a new message instead.")
     with transaction.atomic():
@@ -40,6 +40,7 @@ def duplicate(
             style=message.style,
             send_type=send_type or message.send_type,
             sender=message.sender,
+            topic=message.topic,
             audience=Audience.objects.create(rules=message.audience.rules),
             window=message.window,
             window_zone=message.window_zone,

@@ -21,6 +21,7 @@ from audiences.models import (
     Customer,
     EventName,
     Integration,
+    MessageTopic,
     Subscription,
     Suppression,
     Tag,
@@ -46,6 +47,7 @@ from outbound.workspace import (
     staff,
     tags,
     throttle,
+    topics,
     webhooks,
 )
 
@@ -61,6 +63,7 @@ PAGES: dict[type[Model], type[ModelAdmin]] = {
     EventName: retirement.EventNameAdmin,
     Suppression: suppression.SuppressionAdmin,
     Sender: senders.SenderAdmin,
+    MessageTopic: topics.TopicAdmin,
     SavedReply: saved_replies.SavedReplyAdmin,
     Integration: integration.IntegrationAdmin,
     Subscription: webhooks.SubscriptionAdmin,

@@ -15,7 +15,9 @@ from audiences.models import (
     Event,
     EventSummary,
     Membership,
+    MessageTopic,
     Tag,
+    TopicOptOut,
 )
 from audiences.models.catalogue import Scope
 from audiences.models.customers import Role
@@ -98,6 +100,27 @@ class CompanyTagFactory(DjangoModelFactory):
 
     company = factory.SubFactory(CompanyFactory)
     tag = factory.SubFactory(TagFactory)
+    created_at = AT
+
+
+class TopicFactory(DjangoModelFactory):
+    """A topic of messages, in use."""
+
+    class Meta:
+        model = MessageTopic
+
+    name = factory.Sequence(lambda n: f"topic {n}")
+
+
+class TopicOptOutFactory(DjangoModelFactory):
+    """A customer's own opt-out of a topic."""
+
+    class Meta:
+        model = TopicOptOut
+
+    customer = factory.SubFactory(CustomerFactory)
+    topic = factory.SubFactory(TopicFactory)
+    source = "customer"
     created_at = AT
 
 

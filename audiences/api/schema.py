@@ -3,7 +3,21 @@
 Over 120 lines because it is one table.
 """
 
-from audiences.api import companies, counts, devices, events, leads, me, notes, scrolling, search, segments, tags, users
+from audiences.api import (
+    companies,
+    counts,
+    devices,
+    events,
+    leads,
+    me,
+    notes,
+    scrolling,
+    search,
+    segments,
+    tags,
+    topics,
+    users,
+)
 from audiences.api.base.endpoint import Endpoint
 from audiences.api.base.openapi import (
     BOOLEAN,
@@ -55,6 +69,8 @@ def sent_fields(*tables: tuple[tuple[str, str, Reader], ...]) -> dict[str, Schem
 
 AVATAR = object_schema("avatar", image_url=MAYBE_TEXT)
 TAGS = list_schema("tag", ref("Tag"))
+TRANSLATION = object_schema("", name=TEXT, description=TEXT, locale=TEXT)
+TOPICS = object_schema("list", data=array_schema(ref("SubscriptionType")))
 SEGMENTS = list_schema("segment", ref("Segment"))
 COMPANY = {"company_id": TEXT, "id": TEXT, "name": MAYBE_TEXT}
 LOCATION_FIELDS = (
@@ -143,6 +159,15 @@ SCHEMAS: dict[str, Schema] = {
         updated_at=MOMENT,
         person_type=const("user"),
         maybe={"count": {**or_null(WHOLE), "description": "Null if counting took too long."}},
+    ),
+    "SubscriptionType": object_schema(
+        "subscription",
+        id=TEXT,
+        state=one_of(*topics.STATES.values()),
+        consent_type=const(topics.CONSENT_TYPE),
+        default_translation=TRANSLATION,
+        translations=array_schema(TRANSLATION),
+        content_types=array_schema(one_of(*topics.CONTENT_TYPES)),
     ),
     "User": object_schema("user", maybe=WARNINGS, **PERSON),
     "Contact": object_schema("contact", maybe=WARNINGS, **PERSON),
@@ -264,10 +289,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
     scrolling.LeadScroll: {"get": Call(tag="Leads", answers=list_schema("contact", ref("Contact"), scroll_param=TEXT))},
     leads.Leads: {
         "post": Call(tag="Leads", sends=ref("PersonFacts"), answers=ref("Contact")),
-        "get": Call(
-            tag="Leads",
-            answers={"anyOf": [ref("Contact"), page_of("contact", ref("Contact"))]},
-        ),
+        "get": Call(tag="Leads", answers={"anyOf": [ref("Contact"), page_of("contact", ref("Contact"))]}),
     },
     leads.Lead: {
         "get": LEAD_ANSWER,
@@ -287,11 +309,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
     companies.OneCompany: {"get": COMPANY_ANSWER},
     companies.CompanyUsers: {"get": Call(tag="Companies", answers=page_of("user", ref("Person")))},
     events.Events: {
-        "post": Call(
-            tag="Events",
-            status=202,
-            sends=ref("EventFacts"),
-        ),
+        "post": Call(tag="Events", status=202, sends=ref("EventFacts")),
         "get": Call(
             tag="Events",
             answers={
@@ -316,12 +334,17 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
         "get": Call(tag="Tags", answers=TAGS),
     },
     tags.OneTag: {"delete": Call(tag="Tags", refuses=(409,))},
-    segments.Segments: {
-        "get": Call(
-            tag="Segments",
-            answers=SEGMENTS,
-        )
+    topics.SubscriptionTypes: {"get": Call(tag="Topics", answers=TOPICS)},
+    topics.ContactSubscriptions: {
+        "get": Call(tag="Topics", answers=TOPICS),
+        "post": Call(
+            tag="Topics",
+            sends=body_schema("id", id=TEXTUAL, consent_type=const(topics.CONSENT_TYPE)),
+            answers=ref("SubscriptionType"),
+        ),
     },
+    topics.OneContactSubscription: {"delete": Call(tag="Topics", answers=ref("SubscriptionType"), refuses=(409,))},
+    segments.Segments: {"get": Call(tag="Segments", answers=SEGMENTS)},
     segments.Segment: {"get": Call(tag="Segments", answers=ref("Segment"))},
     devices.Devices: {
         "post": Call(
@@ -335,13 +358,7 @@ CALLS: dict[type[Endpoint], dict[str, Call]] = {
     notes.Notes: {
         "post": Call(
             tag="Notes",
-            sends=body_schema(
-                "body",
-                body=TEXT,
-                admin_id=TEXTUAL,
-                user=ref("PersonNamed"),
-                **NAMED,
-            ),
+            sends=body_schema("body", body=TEXT, admin_id=TEXTUAL, user=ref("PersonNamed"), **NAMED),
             answers=ref("Note"),
         ),
         "get": Call(tag="Notes", answers=page_of("note", ref("Note"))),

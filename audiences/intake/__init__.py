@@ -14,6 +14,7 @@ from audiences.intake.leads import save_lead
 from audiences.intake.messenger_settings import facts_from_settings
 from audiences.intake.source import Source
 from audiences.intake.tags import add_tag, find_or_make_tag, remove_tag, rename_tag
+from audiences.intake.topics import opt_in_to_topic, opt_out_of_topic
 from audiences.intake.upsert import archive_customer, identify, identify_in_transaction
 
 __all__ = [
@@ -33,6 +34,8 @@ __all__ = [
     "identify",
     "identify_in_transaction",
     "note_refused_names",
+    "opt_in_to_topic",
+    "opt_out_of_topic",
     "process_jobs",
     "record_event",
     "register_device",

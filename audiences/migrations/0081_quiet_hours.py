@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("audiences", "0071_sessions_of_imported_customers"),
+        ("audiences", "0071_topics"),
     ]
 
     operations = [

@@ -1,9 +1,9 @@
-"""Models: workspace, customers, companies, events, tags, audiences, imports, bulk jobs and webhook outbox."""
+"""Models: workspace, customers, companies, events, tags, topics, audiences, imports, bulk jobs and webhook outbox."""
 
 from audiences.models.audience import Audience, RewrittenRules, SegmentSize
 from audiences.models.catalogue import CustomAttribute, KindChange, RefusedName
 from audiences.models.companies import Company, Membership
-from audiences.models.customers import Customer, Device
+from audiences.models.customers import Customer, Device, Note
 from audiences.models.events import Event, EventName, EventSummary
 from audiences.models.idempotency import IdempotencyKey
 from audiences.models.imports import (
@@ -17,10 +17,10 @@ from audiences.models.imports import (
     ImportState,
 )
 from audiences.models.jobs import Job, JobItem, JobTask
-from audiences.models.notes import Note
 from audiences.models.subscriptions import Notification, NotificationState, Subscription, Topic
 from audiences.models.suppression import Suppression, SuppressionReason, SuppressionSource
 from audiences.models.tags import CompanyTag, CustomerTag, Tag
+from audiences.models.topics import MessageTopic, OptOutSource, TopicOptOut
 from audiences.models.workspace import Integration, Workspace
 
 __all__ = [
@@ -49,9 +49,11 @@ __all__ = [
     "JobTask",
     "KindChange",
     "Membership",
+    "MessageTopic",
     "Note",
     "Notification",
     "NotificationState",
+    "OptOutSource",
     "RefusedName",
     "RewrittenRules",
     "SegmentSize",
@@ -61,5 +63,6 @@ __all__ = [
     "SuppressionSource",
     "Tag",
     "Topic",
+    "TopicOptOut",
     "Workspace",
 ]

@@ -1,4 +1,4 @@
-"""Customers (users and leads) and their devices for pushes."""
+"""Customers (users and leads), their devices for pushes, and notes about them."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -197,3 +197,20 @@ class Device(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_platform_display()} of {self.customer}"
+
+
+class Note(models.Model):
+    """An internal note about a customer, which customers never see. `teammate` is null if an integration wrote it."""
+
+    customer = models.ForeignKey(Customer, on_delete=models.CASCADE, related_name="notes")
+    teammate = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    body = models.TextField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(name="note_newest_first", fields=("customer", "-created_at", "-id"))]
+
+    def __str__(self) -> str:
+        return f"Note about {self.customer}"

@@ -47,6 +47,13 @@ DESCRIPTIONS: dict[str, str] = {
     " the number, first and last time of each event name instead, also of older events.",
     "POST /tags": "Names ignore case. At most 50 `users`, or as many `companies`, in one call; `untag` removes the"
     " tag.",
+    "GET /subscription_types": "The topics of messages, also archived ones. Customers get all messages until they opt"
+    " out of a topic, so each `consent_type` is `opt_out`.",
+    "GET /contacts/{id}/subscriptions": "The topics that a user or lead opted out of, by the `id` of either.",
+    "POST /contacts/{id}/subscriptions": "No message with the topic is sent to the user or lead any more, by any"
+    " channel. `id` is that of a subscription type. `consent_type` can only be `opt_out`.",
+    "DELETE /contacts/{id}/subscriptions/{subscription_id}": "Messages with the topic are sent again. An opt-out that"
+    " the customer stated themselves is a 409 `conflict`: only they or a teammate can undo it.",
     "GET /tags": "All tags of the workspace, which users, companies and messages share.",
     "DELETE /tags/{id}": "Removes the tag from everyone. The response is empty.",
     "GET /segments": "`include_count=true` counts all segments for at most 12 seconds in total; a segment that is not"
@@ -108,7 +115,7 @@ DESCRIPTIONS: dict[str, str] = {
     "POST /subscriptions/{id}/ping": "A notification with the topic `ping`, to test your server.",
     "GET /subscriptions/{id}/sent": f"With the status and time of each delivery. {PAGED}",
     "GET /subscriptions/{id}/error": f"`detail` says why; `next_attempt_at` is null if it is not tried again. {PAGED}",
-    "GET /outbound": f"Messages to audiences, filtered by send type, state, channel and tag. {PAGED}",
+    "GET /outbound": f"Messages to audiences, filtered by send type, state, channel, tag and topic. {PAGED}",
     "POST /outbound": "By default an ongoing email to everyone from the sender of the token's teammate. The composer's"
     " checks apply. `rules` is the audience as the composer stores it; a rule on a message takes its id.",
     "GET /outbound/{id}": "`counts` has the number of copies by status and result.",

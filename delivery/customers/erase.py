@@ -58,7 +58,7 @@ def erase(customer: Customer, *, at: datetime) -> None:
     answers.filter(status=Status.WAITING).update(status=Status.SKIPPED)
     answers.update(detail="", provider_id="", address="")
     Visitor.objects.filter(customer=locked).delete()
-    for rows in (locked.notes, locked.devices, locked.memberships):
+    for rows in (locked.notes, locked.devices, locked.memberships, locked.topic_opt_outs):
         rows.all().delete()
     Autosave.objects.filter(customer=locked).end(at=at)
     locked.tags.clear()

@@ -22,6 +22,7 @@ from audiences.models import (
     Membership,
     Note,
     Notification,
+    TopicOptOut,
 )
 from delivery import rendering
 from delivery.conversations import attachments as conversation_attachments
@@ -46,6 +47,7 @@ SECTIONS: dict[type[Model], tuple[str, str]] = {
     Customer: ("facts", "pk"),
     Membership: ("companies", "customer"),
     CustomerTag: ("tags", "customer"),
+    TopicOptOut: ("topics_opted_out_of", "customer"),
     Device: ("devices", "customer"),
     Visitor: ("visitors", "customer"),
     Event: ("events", "customer"),
@@ -67,6 +69,7 @@ SECTIONS: dict[type[Model], tuple[str, str]] = {
 RELATED_NAMES: dict[type[Model], tuple[str, ...]] = {
     Membership: ("company__name", "company__company_id"),
     CustomerTag: ("tag__name",),
+    TopicOptOut: ("topic__name",),
     DeliveryRecord: ("message__title", "message__channel", "company__name"),
     Hit: ("link__address",),
     DeviceCopy: ("device__platform",),

@@ -28,6 +28,7 @@ from audiences.models import (
     Note,
     Notification,
     Topic,
+    TopicOptOut,
 )
 from audiences.models.customers import Role
 from audiences.transactions import retried
@@ -68,6 +69,13 @@ MOVES: dict[type[Model], str | tuple[str, ...]] = {
         "INSERT INTO audiences_membership (customer_id, company_id, created_at) SELECT %(user)s, company_id, created_at"
         " FROM audiences_membership WHERE customer_id = %(lead)s ORDER BY company_id ON CONFLICT DO NOTHING",
         "DELETE FROM audiences_membership WHERE customer_id = %(lead)s",
+    ),
+    TopicOptOut: (
+        "INSERT INTO audiences_topicoptout AS t (customer_id, topic_id, source, created_at)"
+        " SELECT %(user)s, topic_id, source, created_at FROM audiences_topicoptout WHERE customer_id = %(lead)s"
+        " ORDER BY topic_id ON CONFLICT (customer_id, topic_id) DO UPDATE SET source = excluded.source,"
+        " created_at = excluded.created_at WHERE t.source <> 'customer' AND excluded.source = 'customer'",
+        "DELETE FROM audiences_topicoptout WHERE customer_id = %(lead)s",
     ),
     Device: "customer",
     Note: "customer",

@@ -13,6 +13,7 @@ from audiences.compiler import CURRENT_VIEW, NOW, Condition, View, compile_tree
 from audiences.models import Customer, SuppressionReason, Workspace
 from audiences.models.presence import SESSION_IDLE_TIMEOUT_SQL
 from audiences.models.suppression import ACTIVE_ENTRY, comparable_sql
+from audiences.models.topics import opted_out_sql
 from audiences.rules import RuleError
 from delivery.models import Reason
 from messaging import delivery_window
@@ -84,7 +85,13 @@ def suppressed_reason_sql(message: Message) -> str:
 def unreachable_conditions(message: Message) -> tuple[tuple[Reason, str], ...]:
     """Return the reasons why the customer `c` cannot be reached, each with its condition in SQL."""
     table = UNREACHABLE_ALONE if message.to_customer_id else UNREACHABLE
-    return (Reason.ARCHIVED, "c.archived_at IS NOT NULL"), *table[Channel(message.channel)]
+    channel = table[Channel(message.channel)]
+    return (Reason.ARCHIVED, "c.archived_at IS NOT NULL"), *channel, *topic_conditions(message.topic_id)
+
+
+def topic_conditions(topic: int | None) -> tuple[tuple[Reason, str], ...]:
+    """Return the reason and the condition for customers who opted out of a topic; nothing without one."""
+    return ((Reason.OPTED_OUT, opted_out_sql(str(topic), customer="c.id")),) if topic else ()
 
 
 def unreachable_reason_sql(message: Message) -> str:
@@ -135,9 +142,10 @@ def inbox_sql(message: Message) -> str:
     return INBOX if once else NO_INBOX
 
 
-def reachable_sql(channel: str) -> str:
-    """Return SQL for whether the customer `c` can be reached by a channel."""
-    return "(" + " AND ".join(["TRUE", *(f"NOT ({sql})" for _, sql in UNREACHABLE[Channel(channel)])]) + ")"
+def reachable_sql(channel: str, *, topic: int | None = None) -> str:
+    """Return SQL for whether the customer `c` can be reached by a channel, with messages about a topic."""
+    rows = (*UNREACHABLE[Channel(channel)], *topic_conditions(topic))
+    return "(" + " AND ".join(["TRUE", *(f"NOT ({sql})" for _, sql in rows)]) + ")"
 
 
 def condition_of(message: Message, *, view: View = CURRENT_VIEW, prefix: str = "p") -> Condition:

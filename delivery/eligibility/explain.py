@@ -20,7 +20,7 @@ from audiences.models import Company, CustomAttribute, Customer, Workspace
 from audiences.rules import Group, Rule, RuleError
 from delivery import schedule
 from delivery.eligibility import conditions, frequency_cap, named_values
-from delivery.models import DeliveryRecord, Reason, Status
+from delivery.models import DeliveryRecord, Reason, Status, reason_label
 from messaging import delivery_window
 from messaging.models import RUNNING, Channel, Message, SendType, State, WindowZone
 
@@ -128,6 +128,10 @@ class Explanation:
     def waits_for_quiet_hours(self) -> bool:
         """Whether it may go as soon as quiet hours end."""
         return self.quiet_until is not None and self.quiet_until == self.opening
+
+    @property
+    def unreachable_labels(self) -> list[str]:
+        return [reason_label(reason, self.message) for reason in self.unreachable]
 
 
 def explain(message: Message, customer: Customer, *, at: datetime) -> Explanation:

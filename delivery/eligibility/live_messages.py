@@ -31,6 +31,7 @@ class Live:
     window: delivery_window.Window
     window_zone: str
     shown_until: datetime | None
+    topic: int | None
     condition: Condition | None
     # The same rules with the last-seen values of a visit and of a login; None if no rule sees the customer's.
     visit_condition: Condition | None
@@ -151,10 +152,11 @@ def compile_message(message: Message, *, catalogue: Catalogue, workspace: Worksp
         window=message.open_window(workspace.quiet_hours),
         window_zone=message.window_zone,
         shown_until=message.shown_until,
+        topic=message.topic_id,
         condition=condition,
         visit_condition=at_visit,
         login_condition=at_login,
-        reachable=conditions.reachable_sql(message.channel),
+        reachable=conditions.reachable_sql(message.channel, topic=message.topic_id),
         zone_name=workspace.zone,
         names=in_app_variables(message),
     )

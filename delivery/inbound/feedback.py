@@ -20,7 +20,7 @@ from delivery.models import AnswerMail, Conversation, DeliveryRecord, Status
 from delivery.reply_addresses import Referent, ReferentKind
 from delivery.sending import suppression, uncertain
 from delivery.sending.uncertain import Proof
-from delivery.tracking import links
+from delivery.tracking import links, preferences
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +150,8 @@ def record_complaint(customer: Customer, *, address: str | None, at: datetime) -
 def handle_unsubscribe(record: DeliveryRecord, feedback: Feedback) -> None:
     """Unsubscribe the recipient, once per email: they may have subscribed again since."""
     handle_accepted(record, feedback)
-    if DeliveryRecord.objects.filter(pk=record.pk, unsubscribed_at=None).exists():
+    record = DeliveryRecord.objects.select_related("message").get(pk=record.pk)
+    if record.unsubscribed_at is None or preferences.opted_out_of_topic_only(record):
         links.unsubscribe(record, at=feedback.at)
 
 

@@ -25,7 +25,7 @@ from delivery.models import Conversation, ConversationPart, DeliveryRecord
 from delivery.reply_addresses import Referent, ReferentKind
 from delivery.sending import uncertain
 from delivery.sending.uncertain import Proof
-from delivery.tracking import links
+from delivery.tracking import preferences
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def receive(email: InboundEmail, *, at: datetime) -> Outcome:
         outcome = record_notices(notices)
     elif (record := record_to_unsubscribe(email)) is not None:
         # Providers send these by themselves, maybe marked as automatic.
-        links.unsubscribe(record, at=at)
+        preferences.unsubscribe_from_message(record, at=at)
         outcome = Outcome.UNSUBSCRIBED
     elif email.auto_reply_reason:
         outcome = Outcome.AUTO_REPLY

@@ -20,7 +20,7 @@ from audiences.rules import Kind, Operator
 from delivery.eligibility.live_messages import Live
 
 # Tables besides the customer's own that decide whether a customer can be reached, with their bits.
-REACHABILITY_TABLES = {"audiences_device": BIT["device"]}
+REACHABILITY_TABLES = {"audiences_device": BIT["device"], "audiences_topicoptout": BIT["topic"]}
 # A change of these makes anybody a candidate.
 ALWAYS = BIT["role"] | BIT["archived_at"] | BIT["withdrawn"]
 OF_PAIRS = BIT["membership"] | BIT["company.archived_at"]

@@ -87,7 +87,10 @@ def insert_one_off_records(
     if sample is not None:
         drawn = condition.pairs(
             per_company=per_company,
-            where=f"{conditions.reachable_sql(message.channel)}{sql.exclude_without_company(per_company)}",
+            where=(
+                f"{conditions.reachable_sql(message.channel, topic=message.topic_id)}"
+                f"{sql.exclude_without_company(per_company)}"
+            ),
         )
         where += (
             f" AND c.id IN (SELECT customer_id FROM ({drawn}) AS reachable GROUP BY customer_id"

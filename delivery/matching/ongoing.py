@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 from audiences import change_log
 from audiences.models import CustomAttribute, Workspace
 from audiences.rules import RuleError
-from audiences.transactions import retried
+from audiences.transactions import retried, with_index_lookups, without_nested_loops
 from delivery import locks
 from delivery.eligibility import conditions, live_messages, named_values
 from delivery.eligibility.live_messages import Live
@@ -158,7 +158,7 @@ def requeue_withdrawn(message: Message, live: Live, *, at: datetime, among: str 
     pairs = condition.pairs(
         per_company=message.per_company,
         joins=withdrawn,
-        where=f"{conditions.reachable_sql(message.channel)} AND {same_company} AND {among}",
+        where=f"{conditions.reachable_sql(message.channel, topic=message.topic_id)} AND {same_company} AND {among}",
         columns=(
             f", r.id AS record_id, {sql.DUE} AS due_at, {judged_last_seen_sql(live)} AS last_seen,"
             f" {values} AS judged_values"
@@ -198,13 +198,14 @@ def insert_new_records(
     pairs = condition.pairs(
         per_company=message.per_company,
         where=(
-            f"{conditions.reachable_sql(message.channel)}{sql.exclude_without_company(message.per_company)}"
+            f"{conditions.reachable_sql(message.channel, topic=message.topic_id)}"
+            f"{sql.exclude_without_company(message.per_company)}"
             f" AND {sql.no_record(message.per_company)} AND {among}"
         ),
         columns=f", {sql.DUE} AS due_at, {judged_last_seen_sql(live)} AS last_seen, {values} AS judged_values",
     )
     params = {**condition.params, **value_params, **sql.round_params(message, at=at)}
-    planned = sql.without_nested_loops if among == EVERYONE else sql.with_index_lookups
+    planned = without_nested_loops if among == EVERYONE else with_index_lookups
     found = sql.store_matches(pairs, params, planned=planned)
     try:
         made = 0

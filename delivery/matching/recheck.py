@@ -84,7 +84,7 @@ def recheck_records(
     pairs = condition.pairs(
         per_company=message.per_company,
         joins=" JOIN slice r ON r.customer_id = c.id",
-        where=f"{conditions.reachable_sql(message.channel)} AND {same_company}",
+        where=f"{conditions.reachable_sql(message.channel, topic=message.topic_id)} AND {same_company}",
         columns=f", r.id AS record_id, {due} AS due_at, {conditions.KEPT_LAST_SEEN} AS last_seen",
     )
     statement = (

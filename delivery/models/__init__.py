@@ -12,7 +12,7 @@ from delivery.models.hit import Hit, Link, VisitorKind
 from delivery.models.launch_progress import LaunchProgress
 from delivery.models.match_state import MatchState, MissedMatch
 from delivery.models.pace import Pace
-from delivery.models.record import GOT_IT, IN_AN_INBOX, UNDONE, DeliveryRecord, Reason, Status
+from delivery.models.record import GOT_IT, IN_AN_INBOX, UNDONE, DeliveryRecord, Reason, Status, reason_label
 from delivery.models.upgrade import Upgrade
 from delivery.models.visitor import Refusal, RefusedVisitors, Visitor
 
@@ -49,4 +49,5 @@ __all__ = [
     "Upgrade",
     "Visitor",
     "VisitorKind",
+    "reason_label",
 ]

@@ -38,6 +38,7 @@ class Reason(models.TextChoices):
     SAME_INBOX = "same_inbox", "Already sent to this address"
     NO_EMAIL = "no_email", "Has no email address"
     UNSUBSCRIBED = "unsubscribed", "Unsubscribed from emails"
+    OPTED_OUT = "opted_out", "Opted out of the topic"
     BOUNCED = "bounced", "Their email bounced"
     COMPLAINED = "complained", "Marked an email as spam"
     NO_DEVICE = "no_device", "Has no device for mobile push"
@@ -84,8 +85,10 @@ def transitions_sql() -> str:
     return ", ".join(f"('{before}', '{after}')" for before, afters in NEXT.items() for after in afters)
 
 
-def reason_label(message: Message, reason: Reason) -> str:
-    """Return a reason in words."""
+def reason_label(reason: Reason, message: Message) -> str:
+    """Return a reason in words. The topic is the message's own, which never changes once there are records."""
+    if reason == Reason.OPTED_OUT:
+        return f"{reason.label} “{message.topic}”"
     return QUIET_HOURS if reason == Reason.WINDOW and not message.window else str(reason.label)
 
 
@@ -321,5 +324,5 @@ class DeliveryRecord(models.Model):
         """The reason as text, with the provider's own words if there are any."""
         if self.status == Status.WAITING and self.message.state == "paused":
             return str(Reason.PAUSED.label)
-        label = reason_label(self.message, Reason(self.reason))
+        label = reason_label(Reason(self.reason), self.message)
         return f"{label}: {self.detail}" if label and self.detail else label or self.detail

@@ -27,7 +27,7 @@ def record_of_unsubscribe_token(token: str) -> DeliveryRecord | None:
 
 
 def get_record(pk: int) -> DeliveryRecord | None:
-    return DeliveryRecord.objects.select_related("customer", "message").filter(pk=pk).first()
+    return DeliveryRecord.objects.select_related("customer", "message__topic").filter(pk=pk).first()
 
 
 def record_open(token: str, *, who: VisitorKind, at: datetime) -> None:

@@ -4,15 +4,16 @@ import base64
 
 from csp.constants import NONE, SELF, UNSAFE_INLINE
 from csp.decorators import csp
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import render
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_safe
 
-from audiences.models import Workspace
-from delivery.tracking import bots, links
+from audiences.models import Customer, Workspace
+from delivery.models import DeliveryRecord
+from delivery.tracking import bots, links, preferences
 
 # A transparent GIF of one pixel.
 PIXEL = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
@@ -53,21 +54,58 @@ def click(request: HttpRequest, token: str, number: str) -> HttpResponse:
 @csp(STRICT_CSP)  # type: ignore[arg-type]
 @require_http_methods(["GET", "HEAD", "POST"])
 def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
-    """Ask on GET, act on POST, as link scanners only GET (behaviour 7.5); `again` in a POST subscribes again."""
+    """Ask on GET, act on POST, as link scanners only GET (behaviour 7.5); `choose` shows all topics."""
     record = links.record_of_unsubscribe_token(token)
     if record is None:
         raise Http404("This link is not valid.")
-    done = ""
-    if request.method == "POST":
-        done = "subscribed" if "again" in request.POST else "unsubscribed"
-        ACTIONS[done](record, at=timezone.now())
-    context = {"workspace": Workspace.current(), "email": mask_email(record.customer.email or ""), "done": done}
-    page = render(request, "delivery/unsubscribe.html", context)
+    done = save_answer(record, request.POST) if request.method == "POST" else ""
+    topic = record.message.topic
+    topics = list(preferences.topics_for(record))
+    context = {
+        "workspace": Workspace.current(),
+        "email": mask_email(record.customer.email or ""),
+        "done": done,
+        "topic": topic,
+        "topics": topics,
+    }
+    template = "delivery/unsubscribe.html"
+    if topics and ("choose" in request.GET or done == "saved"):
+        template = "delivery/preferences.html"
+        context["opted_out_of"] = preferences.topics_opted_out_of(record)
+        subscribed = Customer.objects.filter(pk=record.customer_id, unsubscribed_from_emails=False)
+        context["gets_email"] = subscribed.exists()
+    page = render(request, template, context)
     page["Referrer-Policy"] = "no-referrer"
     return page
 
 
-ACTIONS = {"unsubscribed": links.unsubscribe, "subscribed": links.subscribe_again}
+GETS_EMAIL = {"yes": True, "no": False}
+
+
+def save_answer(record: DeliveryRecord, answer: QueryDict) -> str:
+    """Carry out the pressed button and return the state to show. Without a button, unsubscribe from the message."""
+    at = timezone.now()
+    topic = record.message.topic
+    if "save" in answer:
+        preferences.save_preferences(
+            record,
+            offered=answer.getlist("offered"),
+            chosen=answer.getlist("topic"),
+            gets_email=GETS_EMAIL.get(answer.get("email", "")),
+            at=at,
+        )
+        return "saved"
+    if topic is not None and answer.get("again") == "topic":
+        preferences.change_topics(record, subscribed_to=[topic], at=at)
+        return "subscribed to topic"
+    if "again" in answer:
+        links.subscribe_again(record, at=at)
+        return "subscribed"
+    if topic is None or "all" in answer:
+        links.unsubscribe(record, at=at)
+        return "unsubscribed"
+    preferences.unsubscribe_from_message(record, at=at)
+    return "unsubscribed from topic"
 
 
 def mask_email(email: str) -> str:

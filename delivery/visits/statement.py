@@ -16,6 +16,7 @@ from django.db import connection
 from psycopg.sql import Literal
 
 from audiences.compiler import COMPANY_OF_PAIR, PLACEHOLDER
+from audiences.models.topics import opted_out_sql
 from delivery.eligibility import conditions, named_values
 from delivery.eligibility.conditions import has_left_sql
 from delivery.eligibility.live_messages import Live, LiveMessages
@@ -79,7 +80,7 @@ FREQUENCY_CAP = (
     " row_number() OVER (ORDER BY min(w.id)) AS place FROM delivery_deliveryrecord w"
     " WHERE w.customer_id = %(customer)s::bigint AND w.message_id = ANY(%(came)s::bigint[])"
     f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' AND NOT {has_left_sql('w')}"
-    " GROUP BY w.message_id),"
+    " AND w.message_id {wanted} GROUP BY w.message_id),"
     # Recursive: a message with too many copies leaves the room to the messages after it.
     " tried AS (SELECT 0::bigint AS place, 0 AS taken, NULL::bigint AS message_id, 0 AS copies"
     " UNION ALL SELECT c.place, t.taken + fit.copies, CASE WHEN fit.copies > 0 THEN c.message_id END, fit.copies"
@@ -93,6 +94,7 @@ FREQUENCY_CAP = (
     " WHERE (SELECT fresh FROM asked) AND r.customer_id = %(customer)s::bigint"
     f" AND r.message_id = ANY(%(came)s::bigint[]) AND r.status = '{Status.WAITING}' AND r.reason = '{Reason.VISIT}'"
     f" AND r.message_id NOT IN (SELECT message_id FROM fits) AND NOT {has_left_sql()}"
+    " AND r.message_id {wanted}"
     " AND (r.capped_since IS NULL OR r.capped_since <= %(give_up_before)s::timestamptz))"
 )
 # With a cap and without one: the room left for new matches, and the waiting messages that are shown now.
@@ -139,7 +141,7 @@ SHOW_WAITING = (
     # A locked record is being withdrawn by another transaction.
     " AND r.id IN (SELECT w.id FROM delivery_deliveryrecord w WHERE w.customer_id = %(customer)s::bigint"
     f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' FOR NO KEY UPDATE SKIP LOCKED)"
-    f" AND (m.to_customer_id = r.customer_id OR m.id {{comes}}) AND NOT {has_left_sql()}"
+    f" AND (m.to_customer_id = r.customer_id OR m.id {{comes}}) AND m.id {{wanted}} AND NOT {has_left_sql()}"
     f" RETURNING {RECORD_COLUMNS})"
 )
 # A record that would be shown now is skipped if the customer is no longer in the company it is about (behaviour 4.15).
@@ -153,6 +155,20 @@ SKIP_OTHER_COMPANIES = (
     " FOR NO KEY UPDATE SKIP LOCKED)"
     f" AND (m.to_customer_id = r.customer_id OR m.id = ANY(%(came)s::bigint[])) AND {has_left_sql()})"
 )
+# The waiting messages about a topic that the customer opted out of meanwhile; they are skipped (behaviour 4.28).
+OPTED_OUT = (
+    "opted_out AS MATERIALIZED (SELECT v.message_id FROM (VALUES {topics}) AS v(message_id, topic) WHERE {is_out})"
+)
+SKIP_OPTED_OUT = (
+    f"unwanted AS (UPDATE delivery_deliveryrecord r SET status = '{Status.SKIPPED}',"
+    f" reason = '{Reason.OPTED_OUT}', due_at = NULL WHERE %(visiting)s::boolean AND (SELECT fresh FROM asked)"
+    " AND r.id IN (SELECT w.id FROM delivery_deliveryrecord w WHERE w.customer_id = %(customer)s::bigint"
+    " AND w.message_id IN (SELECT message_id FROM opted_out)"
+    f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' FOR NO KEY UPDATE SKIP LOCKED)"
+    f" AND r.message_id = ANY(%(came)s::bigint[]) AND NOT {has_left_sql()})"
+)
+# Without such topics, the statement does not ask for them.
+IS_WANTED = {True: "NOT IN (SELECT message_id FROM opted_out)", False: "IS NOT NULL"}
 # Each message that is shown for the first time opens a conversation.
 FIRST_SHOWN = "SELECT * FROM made WHERE sent_at IS NOT NULL UNION ALL SELECT * FROM came"
 MOVE_LAST_SEEN = (
@@ -200,7 +216,12 @@ def statement(live: LiveMessages, *, is_capped: bool) -> tuple[bytes, list[str]]
     ]
     matched = " UNION ALL ".join(branches) or NO_MATCHES
     matched = f"SELECT * FROM ({matched}) AS matches WHERE (SELECT fresh FROM asked)"
-    room = [FREQUENCY_CAP] if is_capped else []
+    topics = ", ".join(f"({message.pk}::bigint, {message.topic})" for message in live.one_off_in_app if message.topic)
+    is_out = opted_out_sql("v.topic", customer="%(customer)s::bigint")
+    wanted = IS_WANTED[bool(topics)]
+    held_back = [OPTED_OUT.format(topics=topics, is_out=is_out), SKIP_OPTED_OUT] if topics else []
+    if is_capped:
+        held_back.append(FREQUENCY_CAP.replace("{wanted}", wanted))
     values, value_params = judged_values_sql(live.ongoing)
     params |= value_params
     insert, requeue = (
@@ -208,9 +229,11 @@ def statement(live: LiveMessages, *, is_capped: bool) -> tuple[bytes, list[str]]
         for part in (INSERT_NEW_RECORDS.replace("{left}", ROOM_LEFT[is_capped]), REQUEUE_WITHDRAWN)
     )
     parts = [
-        *(GENERATION_CHECK, *room, f"matched AS MATERIALIZED ({matched})", insert, requeue),
-        *(SHOW_WAITING.replace("{comes}", IS_SHOWN_NOW[is_capped]), SKIP_OTHER_COMPANIES),
-        *(insert_conversations(), MOVE_LAST_SEEN),
+        *(GENERATION_CHECK, *held_back, f"matched AS MATERIALIZED ({matched})", insert, requeue),
+        SHOW_WAITING.replace("{comes}", IS_SHOWN_NOW[is_capped]).replace("{wanted}", wanted),
+        SKIP_OTHER_COMPANIES,
+        insert_conversations(),
+        MOVE_LAST_SEEN,
     ]
     sql = f"WITH RECURSIVE {', '.join(parts)} {RESULT}"
     params["names"] = json.dumps({message.pk: message.names for message in live.all() if message.names})

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("messaging", "0062_reason_ends_with_pause"),
+        ("messaging", "0063_topics"),
     ]
 
     operations = [

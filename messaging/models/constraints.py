@@ -48,6 +48,9 @@ CONSTRAINTS: list[models.BaseConstraint] = [
         condition=models.Q(shown_until=None) | models.Q(channel=Channel.IN_APP, to_customer=None),
     ),
     models.CheckConstraint(
+        name="only_an_audience_has_a_topic", condition=models.Q(topic=None) | models.Q(to_customer=None)
+    ),
+    models.CheckConstraint(
         name="only_paused_has_a_reason", condition=models.Q(paused_because="") | models.Q(state=State.PAUSED)
     ),
     models.CheckConstraint(name="state_is_known", condition=models.Q(state__in=State.values)),
@@ -67,7 +70,8 @@ TRIGGERS = [
                         AND coalesce(current_setting('outbound.merging', true), '') <> 'on')
                     OR NEW.to_company_id IS DISTINCT FROM OLD.to_company_id
                     OR NEW.audience_id IS DISTINCT FROM OLD.audience_id
-                    OR NEW.only_new_matches <> OLD.only_new_matches THEN
+                    OR NEW.only_new_matches <> OLD.only_new_matches
+                    OR NEW.topic_id IS DISTINCT FROM OLD.topic_id THEN
                     RAISE EXCEPTION 'This message has been live. How it sends can no longer be changed.'
                         USING ERRCODE = 'check_violation';
                 END IF;

@@ -7,7 +7,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
 
-from audiences.models import Audience, Workspace
+from audiences.models import Audience, MessageTopic, Workspace
 from messaging import content, delivery_window
 from messaging.models.choices import Channel, Checking, Format, SendType, Style, WindowZone
 from messaging.models.constraints import CONSTRAINTS, TRIGGERS
@@ -50,6 +50,7 @@ class Message(models.Model):
         "to_company",
         "audience",
         "only_new_matches",
+        "topic",
     )
 
     title = models.CharField(max_length=200)
@@ -64,6 +65,8 @@ class Message(models.Model):
         "audiences.Customer", null=True, blank=True, on_delete=models.PROTECT, related_name="messages_to_them"
     )
     to_company = models.ForeignKey("audiences.Company", null=True, blank=True, on_delete=models.PROTECT)
+    # Customers who opted out of it do not get the message. Links of its copies unsubscribe from it (behaviour 4.28).
+    topic = models.ForeignKey(MessageTopic, null=True, blank=True, on_delete=models.PROTECT, related_name="messages")
     window = models.JSONField(default=list, blank=True)
     window_zone = models.CharField(max_length=16, choices=WindowZone, default=WindowZone.WORKSPACE)
     during_quiet_hours = models.BooleanField(

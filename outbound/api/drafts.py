@@ -13,9 +13,9 @@ from rest_framework.request import Request
 
 from audiences.attributes import BY_NAME
 from audiences.intake import Conflict, Refused
-from audiences.intake.attributes.fields import read_flag, read_mapping, read_moment, read_text
+from audiences.intake.attributes.fields import quoted_value, read_flag, read_mapping, read_moment, read_text
 from audiences.intake.tags import read_tag_name
-from audiences.models import Integration
+from audiences.models import Integration, MessageTopic
 from audiences.rules import Kind
 from delivery.conversations.payloads import MESSAGE_PREFIX
 from messaging.content import paragraphs_html
@@ -30,7 +30,7 @@ MAX_TAGS = 50
 CONTENT_KEYS = ("title", "sender", "style", "subject", "body", "link", "shown_until")
 AUDIENCE_KEYS = ("rules", "window", "window_zone", "during_quiet_hours", "checking")
 # Set once, in a draft.
-DRAFT_KEYS = ("channel", "format", "send_type", "same_inbox_once", "only_new_matches")
+DRAFT_KEYS = ("channel", "format", "send_type", "same_inbox_once", "only_new_matches", "topic")
 WRITABLE_KEYS = (*CONTENT_KEYS, *AUDIENCE_KEYS, *DRAFT_KEYS)
 MESSAGE_ID = re.compile(rf"{MESSAGE_PREFIX}(\d{{1,18}})")
 CONTENT_IS_LOCKED = "The content can be edited while the message is live or paused."
@@ -121,6 +121,8 @@ def form_values(sent: Mapping[str, Any], *, channel: str) -> dict[str, Any]:
         values["window"] = json_text([] if sent["window"] is None else sent["window"], "window")
     if "shown_until" in sent:
         values["shown_until"] = read_end(sent["shown_until"], channel=values.get("channel", channel))
+    if "topic" in sent:
+        values["topic"] = read_topic(sent["topic"])
     flags = ("same_inbox_once", "only_new_matches", "during_quiet_hours")
     return {**values, **{key: bool(read_flag(sent[key], key)) for key in flags if key in sent}}
 
@@ -133,6 +135,17 @@ def read_tag_names(value: object) -> list[str]:
     if not isinstance(found, list) or len(found) > MAX_TAGS:
         raise Refused(f"tags must be an array of at most {MAX_TAGS} names.", field="tags")
     return [read_tag_name(one.get("name") if isinstance(one, dict) else one, "tags") for one in found]
+
+
+def read_topic(value: object) -> int | None:
+    """Return the key of the topic with this name."""
+    name = read_text(value, "topic")
+    if not name:
+        return None
+    found = MessageTopic.objects.filter(name__iexact=name).first()
+    if found is None:
+        raise Refused(f"The topic {quoted_value(value)} does not exist.", field="topic")
+    return found.pk
 
 
 def read_end(value: object, *, channel: str) -> datetime | None:

@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.utils import timezone
-from django_filters import ChoiceFilter, FilterSet, ModelChoiceFilter
+from django_filters import CharFilter, ChoiceFilter, FilterSet, ModelChoiceFilter
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -55,6 +55,7 @@ class MessageFilter(FilterSet):
     state = ChoiceFilter(choices=State.choices)
     channel = ChoiceFilter(choices=Channel.choices)
     tag_id = ModelChoiceFilter(field_name="tags", queryset=lambda request: Tag.objects.all())
+    topic = CharFilter(field_name="topic__name", lookup_expr="iexact")
 
     class Meta:
         model = Message
@@ -72,6 +73,7 @@ class Outbound(Endpoint):
             Parameter("state", "Only messages in this state.", openapi.one_of(*State.values)),
             Parameter("channel", "Only messages of this channel.", openapi.one_of(*Channel.values)),
             Parameter("tag_id", "Only messages with this tag."),
+            Parameter("topic", "Only messages with the topic of this name."),
             *PAGE,
         )
     }
@@ -150,7 +152,7 @@ def find_message(value: str) -> Message:
 
 
 def messages_with_relations() -> MessageQuerySet:
-    return Message.objects.select_related("sender", "version", "audience").prefetch_related("tags")
+    return Message.objects.select_related("sender", "version", "audience", "topic").prefetch_related("tags")
 
 
 def changed_fields(message: Message, sent: dict[str, Any]) -> dict[str, Any]:
@@ -227,6 +229,7 @@ def message_payload(message: Message) -> Json:
         "same_inbox_once": message.same_inbox_once,
         "per_company": message.goes_per_company,
         "only_new_matches": message.only_new_matches,
+        "topic": message.topic.name if message.topic else None,
         "shown_until": unix(message.shown_until),
         "to_customer": str(message.to_customer_id) if message.to_customer_id else None,
         "to_company": str(message.to_company_id) if message.to_company_id else None,

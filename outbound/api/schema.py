@@ -78,6 +78,7 @@ WRITABLE: dict[str, Schema] = {
         "items": FREE,
         "description": "The names of its tags, or the object that the API returns. Changing them is not an edit.",
     },
+    "topic": {**TEXTUAL, "description": "The name of a topic, locked once live; null is none."},
     "only_new_matches": {**SENT_BOOLEAN, "description": "Leave out the people who match at go-live."},
 }
 COUNTED = {
@@ -111,6 +112,7 @@ SCHEMAS: dict[str, Schema] = {
         same_inbox_once=BOOLEAN,
         per_company=BOOLEAN,
         only_new_matches=BOOLEAN,
+        topic=or_null(TEXT),
         shown_until=or_null(MOMENT),
         to_customer=or_null(TEXT),
         to_company=or_null(TEXT),

@@ -1,8 +1,6 @@
 """The fields of an audience: its rules, and when the message is delivered to it."""
 
-import json
 import re
-from collections.abc import Callable
 from typing import Any
 
 from django import forms
@@ -11,32 +9,10 @@ from django.core.exceptions import ValidationError
 from audiences.models import Audience, Workspace
 from messaging import delivery_window
 from messaging.models import Channel, Checking, Message, WindowZone
+from outbound.composer.fields import JSONText
 from outbound.console.wording import rules_in_one_line
 
 RULE_PATH = re.compile(r"^(?:Rule|Group) ([\d.]+)")
-
-
-class JSONText(forms.CharField):
-    """JSON in a hidden field that a script of the page maintains; invalid input is shown again as it was sent."""
-
-    widget = forms.HiddenInput
-
-    def __init__(self, *, nothing: str, label: str, describe: Callable[[Any], str]) -> None:
-        super().__init__(required=False, label=label)
-        self.nothing, self.describe_parsed = nothing, describe
-
-    def describe(self, value: str) -> str:
-        """Return the JSON in words, for the comparison of two versions."""
-        try:
-            return self.describe_parsed(self.clean(value))
-        except ValidationError:
-            return "Invalid"
-
-    def clean(self, value: Any) -> Any:
-        try:
-            return json.loads(super().clean(value) or self.nothing)
-        except (ValueError, RecursionError) as wrong:
-            raise ValidationError("This could not be read. Reload the page and try again.") from wrong
 
 
 def window_in_words(stored: Any) -> str:

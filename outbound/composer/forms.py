@@ -18,7 +18,8 @@ from messaging.content.plain_text import html_to_text
 from messaging.models import Channel, Format, Message, MessageVersion, Sender, SendType, Style
 from outbound.composer.audience_fields import AudienceFields
 from outbound.composer.confirm import MAX_SAMPLE
-from outbound.console.rich_text import RichTextWidget
+from outbound.composer.fields import TopicField
+from outbound.console.rich_text import MessageTextWidget
 
 UNTITLED = "Untitled message"
 OPENS_THE_APP = {"placeholder": "For example: https://www.example.com/orders or myapp://orders", "inputmode": "url"}
@@ -58,7 +59,7 @@ class ContentForm(forms.Form):
         error_messages={"invalid_choice": "You cannot send as this sender. Choose another."},
     )
     subject = forms.CharField(required=False, max_length=255, widget=UnfoldAdminTextInputWidget())
-    body = forms.CharField(required=False, label="Text", widget=RichTextWidget())
+    body = forms.CharField(required=False, label="Text", widget=MessageTextWidget())
     # Push is written as plain text and stored as HTML paragraphs.
     text = forms.CharField(required=False, label="Text", widget=UnfoldAdminTextareaWidget({"rows": 5}))
     link = forms.CharField(required=False, max_length=1000, widget=UnfoldAdminTextInputWidget(OPENS_THE_APP))
@@ -134,6 +135,7 @@ DRAFT_FIELDS = (
     "during_quiet_hours",
     "only_new_matches",
     "shown_until",
+    "topic",
 )
 
 
@@ -157,8 +159,13 @@ class DraftForm(AudienceFields, ContentForm):
         label="Only people who start to match after it goes live",
         help_text="The people who match now are left out, also if they stop and start to match again.",
     )
+    topic = TopicField()
     scheduled_for = forms.DateTimeField(required=False, input_formats=LOCAL_TIME_FORMATS)
     sample = forms.IntegerField(required=False, min_value=1, max_value=MAX_SAMPLE)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["topic"].offer(kept=self.message.topic_id)  # type: ignore[attr-defined]
 
     def clean(self) -> dict[str, Any]:
         """Validate both steps and the fields that the pressed button needs."""
@@ -207,6 +214,7 @@ class DraftForm(AudienceFields, ContentForm):
             same_inbox_once=data.get("same_inbox_once", True),
             only_new_matches=data.get("only_new_matches", False),
             shown_until=data.get("shown_until"),
+            topic=data.get("topic"),
             window_zone=data["window_zone"],
             during_quiet_hours=data["during_quiet_hours"],
             checking=data["checking"],
@@ -322,5 +330,6 @@ def draft_of(message: Message) -> dict[str, Any]:
         "send_type": message.send_type,
         "same_inbox_once": message.same_inbox_once,
         "only_new_matches": message.only_new_matches,
+        "topic": message.topic_id,
         "scheduled_for": timezone.localtime(when) if when else None,
     }

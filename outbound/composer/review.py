@@ -13,7 +13,7 @@ from audiences.models.audience import lead_rules
 from audiences.rules import Group, Operator, RuleError
 from delivery.matching import forecast as matching_forecast
 from delivery.matching.forecast import Forecast
-from delivery.models import Reason
+from delivery.models import Reason, reason_label
 from messaging import authoring, content, delivery_window
 from messaging.models import Channel, Checking, Message, SendType, Style, WindowZone
 from outbound.composer.confirm import nobody_reason
@@ -133,7 +133,7 @@ def review(message: Message, *, at: datetime, problems: list[str], within: timed
         if str(wrong) not in found.problems:
             found.problems.append(str(wrong))
         return found
-    add_counts(found, forecast)
+    add_counts(found, message, forecast)
     found.warnings += [sentence for warning in WARNINGS if (sentence := warning(message, tree, found, at))]
     if unreached := nobody_reason(message, forecast):
         found.problems.append(unreached)
@@ -153,10 +153,10 @@ def leads_sentence(tree: Group) -> str:
     return f"Leads are included, through {' and '.join(parts)}."
 
 
-def add_counts(found: Review, forecast: Forecast) -> None:
+def add_counts(found: Review, message: Message, forecast: Forecast) -> None:
     """Copy the forecast's numbers into the review."""
     found.people, found.copies, found.exact = forecast.people, forecast.copies, forecast.exact
-    found.left_out = [(reason_text(reason), count) for reason, count in sorted(forecast.left_out.items())]
+    found.left_out = [(reason_label(reason, message), count) for reason, count in sorted(forecast.left_out.items())]
     found.receiving = forecast.receiving
     if forecast.exact and found.receiving > Workspace.current().confirm_above:
         found.confirm = found.receiving
@@ -290,10 +290,6 @@ WARNINGS: tuple[WarningCheck, ...] = (
     warn_opens_late,
     warn_quiet_hours,
 )
-
-
-def reason_text(reason: Reason) -> str:
-    return str(reason.label)
 
 
 def delivery_times(message: Message, *, at: datetime) -> str:

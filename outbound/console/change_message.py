@@ -90,6 +90,7 @@ def message_fields(message: Message) -> dict[str, str]:
         "Sends": message.get_send_type_display(),
         "Filters are checked": message.get_checking_display() if message.is_matched_by_rounds else "",
         "Only new matches": display_value(message.only_new_matches) if message.send_type == SendType.ONGOING else "",
+        "Topic": str(message.topic or ""),
         "Filters": rules_in_one_line(message.audience.rules) if message.audience else "",
         "One copy to each inbox": display_value(message.same_inbox_once) if message.channel == Channel.EMAIL else "",
         "Delivery times": delivery_times(message),

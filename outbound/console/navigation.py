@@ -101,6 +101,7 @@ SECTIONS: dict[str, tuple[Entry, ...]] = {
         Entry("Workspace", "tune", "audiences.workspace"),
         Entry("Throttle", "speed", "delivery.pace"),
         Entry("Senders", "badge", "messaging.sender"),
+        Entry("Topics", "topic", "audiences.messagetopic"),
         Entry("Saved replies", "quickreply", "messaging.savedreply"),
         Entry("Staff", "manage_accounts", "auth.user"),
         Entry("Roles", "shield_person", "auth.group"),

@@ -67,6 +67,7 @@ class OutboundList(ConsoleAdmin):
         ("state", ChoicesDropdownFilter),
         ("sender", RelatedDropdownFilter),
         ("tags", RelatedDropdownFilter),
+        ("topic", RelatedDropdownFilter),
         RecipientFilter,
     )
     own_lookups = ("send_type__exact",)

@@ -7,9 +7,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from audiences.rules import RuleError
-from delivery.matching.left_out import Outcomes, count_outcomes_within
+from delivery.eligibility.left_out import Outcomes, count_outcomes_within
+from delivery.models import reason_label
 from messaging.models import RUNNING, Message, SendType, State
-from outbound.composer.review import reason_text
 
 COUNT_WITHIN = timedelta(milliseconds=500)
 TOO_MANY = "There are too many people to count them now."
@@ -32,13 +32,13 @@ def show_left_out(request: HttpRequest, message: Message, *, at: datetime) -> Ht
     """Render the people who match now and do not get the message, by reason."""
     try:
         found = count_outcomes_within(message, at=at, within=COUNT_WITHIN) if is_counted(message) else None
-        shown = describe_outcomes(found) if found else LeftOut(headline=TOO_MANY, reasons=[])
+        shown = describe_outcomes(found, message) if found else LeftOut(headline=TOO_MANY, reasons=[])
     except RuleError as wrong:
         shown = LeftOut(headline=str(wrong), reasons=[])
     return render(request, "outbound/messages/left_out.html", {"original": message, "shown": shown, "at": at})
 
 
-def describe_outcomes(found: Outcomes) -> LeftOut:
+def describe_outcomes(found: Outcomes, message: Message) -> LeftOut:
     """Return the numbers in words, and the reasons with the most people first."""
     if not found.people:
         return LeftOut(headline="No customer matches now.", reasons=[])
@@ -55,5 +55,5 @@ def describe_outcomes(found: Outcomes) -> LeftOut:
     reasons = sorted(found.left_out.items(), key=lambda pair: (-pair[1], pair[0]))
     return LeftOut(
         headline=headline[:1].upper() + headline[1:],
-        reasons=[(reason_text(reason), number) for reason, number in reasons],
+        reasons=[(reason_label(reason, message), number) for reason, number in reasons],
     )

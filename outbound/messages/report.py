@@ -15,8 +15,7 @@ from django.utils import timezone
 
 from audiences.models import Workspace
 from audiences.rules import RuleError
-from delivery.models import Reason, Status, VisitorKind
-from delivery.models.record import reason_label
+from delivery.models import Reason, Status, VisitorKind, reason_label
 from delivery.reporting import counters
 from delivery.reporting.counters import Counts
 from delivery.tracking import hits
@@ -293,13 +292,13 @@ def reason_words(message: Message, row: dict[str, Any]) -> str:
     """Return a reason in words; waiting records of a paused message wait for it to be resumed."""
     if message.state == State.PAUSED and row["status"] == Status.WAITING:
         return str(Reason.PAUSED.label)
-    return reason_label(message, Reason(row["reason"]))
+    return reason_label(Reason(row["reason"]), message)
 
 
 def reasons_there(message: Message, found: dict[Status, list[dict[str, Any]]]) -> dict[str, str]:
     """Return the reasons that any record has, in words."""
     there = (row["reason"] for rows in found.values() for row in rows)
-    return {reason: reason_label(message, Reason(reason)) for reason in there if reason}
+    return {reason: reason_label(Reason(reason), message) for reason in there if reason}
 
 
 def statuses(message: Message, found: Counts, reasons: dict[Status, list[dict[str, Any]]]) -> dict[str, Any]:

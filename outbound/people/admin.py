@@ -27,7 +27,7 @@ from outbound.console.formatting import chip
 from outbound.console.lists import ConsoleChangeList
 from outbound.console.wording import counted
 from outbound.messages import recipients
-from outbound.people import beside, bulk_actions, profile, why
+from outbound.people import beside, bulk_actions, profile, topics, why
 from outbound.people.csv_import import pages as import_pages
 
 SEGMENTS_OFFERED_MAX = 500
@@ -103,11 +103,16 @@ def estimated(request: HttpRequest, shown: int) -> str:
 
 
 class CustomerAdmin(
-    bulk_actions.PickingPages, import_pages.ImportPages, why.WhyPages, beside.BesidePages, profile.ProfilePages
+    bulk_actions.PickingPages,
+    import_pages.ImportPages,
+    why.WhyPages,
+    beside.BesidePages,
+    topics.TopicPages,
+    profile.ProfilePages,
 ):
     """People: the list, search and filters. Each customer opens as a profile."""
 
-    own_pages = (*import_pages.PAGES, *bulk_actions.PAGES, *why.PAGES, *beside.PAGES, *profile.PAGES)
+    own_pages = (*import_pages.PAGES, *bulk_actions.PAGES, *why.PAGES, *beside.PAGES, *topics.PAGES, *profile.PAGES)
     paginator = admin.CappedPaginator
     change_list_template = "outbound/people/list.html"
     list_before_template = "outbound/people/filters.html"

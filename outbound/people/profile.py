@@ -5,13 +5,7 @@ from typing import Any
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import F
-from django.http import (
-    FileResponse,
-    Http404,
-    HttpRequest,
-    HttpResponse,
-    HttpResponseRedirect,
-)
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.urls import reverse
@@ -35,6 +29,7 @@ from outbound.console.lookups import teammate_name
 from outbound.console.timeouts import longer_statements
 from outbound.messages.records import status_chip
 from outbound.people import send_message as send_message_page
+from outbound.people.topics import topic_rows
 
 RECORDS_SHOWN_MAX = 20
 EVENTS_SHOWN_MAX = 50
@@ -143,6 +138,7 @@ class ProfilePages(ConsoleAdmin):
             companies=Company.objects.filter(memberships__customer=customer).order_by("name", "pk"),
             devices=devices(customer),
             tags=customer.tags.order_by("name"),
+            topics=topic_rows(customer),
             can_change=can_change,
             may_answer_requests=request.user.has_perm(roles.ANSWER_REQUESTS),
             sure=CONFIRM_ERASE,

@@ -96,7 +96,7 @@ def message_choices(message: Message | None) -> list[tuple[str, list[Message]]]:
 
 
 def unreachable_sentence(explained: Explanation) -> str:
-    reasons = ", ".join(str(reason.label)[:1].lower() + str(reason.label)[1:] for reason in explained.unreachable)
+    reasons = ", ".join(label[:1].lower() + label[1:] for label in explained.unreachable_labels)
     return f"This customer matches but cannot be reached: {reasons}."
 
 
@@ -357,7 +357,7 @@ def other_conditions(explained: Explanation) -> list[dict[str, Any]]:
         {
             "label": "Reachable",
             "holds": not explained.unreachable,
-            "text": ". ".join(str(Reason(reason).label) for reason in explained.unreachable) or "Yes",
+            "text": ". ".join(explained.unreachable_labels) or "Yes",
         },
         window_condition(explained),
         *quiet_condition(explained),

@@ -23,6 +23,7 @@ from tests.factories import (
     MembershipFactory,
     MessageFactory,
     TagFactory,
+    TopicOptOutFactory,
 )
 
 pytestmark = pytest.mark.django_db
@@ -146,7 +147,7 @@ def test_many_rows_are_logged_quickly_by_a_session_that_logged_one_row_before(lo
     assert len(log.new()) == 20_001
 
 
-def test_tags_devices_and_memberships_are_logged_for_old_and_new_owners(log):
+def test_tags_devices_opt_outs_and_memberships_are_logged_for_old_and_new_owners(log):
     ada, eve = CustomerFactory(), CustomerFactory()
     acme, beta = CompanyFactory(), CompanyFactory()
     log.new()
@@ -155,6 +156,7 @@ def test_tags_devices_and_memberships_are_logged_for_old_and_new_owners(log):
     for make, bit in (
         (lambda: CustomerTagFactory(customer=ada), BIT["tag"]),
         (lambda: Device.objects.create(customer=ada, token="t", created_at=AT), BIT["device"]),
+        (lambda: TopicOptOutFactory(customer=ada), BIT["topic"]),
         (
             lambda: MembershipFactory(customer=ada, company=acme),
             BIT["membership"] | BIT["company.user_count"],
@@ -279,7 +281,7 @@ def test_every_table_that_rules_or_reachability_read_is_logged():
     catalogue = Catalogue(customer={"plan": Kind.TEXT}, company={"seats": Kind.NUMBER})
     names = [*attributes.BY_NAME, "custom_attributes.plan", "company.custom_attributes.seats"]
     names += [f"{prefix}ordered" for prefix in attributes.EVENT_ATTRIBUTES]
-    sql = [conditions.reachable_sql(channel) for channel in Channel]
+    sql = [conditions.reachable_sql(channel, topic=1) for channel in Channel]
     for name in names:
         kind = attributes.find_attribute(name, catalogue=catalogue).kind
         if kind is Kind.SEGMENT:

@@ -20,7 +20,7 @@ from django_celery_beat.models import PeriodicTask
 from playwright.sync_api import Page
 
 from audiences.models import Import, ImportState, Integration, Notification, Subscription, Tag, Workspace
-from delivery import schedule
+from delivery import rendering, schedule
 from delivery.conversations import threads
 from delivery.matching import direct, launch, lifecycle
 from delivery.models import Alarm, AlarmKind, DeliveryRecord, Pace, Reason, Status
@@ -41,6 +41,8 @@ from tests.factories import (
     MessageFactory,
     SegmentFactory,
     SenderFactory,
+    TopicFactory,
+    TopicOptOutFactory,
     rule,
 )
 from tests.support.imports import stored_import
@@ -52,13 +54,21 @@ SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "hei
 LISTS = (
     *("delivery_conversation", "messaging_message", "delivery_deliveryrecord"),
     *("audiences_customer", "audiences_company", "audiences_audience"),
-    *("audiences_tag", "audiences_customattribute", "messaging_sender", "auth_user", "auth_group", "admin_logentry"),
+    *(
+        "audiences_tag",
+        "audiences_messagetopic",
+        "audiences_customattribute",
+        "messaging_sender",
+        "auth_user",
+        "auth_group",
+        "admin_logentry",
+    ),
     *("audiences_integration", "audiences_suppression", "delivery_pace", "django_celery_beat_periodictask"),
     *(f"django_celery_beat_{times}schedule" for times in ("interval", "crontab", "solar", "clocked")),
 )
 FORMS = (
     *("delivery_pace", "messaging_message", "messaging_sender", "audiences_audience", "audiences_tag", "auth_user"),
-    "audiences_suppression",
+    *("audiences_suppression", "audiences_messagetopic"),
     *("django_celery_beat_periodictask", "django_celery_beat_intervalschedule", "django_celery_beat_crontabschedule"),
 )
 # One finding of each verdict, with a long record to publish.
@@ -126,6 +136,7 @@ def addresses(transactional_db, settings, tmp_path) -> list[str]:
         customer, channel="in_app", format="chat", sender=written["news"].sender, subject="", body="<p>Hi</p>",
         by=boss, at=NOW,
     )  # fmt: skip
+    TopicOptOutFactory(customer=customer)
     change = "admin:messaging_message_change"
     return [
         reverse("admin:index"),
@@ -166,6 +177,7 @@ def addresses(transactional_db, settings, tmp_path) -> list[str]:
         reverse("admin:auth_user_change", args=[invited.pk]),
         reverse("admin:auth_group_change", args=[Group.objects.get(name="Author").pk]),
         reverse("admin:group_second_factor"),
+        reverse("admin:audiences_messagetopic_change", args=[written["news"].topic_id]),
         reverse("mfa_index"),
         reverse("admin:password_change"),
         reverse("admin:password_change_done"),
@@ -176,7 +188,12 @@ def messages() -> dict[str, Message]:
     """A message in each state and channel, and one with a record of each status."""
     asks = {"match": "all", "rules": [rule("name", "is", "A")]}
     live = {"live": True, "one_off": True}
-    news = MessageFactory(title="News", body='<p>See <a href="https://acme.example/new">it</a></p>', **live)
+    news = MessageFactory(
+        title="News",
+        body='<p>See <a href="https://acme.example/new">it</a></p>',
+        topic=TopicFactory(name="Product news", description="What is new, once a month."),
+        **live,
+    )
     settle(news)
     scheduled = MessageFactory(title="Scheduled", one_off=True)
     message_lifecycle.schedule(scheduled, for_=timezone.now() + timedelta(days=2), at=timezone.now(), reviewed_count=4)
@@ -255,6 +272,15 @@ def a_rule_being_written(page: Page, origin: str) -> None:
     page.locator("#variable-text").wait_for()
 
 
+def a_button_being_designed(page: Page, origin: str) -> None:
+    """Open the dialog of a button in an email, above its text with columns."""
+    page.goto(origin + reverse("admin:messaging_message_add"))
+    page.locator("trix-editor").click()
+    page.get_by_role("button", name="Columns", exact=True).click()
+    page.get_by_role("button", name="Button", exact=True).click()
+    page.locator("#design-button-text").wait_for()
+
+
 def tagging_those_ticked(page: Page, origin: str) -> None:
     """Open the page that tags the selected people."""
     page.goto(origin + reverse("admin:audiences_customer_changelist"))
@@ -272,6 +298,7 @@ def tagging_those_ticked(page: Page, origin: str) -> None:
 
 BY_BUTTON: tuple[Callable[[Page, str], None], ...] = (
     a_rule_being_written,
+    a_button_being_designed,
     told_what_is_missing,
     tagging_those_ticked,
     asked_for_the_number,
@@ -375,6 +402,29 @@ def test_axe_finds_nothing_serious_on_empty_pages(console, live_server):
         wrong += wrong_with(console)
 
     assert not wrong, "\n".join(wrong)
+
+
+def test_recipient_chooses_topics_on_pages_without_serious_findings(page, live_server, transactional_db):
+    tips = TopicFactory(name="Tips and tricks", description="How to get more out of Acme. " * 3)
+    TopicFactory(name="Product news")
+    ann = CustomerFactory(email=f"{'ann' * 20}@a-long-name-of-a-company.example")
+    record = MessageFactory(one_off=True, topic=tips, live=True).records.get()
+    link = f"{live_server.url}/m/unsubscribe/{rendering.unsubscribe_token(record.pk)}"
+    page.goto(link)
+    wrong = wrong_with(page)
+    page.get_by_role("button", name="Unsubscribe from “Tips and tricks”").click()
+    page.get_by_role("heading", name="You are unsubscribed from “Tips and tricks”").wait_for()
+    wrong += wrong_with(page)
+    page.get_by_role("link", name="Choose what you get").click()
+    assert not page.get_by_label("Tips and tricks").is_checked()
+    page.get_by_label("Tips and tricks").check()
+    page.get_by_label("Product news").uncheck()
+    page.get_by_role("button", name="Save").click()
+    page.get_by_role("status").wait_for()
+    wrong += wrong_with(page)
+
+    assert not wrong, "\n".join(wrong)
+    assert [row.topic.name for row in ann.topic_opt_outs.all()] == ["Product news"]
 
 
 def test_axe_finds_nothing_serious_on_the_login_pages(page, live_server, transactional_db, settings):

@@ -26,6 +26,7 @@ from tests.factories import (
     SegmentFactory,
     SenderFactory,
     TagFactory,
+    TopicFactory,
 )
 
 pytestmark = pytest.mark.django_db
@@ -98,6 +99,7 @@ TABLES = {
     "audiences_company": (V, NOBODY, NOBODY, NOBODY),
     "audiences_audience": (V, A, A, NOBODY),
     "audiences_tag": (V, A, S, S),
+    "audiences_messagetopic": (V, B, B, NOBODY),
     "audiences_customattribute": (V, NOBODY, B, NOBODY),
     "audiences_eventname": (V, NOBODY, B, NOBODY),
     "audiences_suppression": (V, S, NOBODY, NOBODY),
@@ -147,6 +149,7 @@ OWN = {
     "customer_import_errors": (S, S),
     "customer_import_lines": (S, S),
     "customer_import_act": (NOBODY, S),
+    "customer_topic": (NOBODY, S),
     "customer_picked": (NOBODY, S),
     "customer_why": (V, V),
     "customer_beside": (V, V),
@@ -278,6 +281,7 @@ def things() -> dict[str, object]:
         "audiences_company": customer.memberships.get().company_id,
         "audiences_audience": SegmentFactory().pk,
         "audiences_tag": TagFactory().pk,
+        "audiences_messagetopic": TopicFactory().pk,
         "audiences_customattribute": CustomAttributeFactory().pk,
         "audiences_eventname": EventName.objects.create(name="ordered", created_at=at).pk,
         "audiences_suppression": Suppression.objects.create(

@@ -6,7 +6,7 @@ from config.openapi import ADDRESS_OF, CALLS
 
 # Method and path of each call; paths of one object have the key 7.
 CALLED = [
-    (method, "/" + re.sub(r"\(\?P<pk>[^)]*\)", "7", place))
+    (method, "/" + re.sub(r"\(\?P<\w+>[^)]*\)", "7", place))
     for view, place in ADDRESS_OF.items()
     for method in CALLS[view]
 ]

@@ -25,10 +25,12 @@ from audiences.models import (
     Device,
     EventSummary,
     Membership,
+    OptOutSource,
     Suppression,
     SuppressionReason,
     SuppressionSource,
     Tag,
+    TopicOptOut,
     Workspace,
 )
 from audiences.models.catalogue import Scope
@@ -43,7 +45,7 @@ from delivery.visits import visit
 from messaging import authoring
 from messaging import lifecycle as message_lifecycle
 from messaging.models import Channel, Checking, Message, MessageVersion, Sender
-from tests.factories import AT, MessageFactory, rule
+from tests.factories import AT, MessageFactory, TopicFactory, rule
 
 EVENTS = ("ordered", "invited friend", "left")
 TAGS = ("vip", "beta", "old")
@@ -53,8 +55,8 @@ PLANS = ("pro", "free", "team")
 # Tables of a world, emptied before each history. The change log is not: entries are told apart by their transaction.
 TABLES = (
     "audiences_workspace audiences_customattribute audiences_tag audiences_company audiences_customer"
-    " audiences_audience audiences_eventname messaging_message messaging_messageversion messaging_sender"
-    " delivery_deliveryrecord"
+    " audiences_audience audiences_eventname audiences_messagetopic messaging_message messaging_messageversion"
+    " messaging_sender delivery_deliveryrecord"
 )
 
 
@@ -136,6 +138,7 @@ class History:
         ):
             CustomAttribute.objects.create(scope=scope, name=name, kind=kind, created_at=AT)
         self.tags = {name: Tag.objects.create(name=name, created_at=AT) for name in TAGS}
+        self.topics = [TopicFactory(), TopicFactory()]
         self.sender = Sender.objects.create(name="Ada", email="ada@acme.example")
         for _ in range(14):
             self.write_by_rest(new=True)
@@ -149,7 +152,9 @@ class History:
         in_app = MessageFactory(in_app=True, rules=[rule("name", "is", "Ada")], live=True, at=AT, sender=self.sender)
         stored = audiences(self.one_off.pk)
         for number, rules in enumerate(stored):
-            self.go_live(rules, per_company=number in (5, 6), channel="push" if number in (1, 20) else "email")
+            topic = (*self.topics, None)[number % 3]
+            channel = "push" if number in (1, 20) else "email"
+            self.go_live(rules, per_company=number in (5, 6), channel=channel, topic=topic)
         self.go_live({"match": "all", "rules": [rule("received_message", "is", in_app.pk)]})
         happened = [rule("event.ordered", "has_happened"), rule("session_count", "less_than", 3)]
         self.go_live({"match": "any", "rules": happened}, only_new_matches=True)
@@ -372,6 +377,13 @@ class History:
             )
             change()
 
+    def change_topics(self) -> None:
+        if known := self.customer():
+            topic = self.random.choice(self.topics)
+            if not TopicOptOut.objects.filter(customer=known, topic=topic).delete()[0]:
+                source = self.random.choice(list(OptOutSource))
+                TopicOptOut.objects.opt_out([known.pk], topic, source=source, at=self.now)
+
     def clear_flags(self) -> None:
         if known := self.customer():
             Suppression.objects.of_address(known.email).lift(at=self.now)
@@ -547,7 +559,9 @@ WEIGHTS: dict[str, float] = {
     **dict.fromkeys(("write_by_rest", "record_event", "visit", "withdraw", "let_time_pass"), 10),
     **dict.fromkeys(("import_rows", "write_lead", "change_tags", "join_company", "send", "open_or_click"), 5),
     **dict.fromkeys(("write_company", "tag_company", "move_membership", "change_devices", "reply"), 4),
-    **dict.fromkeys(("bounce_or_unsubscribe", "clear_flags", "complain", "archive", "restore", "merge", "erase"), 3),
+    **dict.fromkeys(
+        ("bounce_or_unsubscribe", "change_topics", "clear_flags", "complain", "archive", "restore", "merge", "erase"), 3
+    ),
     **dict.fromkeys(("archive_company", "change_event_summary", "check_customer", "recheck"), 2),
     **dict.fromkeys(("begin_late_commit", "end_late_commit", "pass_an_hour_of_the_log", "be_killed_in_a_round"), 3),
     "match_at_once": 4,

@@ -44,6 +44,7 @@ from tests.factories import (
     MembershipFactory,
     MessageFactory,
     SenderFactory,
+    TopicOptOutFactory,
 )
 
 pytestmark = pytest.mark.django_db
@@ -109,6 +110,7 @@ def ann(at, settings, tmp_path) -> Customer:
     EventFactory(customer=ann)
     EventSummaryFactory(customer=ann)
     ann.notes.create(body="x", created_at=at)
+    TopicOptOutFactory(customer=ann)
     device = ann.devices.create(token="x", created_at=at)
     Visitor.objects.create(key=uuid.uuid4(), customer=ann, created_at=at)
     direct.send_to_one(
@@ -162,6 +164,7 @@ def test_export_contains_all_personal_data(ann, at):
     assert found["log"][0]["change_message"] == MARK
     assert found["companies"][0]["company__company_id"]
     assert found["tags"][0]["tag__name"]
+    assert found["topics_opted_out_of"][0]["topic__name"]
 
 
 def test_erasure_leaves_no_personal_data(ann, at):

@@ -8,7 +8,7 @@ from django.db import DatabaseError, connection, transaction
 from audiences import intake
 from audiences.intake import Source
 from audiences.intake.attributes.fields import raise_refusal
-from audiences.models import Company, Customer, Event, EventSummary, Note, Tag
+from audiences.models import Company, Customer, Event, EventSummary, Note, Tag, TopicOptOut
 from audiences.models.customers import Role
 from delivery.conversations import threads
 from delivery.customers import merge
@@ -24,6 +24,8 @@ from tests.factories import (
     MessageFactory,
     SenderFactory,
     TagFactory,
+    TopicFactory,
+    TopicOptOutFactory,
 )
 from tests.support.records import mark_records_sent
 
@@ -111,6 +113,20 @@ def test_opt_out_of_either_stays(lead, user, at):
 
     user.refresh_from_db()
     assert (user.unsubscribed_from_emails, user.unsubscribed_by_customer_at) == (True, at)
+
+
+def test_user_has_the_topic_opt_outs_of_both_and_the_customers_own_word_counts(lead, user, at):
+    tips, news, sales = TopicFactory(name="Tips"), TopicFactory(name="News"), TopicFactory(name="Sales")
+    for customer, topic, source in (
+        *((lead, tips, "customer"), (user, tips, "api"), (lead, news, "staff")),
+        *((lead, sales, "api"), (user, sales, "customer")),
+    ):
+        TopicOptOutFactory(customer=customer, topic=topic, source=source)
+
+    merge.merge(lead, into=user, at=at)
+
+    rows = TopicOptOut.objects.values_list("customer", "topic__name", "source").order_by("topic__name")
+    assert list(rows) == [(user.pk, "News", "staff"), (user.pk, "Sales", "customer"), (user.pk, "Tips", "customer")]
 
 
 def test_tags_companies_and_events_are_merged_without_duplicates(lead, user, at):

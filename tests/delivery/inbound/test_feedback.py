@@ -16,8 +16,8 @@ from delivery.inbound.feedback import HANDLERS, Feedback, FeedbackType
 from delivery.inbound.router import Outcome
 from delivery.models import AnswerMail, DeliveryRecord, Reason, Status
 from delivery.reply_addresses import Referent, ReferentKind
-from delivery.tracking import links
-from tests.factories import CustomerFactory, MessageFactory
+from delivery.tracking import links, preferences
+from tests.factories import CustomerFactory, MessageFactory, TopicFactory
 from tests.support.inbound_emails import parse_email, reply_sample, sample_email, to_bounce_address, with_headers
 from tests.support.records import mark_records_sent
 from tests.support.rows import rolled_back
@@ -220,6 +220,20 @@ def test_repeated_complaint_does_not_unsubscribe_again(record, at):
         feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), make_feedback(what, at=at))
 
     assert state(record)["flags"] == {"marked_email_as_spam"}
+
+
+def test_complaint_after_an_opt_out_of_the_topic_still_unsubscribes_from_everything(at):
+    CustomerFactory(email="ann@x.example")
+    record = MessageFactory(topic=TopicFactory(), one_off=True, live=True, at=at).records.get()
+    mark_records_sent(DeliveryRecord.objects.all(), at=at)
+    preferences.unsubscribe_from_message(record, at=at)
+    assert not Customer.objects.get(pk=record.customer_id).unsubscribed_from_emails
+
+    feedback.record_feedback(
+        Referent(ReferentKind.RECORD, record.pk), make_feedback(FeedbackType.COMPLAINED, at=at + timedelta(days=1))
+    )
+
+    assert Customer.objects.get(pk=record.customer_id).unsubscribed_from_emails
 
 
 def test_hard_bounce_may_follow_a_soft_one(record, at):

@@ -13,7 +13,7 @@ from delivery.matching import launch_job
 from delivery.models import DeliveryRecord
 from messaging.models import Message
 from outbound.roles import Role
-from tests.factories import CustomerFactory, MembershipFactory, MessageFactory, SenderFactory, rule
+from tests.factories import CustomerFactory, MembershipFactory, MessageFactory, SenderFactory, TopicFactory, rule
 
 pytestmark = pytest.mark.django_db
 
@@ -152,6 +152,8 @@ def test_token_itself_is_the_author_once_its_teammate_may_not_write_messages(
         ({"window": [{"weekday": 8, "from": "09:00", "to": "10:00"}]}, "window"),
         ({"window": "always"}, "window"),
         ({"same_inbox_once": "perhaps"}, "same_inbox_once"),
+        ({"topic": "Unheard of"}, "topic"),
+        ({"topic": ["Tips"]}, "topic"),
         ({"title": "x" * 201}, "title"),
         ({"body": "x" * 100_001}, "body"),
         ({"to_customer": "1"}, "to_customer"),
@@ -293,6 +295,26 @@ def test_end_of_an_announcement_is_set_checked_at_launch_and_changed_while_live(
     assert error_of(call(api, "patch", here, shown_until=seconds(-1))) == (400, "shown_until")
     assert call(api, "patch", here, shown_until=None).json()["shown_until"] is None
     assert call(api, "patch", here, shown_until=end).json()["version"] == 1
+
+
+def test_topic_is_named_kept_when_sent_back_filtered_and_locked_once_live(api, sender):
+    TopicFactory(name="Tips")
+    TopicFactory(name="Old", is_archived=True)
+    here = draft(api, sender=str(sender.pk), topic="tips")
+    assert error_of(call(api, "patch", here, topic="Old")) == (400, "topic")
+    draft(api, sender=str(sender.pk))
+
+    read = call(api, "get", here).json()
+    assert read["topic"] == "Tips"
+    assert draft(api, **{key: read[key] for key in ("title", "topic", "rules")})
+    found = [call(api, "get", f"?topic={name}").json()["total_count"] for name in ("TIPS", "Old")]
+    assert found == [2, 0]
+    assert call(api, "patch", here, topic=None).json()["topic"] is None
+    assert call(api, "patch", here, topic="Tips").json()["topic"] == "Tips"
+
+    call(api, "post", f"{here}/live")
+    assert call(api, "patch", here, topic="Tips", subject="Hello").json()["version"] == 2
+    assert error_of(call(api, "patch", here, topic=None)) == (409, "topic")
 
 
 def test_live_message_is_paused_edited_resumed_and_stopped(api, sender):

@@ -25,6 +25,7 @@ RIGHTS: dict[str, set[str]] = {
         *("post contacts", "put contacts/7", "delete contacts/7", "post contacts/convert"),
         *("post users", "delete users", "delete users/7", "post tags", "delete tags/7"),
         *("post visitors", "put visitors", "put visitors/7", "delete visitors/7", "post visitors/convert"),
+        *("post contacts/7/subscriptions", "delete contacts/7/subscriptions/7"),
         *("post subscriptions", "put subscriptions/7", "post subscriptions/7", "delete subscriptions/7"),
         *("post subscriptions/7/ping", "put conversations/7", "put conversations/7/reply"),
     },
