@@ -10,7 +10,7 @@ from django.db import connection, transaction
 from django.db.utils import OperationalError
 
 from audiences.customer_counts import count_sampled, estimate_customer_count, sample_clause
-from audiences.transactions import time_limit
+from audiences.transactions import time_limit, without_nested_loops
 from delivery.eligibility import conditions
 from delivery.matching import sql
 from delivery.models import IN_AN_INBOX, Reason
@@ -65,7 +65,7 @@ def forecast(message: Message, *, at: datetime, customers: int = 0) -> Forecast:
     # A sample is looked up row by row; all customers are scanned.
     with (
         transaction.atomic(),
-        nullcontext() if sample else sql.without_nested_loops(),
+        nullcontext() if sample else without_nested_loops(),
         connection.cursor() as cursor,
     ):
         # Compiling costs many times more than it saves.
@@ -102,7 +102,7 @@ def newest_recipients(message: Message, *, at: datetime, limit: int, within: tim
         " ORDER BY customer_id DESC LIMIT %(limit)s"
     )
     try:
-        with time_limit(within) as cursor, sql.without_nested_loops():
+        with time_limit(within) as cursor, without_nested_loops():
             cursor.execute(statement, {**params, "limit": limit})
             found = [key for (key,) in cursor.fetchall()]
     except OperationalError:

@@ -12,6 +12,7 @@ from typing import Any
 from django.db import connection, transaction
 
 from audiences.compiler import COMPANY_OF_PAIR
+from audiences.transactions import with_index_lookups
 from delivery.eligibility.live_messages import Live
 from delivery.matching import sql
 from delivery.matching.changes import CANDIDATES, HITS, Followed
@@ -48,7 +49,7 @@ def store_hits(followed: Sequence[Followed], *, at: datetime) -> list[int]:
     if not selects:
         return []
     with transaction.atomic():
-        with sql.with_index_lookups():
+        with with_index_lookups():
             sql.execute(f"CREATE TEMPORARY TABLE {HITS} AS {' UNION '.join(selects)}", params)
         sql.execute(f"ANALYZE {HITS}", {})
     with connection.cursor() as cursor:

@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 from audiences import change_log
 from audiences.models import CustomAttribute, Workspace
 from audiences.rules import RuleError
-from audiences.transactions import retried
+from audiences.transactions import retried, with_index_lookups, without_nested_loops
 from delivery import locks
 from delivery.eligibility import conditions, live_messages, named_values
 from delivery.eligibility.live_messages import Live
@@ -205,7 +205,7 @@ def insert_new_records(
         columns=f", {sql.DUE} AS due_at, {judged_last_seen_sql(live)} AS last_seen, {values} AS judged_values",
     )
     params = {**condition.params, **value_params, **sql.round_params(message, at=at)}
-    planned = sql.without_nested_loops if among == EVERYONE else sql.with_index_lookups
+    planned = without_nested_loops if among == EVERYONE else with_index_lookups
     found = sql.store_matches(pairs, params, planned=planned)
     try:
         made = 0

@@ -1,13 +1,14 @@
 """SQL fragments shared by launches, rounds and rechecks."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
 
 from django.db import connection, transaction
 from psycopg.types.json import Jsonb
 
+from audiences.transactions import without_nested_loops
 from delivery.eligibility import conditions
 from delivery.models import Reason, Status
 from messaging.models import Message
@@ -86,31 +87,6 @@ def no_record(per_company: bool) -> str:  # noqa: FBT001 - a fact of the message
 def exclude_without_company(per_company: bool) -> str:  # noqa: FBT001 - a fact of the message, not a mode
     """Return SQL that leaves out customers without a company if the message goes once per company."""
     return " AND k.id IS NOT NULL" if per_company else ""
-
-
-@contextmanager
-def without_nested_loops() -> Iterator[None]:
-    """Keep the planner from nested loops over records while statistics lag (measured: minutes; behaviour 5).
-
-    A round reads most of the table, so random access is made expensive too, as it is cheap on servers set up for SSDs.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL enable_nestloop = off; SET LOCAL random_page_cost = 4; SET LOCAL work_mem = '64MB'")
-        yield
-        cursor.execute(
-            "SET LOCAL enable_nestloop = on; SET LOCAL random_page_cost TO DEFAULT; SET LOCAL work_mem TO DEFAULT"
-        )
-
-
-@contextmanager
-def with_index_lookups() -> Iterator[None]:
-    """Make the planner look rows up one by one: a few candidates are joined to large tables."""
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off")
-        yield
-        cursor.execute(
-            "SET LOCAL enable_hashjoin TO DEFAULT; SET LOCAL enable_mergejoin TO DEFAULT; SET LOCAL jit TO DEFAULT"
-        )
 
 
 def analyze_after(made: int) -> None:

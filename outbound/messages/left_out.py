@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from audiences.rules import RuleError
-from delivery.matching.left_out import Outcomes, count_outcomes_within
+from delivery.eligibility.left_out import Outcomes, count_outcomes_within
 from delivery.models import reason_label
 from messaging.models import RUNNING, Message, SendType, State
 

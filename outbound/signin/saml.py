@@ -9,14 +9,20 @@ from allauth.socialaccount.providers.saml.provider import SAMLProvider
 from allauth.socialaccount.providers.saml.utils import get_app_or_404
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST, require_safe
 from onelogin.saml2.xml_utils import OneLogin_Saml2_XML
 
+from outbound.console import throttle
 from outbound.signin.identities import BROKEN_PROVIDER, keep_next_only, leave_for
 
 # Responses are stored until the browser asks for the next page. Real ones have a few kilobytes.
 RESPONSE_SIZE_MAX = 200_000
+# The browser asks for it at once. The responses of one IP address in 15 minutes, which a whole office may share: they
+# are stored before they are checked.
+RESPONSE_STORED_FOR, RESPONSES_MOST = 300, 200
 ACS_COOKIE = "saml-acs-session"
 # The parser's error of malformed XML is a SyntaxError. A response that was not asked for, or was used, is denied.
 BROKEN_RESPONSE = (*BROKEN_PROVIDER, SyntaxError, PermissionDenied)
@@ -80,8 +86,13 @@ def receive_response(request: HttpRequest, organization_slug: str) -> HttpRespon
     get_app_or_404(request, organization_slug)
     if len(request.POST.get("SAMLResponse", "")) > RESPONSE_SIZE_MAX:
         raise Http404("This response is too large.")
+    if throttle.count_attempt("saml-response", throttle.address_of(request), at=timezone.now()) > RESPONSES_MOST:
+        return render(request, "429.html", status=429)
     name_host(request)
     answer: HttpResponse = views.acs(request, organization_slug)
+    stored = request.saml_acs_session  # type: ignore[attr-defined]
+    stored.set_expiry(RESPONSE_STORED_FOR)
+    stored.save()
     answer.cookies[ACS_COOKIE]["httponly"] = True
     return answer
 

@@ -3,16 +3,20 @@
 import base64
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from html import unescape
 
 import pytest
 from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.test import Client
+from django.utils import timezone
 from onelogin.saml2.constants import OneLogin_Saml2_Constants
 
+from outbound.signin import saml
 from tests.support.fresh_settings import execute_settings, load_settings
 from tests.support.saml_provider import OURS, SamlProvider, instant, request_id_of
 
@@ -252,6 +256,18 @@ def test_cookie_of_a_response_is_http_only(provider):
     client.post(f"{LOGIN}acs/", {"SAMLResponse": "x"})
 
     assert client.cookies["saml-acs-session"]["httponly"]
+
+
+def test_responses_of_a_stranger_are_stored_briefly_and_limited(monkeypatch):
+    monkeypatch.setattr(saml, "RESPONSES_MOST", 2)
+
+    answers = [Client().post(f"{LOGIN}acs/", {"SAMLResponse": "x"}).status_code for _ in range(3)]
+
+    assert answers == [302, 302, 429]
+    assert Client(REMOTE_ADDR="192.0.2.7").post(f"{LOGIN}acs/", {"SAMLResponse": "x"}).status_code == 302
+    ends = set(Session.objects.values_list("expire_date", flat=True))
+    assert len(ends) == 3
+    assert max(ends) < timezone.now() + timedelta(minutes=6)
 
 
 WITHOUT_LIBRARY = "import sys; sys.modules['onelogin'] = None; "

@@ -10,8 +10,8 @@ from django.db import connection
 from audiences import customer_counts
 from audiences.models import Company, Customer, Device, Membership
 from delivery.eligibility.explain import Case, Explanation, Verdict, explain
+from delivery.eligibility.left_out import RECEIVED, WAITS, Outcomes, count_outcomes, count_outcomes_within
 from delivery.matching import forecast, launch, ongoing
-from delivery.matching.left_out import RECEIVED, WAITS, Outcomes, count_outcomes, count_outcomes_within
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging.models import Message
 from tests.factories import AT, CompanyFactory, CustomAttributeFactory, CustomerFactory, MessageFactory, rule
@@ -163,7 +163,7 @@ def test_slow_count_is_estimated_and_a_slower_one_is_given_up(monkeypatch):
     exact = count_outcomes_within(message, at=AT, within=timedelta(seconds=30))
     sampled = count_outcomes(message, at=AT, customers=20)
     monkeypatch.setattr(customer_counts, "SAMPLE_SIZE", 20)
-    monkeypatch.setattr("delivery.matching.left_out.outcome_sql", lambda _message: "pg_sleep(1)::text")
+    monkeypatch.setattr("delivery.eligibility.left_out.outcome_sql", lambda _message: "pg_sleep(1)::text")
 
     assert exact == Outcomes(received=0, waiting=20, left_out={})
     assert not sampled.exact

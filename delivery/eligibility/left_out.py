@@ -9,9 +9,8 @@ from django.db import connection, transaction
 from django.db.utils import OperationalError
 
 from audiences.customer_counts import count_sampled, estimate_customer_count, sample_clause
-from audiences.transactions import time_limit
+from audiences.transactions import time_limit, without_nested_loops
 from delivery.eligibility import conditions
-from delivery.matching import sql
 from delivery.models import UNDONE, Reason, Status
 from messaging.models import Message
 
@@ -76,7 +75,7 @@ def count_outcomes(message: Message, *, at: datetime, customers: int = 0) -> Out
         statement = f"SELECT of_person, count(*) FROM ({statement}) AS people GROUP BY of_person"
     with (
         transaction.atomic(),
-        nullcontext() if sample else sql.without_nested_loops(),
+        nullcontext() if sample else without_nested_loops(),
         connection.cursor() as cursor,
     ):
         cursor.execute("SET LOCAL jit = off")
