@@ -25,6 +25,7 @@ from audiences.rules import KIND_NAMES, NEGATIVE_OPERATORS, Group, Kind, Operato
 
 NOW = "%(now)s::timestamptz"
 PLACEHOLDER = re.compile(r"%\((\w+)\)s")
+IS_USER = "c.role = 'user'"
 COMPANY_OF_PAIR = (
     " LEFT JOIN (audiences_membership m JOIN audiences_company k ON k.id = m.company_id AND k.archived_at IS NULL)"
     " ON m.customer_id = c.id"
@@ -45,13 +46,14 @@ CURRENT_VIEW = View()
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A compiled rule, also one of a segment. Each matching pair satisfies it if it `is_certain`."""
+    """A compiled rule, also one of a segment, with its SQL. Each matching pair satisfies it if it `is_certain`."""
 
     attribute: Attribute
     operator: Operator
     value: Any
     name: str
     is_certain: bool
+    sql: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +112,7 @@ class Compiler:
         sql = self.compile_group(tree)
         self.includes_leads = bool(lead_rules(tree))
         if not self.includes_leads:
-            sql = f"c.role = 'user' AND {sql}"
+            sql = f"{IS_USER} AND {sql}"
         joins = "".join(
             f" LEFT JOIN audiences_eventsummary {alias} ON {alias}.customer_id = c.id AND {alias}.name = {name}"
             for name, alias in self.summaries.values()
@@ -142,13 +144,17 @@ class Compiler:
         if (attribute.kind, rule.operator) not in COMPILE:
             raise RuleError(f"“{attribute.label}” is {KIND_NAMES[attribute.kind]} now, so this rule no longer fits it.")
         value = read_value(rule.value, kind=attribute.kind, operator=rule.operator, label=attribute.label)
-        self.leaves.append(Leaf(attribute, rule.operator, value, rule.attribute, self.is_certain))
+        place = len(self.leaves)
         if attribute.about is About.COMPANY:
             self.sees_company = True
         sql = COMPILE[attribute.kind, rule.operator](self, attribute, value)
-        if self.events_since and not self.is_negated and is_satisfied_by_event(attribute, rule.operator):
+        is_positive = not self.is_negated and rule.operator not in NEGATIVE_OPERATORS
+        if self.events_since and is_positive and attribute.about is About.EVENT:
             sql = f"{sql} AND {self.happened_since(attribute, self.events_since)}"
-        return f"({sql})"
+        sql = f"({sql})"
+        # Before those of its segment.
+        self.leaves.insert(place, Leaf(attribute, rule.operator, value, rule.attribute, self.is_certain, sql))
+        return sql
 
     def happened_since(self, attribute: Attribute, moment: datetime) -> str:
         """Return SQL for whether an event happened after a moment."""
@@ -189,11 +195,6 @@ class Compiler:
         """Return SQL for the start of a calendar day in the workspace's zone."""
         start = datetime.combine(date.fromisoformat(day) + timedelta(days=days_later), time(), tzinfo=self.zone)
         return self.add_param(start, "timestamptz")
-
-
-def is_satisfied_by_event(attribute: Attribute, operator: Operator) -> bool:
-    """Return whether a rule matches only customers for whom its event has happened."""
-    return attribute.about is About.EVENT and operator not in NEGATIVE_OPERATORS
 
 
 Compile = Callable[[Compiler, Attribute, Any], str]

@@ -71,3 +71,28 @@ def time_limit(within: timedelta) -> Iterator[CursorWrapper]:
         cursor.execute("SELECT set_config('statement_timeout', %s, true)", [str(milliseconds)])
         yield cursor
         cursor.execute("SET LOCAL statement_timeout TO DEFAULT")
+
+
+@contextmanager
+def without_nested_loops() -> Iterator[None]:
+    """Keep the planner from nested loops over records while statistics lag (measured: minutes; behaviour 5).
+
+    A round reads most of the table, so random access is made expensive too, as it is cheap on servers set up for SSDs.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_nestloop = off; SET LOCAL random_page_cost = 4; SET LOCAL work_mem = '64MB'")
+        yield
+        cursor.execute(
+            "SET LOCAL enable_nestloop = on; SET LOCAL random_page_cost TO DEFAULT; SET LOCAL work_mem TO DEFAULT"
+        )
+
+
+@contextmanager
+def with_index_lookups() -> Iterator[None]:
+    """Make the planner look rows up one by one: a few candidates are joined to large tables."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off")
+        yield
+        cursor.execute(
+            "SET LOCAL enable_hashjoin TO DEFAULT; SET LOCAL enable_mergejoin TO DEFAULT; SET LOCAL jit TO DEFAULT"
+        )

@@ -129,43 +129,27 @@ def names_in(told: object) -> Iterator[str]:
 
 
 class Demo:
-    """A demo in a copy of the code."""
+    """A running demo: its folder, the process that started it and its port."""
 
-    def __init__(self, folder: Path, *, customers: int | None = None, **environment: str) -> None:
-        self.folder, self.port = folder, free_port()
-        copy_code(folder, customers=customers)
+    def __init__(self, folder: Path, *, pid: int, port: int) -> None:
+        self.folder, self.port = folder, port
+        self.process = psutil.Process(pid)
         self.data = folder / ".data"
         self.broker = self.data / "broker"
         self.server = Server(name="main", port=5432, home=self.data, settings=COMMON)
-        with (folder / "demo.log").open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "config.demo"],
-                cwd=folder,
-                env={**os.environ, "PORT": str(self.port), "API_RATE_LIMIT": "0", **environment},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        try:
-            wait(
-                lambda: "Ctrl-C ends the demo." in self.said(), within=START_WITHIN, failed=self.is_over, why=self.said
-            )
-        except BaseException:
-            self.end()
-            raise
         self.token = (self.data / "demo_token").read_text()
         self.first = self.parts()
 
-    def said(self) -> str:
-        return (self.folder / "demo.log").read_text(errors="replace")
-
     def is_over(self) -> bool:
-        return self.process.poll() is not None
+        try:
+            return self.process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
 
     def parts(self) -> dict[str, psutil.Process]:
         """Return the current processes of the demo, by name."""
         found = {}
-        for child in psutil.Process(self.process.pid).children():
+        for child in self.process.children():
             with contextlib.suppress(psutil.Error):
                 words = child.cmdline()
                 named = {"config.demo.mail": "mail", "gunicorn": "web", "worker": "worker", "beat": "beat"}
@@ -189,18 +173,6 @@ class Demo:
     def queue(self) -> list[Path]:
         return [path for path in self.broker.iterdir() if path.name.endswith(".msg")]
 
-    def end(self) -> None:
-        """End the demo, and remove its data outside the folder."""
-        if not self.is_over():
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-        outside = self.server.folder
-        if self.server.process() is None:
-            shutil.rmtree(outside, ignore_errors=True)
-
 
 def copy_code(folder: Path, *, customers: int | None = None) -> None:
     """Copy the code of a demo, with its compiled modules; give it another number of customers."""
@@ -218,17 +190,50 @@ def copy_code(folder: Path, *, customers: int | None = None) -> None:
 
 
 @contextmanager
-def demo(*, customers: int | None = None, **environment: str) -> Iterator[Demo]:
-    """Run a demo during the block."""
+def demo() -> Iterator[Demo]:
+    """Run a demo in a copy of the code during the block."""
     folder = Path(tempfile.mkdtemp(prefix="outbound-demo-"))
+    log = folder / "demo.log"
     try:
-        running = Demo(folder, customers=customers, **environment)
+        copy_code(folder)
+        port = free_port()
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "config.demo"],
+                cwd=folder,
+                env={**os.environ, "PORT": str(port), "API_RATE_LIMIT": "0"},
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
         try:
-            yield running
+            wait(
+                lambda: "Ctrl-C ends the demo." in log.read_text(errors="replace"),
+                within=START_WITHIN,
+                failed=lambda: process.poll() is not None,
+                why=lambda: log.read_text(errors="replace"),
+            )
+            yield Demo(folder, pid=process.pid, port=port)
         finally:
-            running.end()
+            end(process)
+            remove_data(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout=30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def remove_data(folder: Path) -> None:
+    """Remove the data that root's server has outside the folder."""
+    server = Server(name="main", port=5432, home=folder / ".data", settings=COMMON)
+    if server.process() is None:
+        shutil.rmtree(server.folder, ignore_errors=True)
 
 
 def free_port() -> int:

@@ -21,9 +21,11 @@ QUOTED = re.compile(
 ADDRESS = re.compile(r"[\w.!#$%&*+/=?^`{|}~-]{1,256}@(?=[\w-]+(?:\.[\w-]+)+)")
 CREDENTIALS = re.compile(r"\b(Basic|Bearer)\s+[\w.~+/=-]{16,}", re.IGNORECASE)
 USER_OF_URL = re.compile(r"(?<=://)[^\s/@\"']+@")
-# URLs that give access to anyone who has them: links in emails, files of conversations, password resets.
+# URLs that give access to anyone who has them: links in emails, files of conversations, password resets; and those
+# that prove a mailbox.
 SECRET_PATH = re.compile(
-    r"(/(?:m/(?:o|c|unsubscribe)|messenger/files|admin/password|admin/invitation)/)(?!forgotten/)[^\s\"'?#]+"
+    r"(/(?:m/(?:o|c|unsubscribe)|messenger/files|admin/(?:password|invitation|account/second-factor))/)(?!forgotten/)"
+    r"[^\s\"'?#]+"
 )
 QUERY_VALUE = re.compile(r"([?&][^\s\"'&=?#]{1,200}=)[^\s\"'&#]+")
 # Gunicorn quotes the line of a request that it cannot read.

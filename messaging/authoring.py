@@ -12,7 +12,7 @@ from django.db import models, transaction
 from audiences import compiler, segment_copies
 from audiences.models import CustomAttribute, Workspace
 from audiences.rules import RuleError
-from messaging import content
+from messaging import content, delivery_window
 from messaging.models import Channel, Locked, Message, MessageVersion, SendingDomain, SendType, State
 
 NO_SENDER = "Choose who the message is from."
@@ -133,12 +133,8 @@ def launch_problems(message: Message, *, at: datetime) -> list[str]:
 
 def launch_problems_by_field(message: Message, *, at: datetime) -> dict[str, list[str]]:
     """Return the reasons why the message cannot go live at this time, one sentence each, by the field to change."""
-    found: dict[str, list[str]] = {}
     version = message.version
-    if version is None or not version.body.strip():
-        found["body"] = ["The message has no text yet."]
-    if version and message.channel == Channel.EMAIL and not version.subject.strip():
-        found["subject"] = ["An email needs a subject."]
+    found = lacking_texts(message)
     if problem := sender_problem(message):
         found["sender"] = [problem]
     if version:
@@ -152,9 +148,33 @@ def launch_problems_by_field(message: Message, *, at: datetime) -> dict[str, lis
             compiler.compile_tree(message.audience.tree)
         except RuleError as wrong:
             found["rules"] = [str(wrong)]
+    if problem := window_problem(message, Workspace.current().quiet_hours):
+        found["window"] = [problem]
     if message.has_ended(at=at):
         found["shown_until"] = [ENDS_TOO_EARLY]
     return found
+
+
+def lacking_texts(message: Message) -> dict[str, list[str]]:
+    """Return a sentence for each text that the message needs and does not have."""
+    found: dict[str, list[str]] = {}
+    version = message.version
+    if version is None or not version.body.strip():
+        found["body"] = ["The message has no text yet."]
+    if version and message.channel == Channel.EMAIL and not version.subject.strip():
+        found["subject"] = ["An email needs a subject."]
+    return found
+
+
+def window_problem(message: Message, quiet: delivery_window.QuietHours | None) -> str:
+    """Return why the message could never be delivered, or ""."""
+    if quiet is None or message.open_window(quiet) != delivery_window.NEVER:
+        return ""
+    return (
+        "The delivery times lie within the quiet hours of the workspace"
+        f" ({delivery_window.describe_quiet_hours(quiet, '')}), so nothing could be sent. Change the delivery times, or"
+        " tick “Also during quiet hours”."
+    )
 
 
 def sender_problem(message: Message) -> str:

@@ -8,7 +8,7 @@ opens at the end of that hour; a span that lies entirely in the skipped hour doe
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from itertools import groupby
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -45,6 +45,14 @@ class Window:
         return [{"weekday": s.weekday, "from": _format_time(s.opens), "to": _format_time(s.closes)} for s in self.spans]
 
 
+# A window that never opens: `next_opening` gives the moment a week later, at which it is judged again.
+NEVER = Window((Span(0, 0, 0),))
+JUDGED_AGAIN_AFTER = timedelta(days=7)
+
+# The beginning and the end of quiet hours, each day.
+QuietHours = tuple[time, time]
+
+
 def parse_window(value: object) -> Window:
     """Parse a list of `{"weekday": 0-6 (0 is Monday), "from": "HH:MM", "to": "HH:MM"}`. None means always open.
 
@@ -59,6 +67,31 @@ def parse_window(value: object) -> Window:
     )
 
 
+def quiet_window(quiet: QuietHours) -> Window:
+    """Return the window of quiet hours, which may cross midnight. Raise WindowError if invalid."""
+    opens, closes = (moment.strftime("%H:%M") for moment in quiet)
+    if opens == closes:
+        raise WindowError("Quiet hours cannot be the whole day, so they must begin and end at different times.")
+    if any(moment.minute % HALF_HOUR for moment in quiet):
+        raise WindowError("Quiet hours must begin and end on the hour or the half hour.")
+    return parse_window([{"weekday": day, "from": opens, "to": closes} for day in range(len(DAYS))])
+
+
+@lru_cache(maxsize=1000)
+def without_quiet_hours(window: Window, quiet: QuietHours) -> Window:
+    """Return the times of a window that are not quiet; NEVER if all are."""
+    spans = window.spans or tuple(Span(day, 0, FULL_DAY) for day in range(len(DAYS)))
+    for closed in quiet_window(quiet).spans:
+        spans = tuple(left for span in spans for left in _cut_span(span, closed))
+    return Window(spans) if spans else NEVER
+
+
+def describe_quiet_hours(quiet: QuietHours, zone_name: str) -> str:
+    """Return quiet hours as text: "22:00 to 08:00, Europe/Dublin time"."""
+    words = " to ".join(moment.strftime("%H:%M") for moment in quiet)
+    return f"{words}, {zone_name} time" if zone_name else words
+
+
 def is_open(window: Window, at: datetime, zone: ZoneInfo) -> bool:
     """Return whether a message may be delivered at this moment."""
     return not window.spans or _is_open_locally(window, _local_time(at, zone))
@@ -67,6 +100,8 @@ def is_open(window: Window, at: datetime, zone: ZoneInfo) -> bool:
 def next_opening(window: Window, at: datetime, zone: ZoneInfo) -> datetime:
     """Return the first moment from `at` on, in UTC, at which the window is open; `at` itself if it is open now."""
     moment = at.astimezone(UTC)
+    if window == NEVER:
+        return moment + JUDGED_AGAIN_AFTER
     if is_open(window, at, zone):
         return moment
     while True:
@@ -105,6 +140,14 @@ def zone_or_fallback(name: str | None, fallback: ZoneInfo) -> ZoneInfo:
 @cache
 def _known_zones() -> frozenset[str]:
     return frozenset(available_timezones() - EXCLUDED_ZONES)
+
+
+def _cut_span(span: Span, closed: Span) -> list[Span]:
+    """Return the parts of a span that are not in another."""
+    if span.weekday != closed.weekday:
+        return [span]
+    parts = ((span.opens, min(span.closes, closed.opens)), (max(span.opens, closed.closes), span.closes))
+    return [Span(span.weekday, opens, closes) for opens, closes in parts if opens < closes]
 
 
 def _parse_spans(entry: object, number: int) -> list[Span]:

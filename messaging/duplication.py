@@ -44,6 +44,7 @@ def duplicate(
             audience=Audience.objects.create(rules=message.audience.rules),
             window=message.window,
             window_zone=message.window_zone,
+            during_quiet_hours=message.during_quiet_hours,
             checking=message.checking,
             only_new_matches=message.only_new_matches and send_type in (None, SendType.ONGOING),
             same_inbox_once=message.same_inbox_once,

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.db import transaction
 
+from audiences.models import Workspace
 from messaging import authoring
 from messaging.models import NOT_YET_LIVE, RUNNING, Message, NotReady, SendType, State, WrongState
 
@@ -100,6 +101,8 @@ def resume(message: Message, *, at: datetime, counted_from: dict[str, int] | Non
 
     `counted_from` are its counts now if they no longer count against it; None keeps the former ones.
     """
+    if problem := authoring.window_problem(message, Workspace.current().quiet_hours):
+        raise NotReady({"window": problem})
     sampled = message.sample_size is not None and message.rest_sent_at is None
     change_state(
         message,

@@ -13,7 +13,7 @@ from whitenoise.middleware import WhiteNoiseMiddleware
 
 from delivery import process
 from delivery.monitoring import invariants
-from tests.support import examples, flush
+from tests.support import account_mail, examples, flush
 
 examples.load_profile()
 
@@ -67,10 +67,11 @@ def logins_without_a_throttle(settings) -> None:
 
 @pytest.fixture(autouse=True)
 def fresh_process() -> Iterator[None]:
-    """Start each test like a new process: with empty caches and closed channels."""
+    """Start each test like a new process: with empty caches and closed channels, and no email under way."""
     process.reset()
     cache.clear()
     yield
+    account_mail.wait_for_account_mail()
     process.reset()
 
 

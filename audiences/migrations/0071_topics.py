@@ -10,7 +10,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('audiences', '0070_segment_sizes'),
+        ("audiences", "0071_sessions_of_imported_customers"),
     ]
 
     operations = [

@@ -21,6 +21,10 @@ def presence_trigger() -> pgtrigger.Trigger:
         name="session_is_kept",
         when=pgtrigger.Before,
         operation=pgtrigger.Insert | pgtrigger.UpdateOf("last_seen_at"),
+        # An import creates many customers who were never seen, for whom a call would change nothing.
+        condition=pgtrigger.Condition(
+            "NEW.last_seen_at IS NOT NULL OR NEW.previous_last_seen_at IS NOT NULL OR NEW.present_since_at IS NOT NULL"
+        ),
         func=f"""
         IF TG_OP = 'INSERT' THEN
             NEW.previous_last_seen_at := NULL;

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo, available_timezones
 
 import pgtrigger
@@ -84,6 +84,13 @@ class Workspace(models.Model):
     cap_days = models.PositiveSmallIntegerField(
         "within days", default=7, db_default=7, validators=[MinValueValidator(1), MaxValueValidator(90)]
     )
+    quiet_from = models.TimeField(
+        "quiet from",
+        null=True,
+        blank=True,
+        help_text="Emails and pushes to an audience wait for the end of quiet hours. Empty: there are none.",
+    )
+    quiet_to = models.TimeField("quiet until", null=True, blank=True)
     track_emails = models.BooleanField(
         "track opens and clicks",
         default=True,
@@ -126,15 +133,31 @@ class Workspace(models.Model):
 
     class Meta:
         verbose_name_plural = "workspace"
-        constraints = [models.CheckConstraint(name="one_workspace", condition=models.Q(pk=1))]
+        constraints = [
+            models.CheckConstraint(name="one_workspace", condition=models.Q(pk=1)),
+            models.CheckConstraint(
+                name="quiet_hours_begin_and_end",
+                condition=models.Q(quiet_from=None, quiet_to=None)
+                | models.Q(
+                    models.Q(quiet_from__isnull=False, quiet_to__isnull=False),
+                    ~models.Q(quiet_from=models.F("quiet_to")),
+                    # The half hours of delivery windows.
+                    quiet_from__minute__in=(0, 30),
+                    quiet_to__minute__in=(0, 30),
+                    quiet_from__second=0,
+                    quiet_to__second=0,
+                ),
+            ),
+        ]
         triggers = [
             pgtrigger.Trigger(
                 name="zone_changed",
                 when=pgtrigger.Before,
                 operation=pgtrigger.Update,
                 condition=pgtrigger.Condition(
-                    "((OLD.zone, OLD.identity_secret, OLD.require_user_hash)"
-                    " IS DISTINCT FROM (NEW.zone, NEW.identity_secret, NEW.require_user_hash))"
+                    "((OLD.zone, OLD.identity_secret, OLD.require_user_hash, OLD.quiet_from, OLD.quiet_to)"
+                    " IS DISTINCT FROM"
+                    " (NEW.zone, NEW.identity_secret, NEW.require_user_hash, NEW.quiet_from, NEW.quiet_to))"
                 ),
                 func="NEW.generation = OLD.generation + 1; RETURN NEW;",
             )
@@ -153,6 +176,11 @@ class Workspace(models.Model):
         """Return the identity secret and whether identity verification is required. Called at every visit."""
         found = cls.objects.filter(pk=1).values_list("identity_secret", "require_user_hash").first()
         return found or (cls.current().identity_secret, True)
+
+    @property
+    def quiet_hours(self) -> tuple[time, time] | None:
+        """The beginning and the end of quiet hours, in local time; None if there are none."""
+        return (self.quiet_from, self.quiet_to) if self.quiet_from is not None and self.quiet_to is not None else None
 
     @property
     def tz(self) -> ZoneInfo:

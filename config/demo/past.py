@@ -121,7 +121,7 @@ def sent_records(message: Message, chance: random.Random, *, at: datetime) -> It
 
 def opening(message: Message, zone: str, *, at: datetime) -> datetime:
     """Return when a match of that moment was delivered."""
-    found, by_zone = conditions.next_openings(message.parsed_window, message.window_zone, at=at)
+    found, by_zone = conditions.next_openings(message, at=at)
     return datetime.fromisoformat(by_zone[zone]) if zone in by_zone else found
 
 

@@ -137,6 +137,7 @@ ALLAUTH: dict[str, Any] = {
     "ACCOUNT_EMAIL_VERIFICATION": "none",
     "ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS": False,
     "ACCOUNT_EMAIL_SUBJECT_PREFIX": "",
+    "ACCOUNT_EMAIL_NOTIFICATIONS": True,
     "ACCOUNT_SESSION_REMEMBER": True,
     "ACCOUNT_PASSWORD_RESET_TOKEN_GENERATOR": "django.contrib.auth.tokens.PasswordResetTokenGenerator",
     "ACCOUNT_REAUTHENTICATION_REQUIRED": True,
@@ -167,6 +168,7 @@ SECOND_FACTOR: dict[str, Any] = {
     "MFA_TOTP_TOLERANCE": 1,
     "MFA_TOTP_ISSUER": "Outbound",
     "MFA_ALLOW_UNVERIFIED_EMAIL": True,
+    "MFA_RECOVERY_CODES_SHOW_ONCE": True,
     # A passkey cannot be guessed; a whole office may share an IP address.
     "MFA_RATE_LIMITS": {"webauthn_login": "60/m/ip"},
 }

@@ -24,11 +24,10 @@ from requests.adapters import HTTPAdapter
 from delivery import process
 from delivery.channels.base import Answers, ChannelDown, Envelope, NoSuchDevice, Rejected, Unavailable
 from delivery.channels.esp import ERROR_MAX_LENGTH, has_not_left
+from delivery.channels.push import push_texts
 
 # Threads log in one after the other, so that they do so once.
 LOGIN_LOCK = threading.Lock()
-# Firebase accepts 4,096 bytes in all; a phone shows the first few hundred characters.
-TITLE_MAX_BYTES, BODY_MAX_BYTES = 300, 2000
 # Answers about our account, so the next push would get the same: no login, no permission, no such project.
 ABOUT_US = {401, 403, 404}
 TRY_LATER = {429, 500, 503}
@@ -103,7 +102,7 @@ def send(app: firebase_admin.App, envelope: Envelope, token: str) -> str | BaseE
 
 def push_of(envelope: Envelope, token: str) -> messaging.Message:
     """Build a push. If it arrives twice after all, the second replaces the first on the phone."""
-    title, body = truncate_text(envelope.subject, TITLE_MAX_BYTES), truncate_text(envelope.text.strip(), BODY_MAX_BYTES)
+    title, body = push_texts(envelope.subject, envelope.text)
     web_link = envelope.link if envelope.link.lower().startswith("https://") else None
     data = {"outbound_token": envelope.token, "link": envelope.link}
     return messaging.Message(
@@ -120,13 +119,6 @@ def push_of(envelope: Envelope, token: str) -> messaging.Message:
             fcm_options=messaging.WebpushFCMOptions(link=web_link) if web_link else None,
         ),
     )
-
-
-def truncate_text(text: str, most: int) -> str:
-    """Shorten the text to at most so many bytes."""
-    if len(text.encode()) <= most:
-        return text
-    return text.encode()[: most - 3].decode(errors="ignore").rstrip() + "…"
 
 
 def meaning_of(wrong: Exception) -> BaseException:

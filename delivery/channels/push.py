@@ -7,6 +7,8 @@ from django.conf import settings
 from delivery.channels.base import Channel, Envelope
 
 log = logging.getLogger(__name__)
+# Firebase accepts 4,096 bytes in all; a phone shows the first few hundred characters.
+TITLE_MAX_BYTES, BODY_MAX_BYTES = 300, 2000
 
 
 class Log:
@@ -29,3 +31,15 @@ def push() -> Channel:
     from delivery.channels.firebase import Firebase
 
     return Firebase(settings.FCM_CREDENTIALS)
+
+
+def push_texts(title: str, text: str) -> tuple[str, str]:
+    """Return the title and the text as they are sent to phones."""
+    return truncate_text(title, TITLE_MAX_BYTES), truncate_text(text.strip(), BODY_MAX_BYTES)
+
+
+def truncate_text(text: str, most: int) -> str:
+    """Shorten the text to at most so many bytes."""
+    if len(text.encode()) <= most:
+        return text
+    return text.encode()[: most - 3].decode(errors="ignore").rstrip() + "…"

@@ -100,6 +100,12 @@ def unreachable_reason_sql(message: Message) -> str:
     return f"(CASE{''.join(cases)} END)"
 
 
+def left_out_reason_sql(message: Message) -> str:
+    """Return SQL for why a matching pair gets no copy; NULL if it does. `k` is in scope if each company gets a copy."""
+    no_company = f"CASE WHEN k.id IS NULL THEN '{Reason.NO_COMPANY}' END" if message.goes_per_company else "NULL"
+    return f"coalesce({unreachable_reason_sql(message)}, {no_company})"
+
+
 def unreachable_reasons(message: Message, customer: Customer) -> tuple[Reason, ...]:
     """Return all reasons why this message's channel cannot reach this customer, the first of them first."""
     rows = unreachable_conditions(message)
@@ -154,11 +160,12 @@ def events_since(message: Message) -> datetime | None:
     return message.went_live_at if message.only_new_matches else None
 
 
-def next_openings(window: delivery_window.Window, zone_of: str, *, at: datetime) -> tuple[datetime, dict[str, str]]:
-    """Return when the window opens next by the workspace's clock, and by zone where customers' zones decide."""
-    workspace = Workspace.current().tz
-    own = delivery_window.next_opening(window, at, workspace)
-    if zone_of != WindowZone.CUSTOMER or not window.spans:
+def next_openings(message: Message, *, at: datetime) -> tuple[datetime, dict[str, str]]:
+    """Return when a message may go next by the workspace's clock, and by zone where customers' zones decide."""
+    workspace = Workspace.current()
+    window = message.open_window(workspace.quiet_hours)
+    own = delivery_window.next_opening(window, at, workspace.tz)
+    if message.window_zone != WindowZone.CUSTOMER or not window.spans:
         return own, {}
     by_zone = {name: delivery_window.next_opening(window, at, ZoneInfo(name)) for name in available_timezones()}
     return own, {name: opening.isoformat() for name, opening in by_zone.items() if opening != own}

@@ -115,10 +115,19 @@ class Explanation:
     unreachable: tuple[Reason, ...]
     window: delivery_window.Window
     zone: ZoneInfo
+    # When it may go next, by its delivery times and quiet hours.
     opening: datetime
+    # The workspace's quiet hours if the message keeps them, and when they end if they are now.
+    quiet: delivery_window.QuietHours | None
+    quiet_until: datetime | None
     capped_until: datetime | None
     # The next hourly round; None if this message is not matched by rounds.
     next_round: datetime | None
+
+    @property
+    def waits_for_quiet_hours(self) -> bool:
+        """Whether it may go as soon as quiet hours end."""
+        return self.quiet_until is not None and self.quiet_until == self.opening
 
     @property
     def unreachable_labels(self) -> list[str]:
@@ -144,6 +153,7 @@ def explain(message: Message, customer: Customer, *, at: datetime) -> Explanatio
         message, customer, trouble, unreachable, capped_until, companies_of(customer), message.has_ended(at=at)
     )
     window, zone = message.parsed_window, zone_of(message, customer)
+    quiet = Workspace.current().quiet_hours if message.keeps_quiet_hours else None
     return Explanation(
         message=message,
         customer=customer,
@@ -158,7 +168,9 @@ def explain(message: Message, customer: Customer, *, at: datetime) -> Explanatio
         unreachable=unreachable,
         window=window,
         zone=zone,
-        opening=delivery_window.next_opening(window, at, zone) if window.spans else at,
+        opening=delivery_window.next_opening(message.open_window(quiet), at, zone),
+        quiet=quiet,
+        quiet_until=quiet_until(quiet, zone, at=at) if quiet else None,
         capped_until=capped_until,
         next_round=next_round(message, at=at),
     )
@@ -216,8 +228,9 @@ class SharedFacts:
             (bool(self.trouble), Verdict.BROKEN),
             (has_left, Verdict.LEFT_COMPANY),
             (not matches, Verdict.NO_MATCH),
-            (message.per_company and company is None, Verdict.NO_COMPANY),
+            # In the order of `conditions.left_out_reason_sql`.
             (bool(self.unreachable), Verdict.UNREACHABLE),
+            (message.per_company and company is None, Verdict.NO_COMPANY),
             (message.channel == Channel.IN_APP, Verdict.NEXT_VISIT),
             (self.capped_until is not None, Verdict.CAPPED),
         )
@@ -298,6 +311,12 @@ def zone_of(message: Message, customer: Customer) -> ZoneInfo:
         if message.window_zone == WindowZone.CUSTOMER
         else workspace
     )
+
+
+def quiet_until(quiet: delivery_window.QuietHours, zone: ZoneInfo, *, at: datetime) -> datetime | None:
+    """Return when quiet hours end; None outside them."""
+    found = delivery_window.next_opening(delivery_window.without_quiet_hours(delivery_window.Window(), quiet), at, zone)
+    return found if found > at else None
 
 
 def free_at(message: Message, customer: Customer, *, at: datetime) -> datetime | None:

@@ -77,12 +77,12 @@ def cap_of(customers: Collection[int], *, most: int, days: int, at: datetime) ->
     return cap
 
 
-def recheck_capped_records(*, at: datetime) -> int:
-    """Make all records that wait for the cap due, after the cap has changed. Return how many.
+def recheck_waiting_records(reason: Reason, *, at: datetime) -> int:
+    """Make all records that wait for this reason due, after the settings have changed. Return how many.
 
     Commits in slices so that no other transaction waits long: do not call it within a transaction.
     """
-    waiting = DeliveryRecord.objects.filter(status=Status.WAITING, reason=Reason.CAP, due_at__gt=at)
+    waiting = DeliveryRecord.objects.filter(status=Status.WAITING, reason=reason, due_at__gt=at)
     total = 0
     while True:
         with transaction.atomic():

@@ -26,6 +26,7 @@ class Live:
     version_id: int
     channel: Channel
     send_type: SendType
+    went_live_at: datetime | None
     per_company: bool
     window: delivery_window.Window
     window_zone: str
@@ -146,8 +147,9 @@ def compile_message(message: Message, *, catalogue: Catalogue, workspace: Worksp
         version_id=message.version_id,
         channel=Channel(message.channel),
         send_type=SendType(message.send_type),
+        went_live_at=message.went_live_at,
         per_company=message.per_company,
-        window=message.parsed_window,
+        window=message.open_window(workspace.quiet_hours),
         window_zone=message.window_zone,
         shown_until=message.shown_until,
         topic=message.topic_id,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.contrib.sessions.models import Session
 from django.db import connection, transaction
 from django.db.models import Case, F, Max, Min, Q, QuerySet, Value, When
 
@@ -33,6 +34,7 @@ def delete_expired(*, at: datetime, go_on: ShouldContinue, size: int = SLICE_SIZ
     RefusedVisitors.objects.filter(day__lt=(at - REFUSED_VISITORS_RETENTION).date()).delete()
     Autosave.objects.all().delete_expired(at=at)
     FormVisit.objects.all().delete_expired(at=at)
+    Session.objects.filter(expire_date__lt=at).delete()
     MissedMatch.objects.filter(found_at__lt=at - MISSED_MATCHES_RETENTION).delete()
     found: dict[str, int] = {}
     for kept_days, parts in (

@@ -1,6 +1,6 @@
 """Candidates of a round: customers with relevant changes since the last round, or whose dates crossed a boundary.
 
-They are stored in a temporary table, then judged for all messages in one statement with the compiled rules.
+They are stored in a temporary table, which `hits` judges.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from django.db import connection, transaction
 
 from audiences import change_log
 from audiences.change_log import BIT, OF_COMPANY
-from audiences.compiler import COMPANY_OF_PAIR, Condition
+from audiences.compiler import Condition
 from audiences.customer_counts import estimate_customer_count
 from delivery.eligibility.live_messages import Live
 from delivery.matching import sql
@@ -32,7 +32,9 @@ class Followed:
     # The rules of a round, which also judge logins.
     condition: Condition
     dependencies: Dependencies
-    state: MatchState
+    # Up to where the log and the boundaries were read.
+    horizon: int
+    at: datetime
 
 
 def entry_selects(asked: int, messages: Sequence[int]) -> list[str]:
@@ -73,10 +75,10 @@ def store_candidates(followed: Sequence[Followed], *, at: datetime | None) -> in
         asked |= one.dependencies.bits
     messages = sorted({pk for one in followed for pk in one.dependencies.messages})
     selects = entry_selects(asked, messages)
-    params: dict[str, Any] = {"horizon": min(one.state.horizon for one in followed), "messages": messages}
+    params: dict[str, Any] = {"horizon": min(one.horizon for one in followed), "messages": messages}
     if at is not None:
         # A clock may have been set back, so that `at` is before the last round.
-        moments = [at, *(one.state.at for one in followed)]
+        moments = [at, *(one.at for one in followed)]
         boundaries = {boundary for one in followed for boundary in one.dependencies.boundaries}
         crossed, values = probes(boundaries, since=min(moments), until=max(moments))
         selects += crossed
@@ -120,60 +122,6 @@ def drop_unquiet_candidates(*, quiet: timedelta, at_most: timedelta) -> int | No
 def is_large_share(found: int) -> bool:
     """Return whether so many of the customers are candidates that judging everyone is quicker."""
     return found > SMALL_NUMBER and found > estimate_customer_count() * LARGE_SHARE
-
-
-def store_hits(followed: Sequence[Followed], *, at: datetime) -> list[int]:
-    """Judge the candidates for all messages, and store those who match and need a record.
-
-    Return the messages with hits.
-    """
-    params: dict[str, Any] = {"now": at}
-    for one in followed:
-        params |= one.condition.params
-    by_company: dict[bool, list[Followed]] = {False: [], True: []}
-    for one in followed:
-        by_company[sees_company(one.live)].append(one)
-    selects = [hits_select(asked, joins_company=joins) for joins, asked in by_company.items() if asked]
-    with transaction.atomic():
-        with sql.with_index_lookups():
-            sql.execute(f"CREATE TEMPORARY TABLE {HITS} AS {' UNION '.join(selects)}", params)
-        sql.execute(f"ANALYZE {HITS}", {})
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT DISTINCT message_id FROM {HITS} ORDER BY message_id")
-        return [pk for (pk,) in cursor.fetchall()]
-
-
-def hits_select(asked: Sequence[Followed], *, joins_company: bool) -> str:
-    """Return SQL for the pairs of message and customer that match and have no record, or a withdrawn one.
-
-    The rules are one array, as PostgreSQL would prepare the rows of VALUES anew for each customer. Records are looked
-    up one by one: the planner expects that few have no company, and would compare each hit with all of them.
-    """
-    tests = ", ".join(f"CASE WHEN {match_expression(one)} THEN {one.live.pk}::bigint END" for one in asked)
-    each = ", ".join(str(one.live.pk) for one in asked if one.live.per_company)
-    company, join = ("k.id", COMPANY_OF_PAIR) if joins_company else ("NULL::bigint", "")
-    pair = f"CASE WHEN h.message_id IN ({each}) THEN h.company_id END" if each else "NULL::bigint"
-    return (
-        f"SELECT h.message_id, h.customer_id FROM (SELECT c.id AS customer_id, {company} AS company_id,"
-        f" unnest(array_remove(ARRAY[{tests}], NULL)) AS message_id FROM {CANDIDATES} n"
-        f" JOIN audiences_customer c ON c.id = n.customer_id{join} WHERE c.archived_at IS NULL) AS h"
-        " LEFT JOIN LATERAL (SELECT r.id, r.status, r.reason FROM delivery_deliveryrecord r"
-        " WHERE r.message_id = h.message_id AND r.customer_id = h.customer_id"
-        f" AND r.company_id IS NOT DISTINCT FROM {pair} LIMIT 1) AS r ON TRUE WHERE {sql.NEEDS_RECORD}"
-    )
-
-
-def match_expression(one: Followed) -> str:
-    """Return SQL for whether the current pair matches a message; NULL if no change concerns the message."""
-    member = " AND k.id IS NOT NULL" if one.live.per_company else ""
-    return (
-        f"CASE WHEN n.bits & {one.dependencies.bits}::bigint <> 0{member} AND {one.live.reachable}"
-        f" THEN {one.condition.match_expression} END"
-    )
-
-
-def sees_company(live: Live) -> bool:
-    return live.per_company or live.compiled.sees_company
 
 
 def drop_tables() -> None:

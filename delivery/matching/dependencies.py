@@ -6,7 +6,7 @@ whose rules cannot be followed is matched in full by every round.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, time, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from audiences import change_log
 from audiences.attributes import About, Attribute
 from audiences.change_log import BIT
-from audiences.compiler import Leaf
+from audiences.compiler import IS_USER, PLACEHOLDER, Condition, Leaf
 from audiences.rules import Kind, Operator
 from delivery.eligibility.live_messages import Live
 
@@ -60,6 +60,8 @@ class Dependencies:
     # False if changes of data outside the change log decide.
     is_traceable: bool
     fingerprint: str
+    # The SQL of the rules that need no join, by their meaning: the SQL with the values in place of their names.
+    rules: dict[str, str]
 
 
 def dependencies_of(message: Live) -> Dependencies:
@@ -79,7 +81,23 @@ def dependencies_of(message: Live) -> Dependencies:
         # Going live copies segments, which others may edit.
         is_traceable=all(leaf.attribute.kind is not Kind.SEGMENT for leaf in condition.leaves),
         fingerprint=fingerprint_of(message),
+        rules={with_values(sql, condition.params): sql for sql in rules_without_join(condition)},
     )
+
+
+def rules_without_join(condition: Condition) -> list[str]:
+    """Return the SQL of the rules that need no join, and of the role. Those of a segment are leaves themselves."""
+    found = [
+        leaf.sql
+        for leaf in condition.leaves
+        if "{summary}" not in leaf.attribute.sql and leaf.attribute.kind is not Kind.SEGMENT
+    ]
+    return [IS_USER, *found] if IS_USER in condition.sql else found
+
+
+def with_values(sql: str, params: Mapping[str, Any]) -> str:
+    """Return SQL with the values of its parameters in place of their names."""
+    return PLACEHOLDER.sub(lambda name: repr(params[name[1]]) if name[1] in params else name[0], sql)
 
 
 def reachability_bits(sql: str) -> int:

@@ -10,7 +10,7 @@ from django.db import connection, transaction
 from django.db.utils import OperationalError
 
 from audiences.customer_counts import count_sampled, estimate_customer_count, sample_clause
-from audiences.transactions import time_limit
+from audiences.transactions import time_limit, without_nested_loops
 from delivery.eligibility import conditions
 from delivery.matching import sql
 from delivery.models import IN_AN_INBOX, Reason
@@ -22,7 +22,10 @@ NO_REST_MATCH = "No one else matches now, so the rest would reach no one."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """The result of setting a message live now: customers, copies, and how many are left out for each reason."""
+    """The result of setting a message live now: customers, copies, and how many are left out for each reason.
+
+    Of a company message, only companies that match the rules count. Each customer is left out for at most one reason.
+    """
 
     people: int
     copies: int
@@ -56,15 +59,13 @@ def forecast(message: Message, *, at: datetime, customers: int = 0) -> Forecast:
     """
     sample = sample_clause(customers)
     pairs, params = pairs_statement(message, at=at, sample=sample)
-    people = "count(DISTINCT customer_id)" if message.goes_per_company else "count(*)"
     statement = (
-        f"SELECT blocked, {people}, count(*), GROUPING(blocked) FROM ({pairs}) AS pairs"
-        " GROUP BY GROUPING SETS ((blocked), ())"
+        f"SELECT blocked, count(*), sum(copies)::bigint FROM ({people_sql(message, pairs)}) AS people GROUP BY blocked"
     )
     # A sample is looked up row by row; all customers are scanned.
     with (
         transaction.atomic(),
-        nullcontext() if sample else sql.without_nested_loops(),
+        nullcontext() if sample else without_nested_loops(),
         connection.cursor() as cursor,
     ):
         # Compiling costs many times more than it saves.
@@ -72,13 +73,24 @@ def forecast(message: Message, *, at: datetime, customers: int = 0) -> Forecast:
         cursor.execute(statement, params)
         rows = cursor.fetchall()
         scale = customers / count_sampled(cursor, sample) if sample else 1
-    total = next(row[1] for row in rows if row[3])
-    groups = [row for row in rows if not row[3]]
     return Forecast(
-        people=round(total * scale),
-        copies=round(scale * sum(copies for blocked, _, copies, _ in groups if blocked is None)),
-        left_out={Reason(blocked): round(people * scale) for blocked, people, _, _ in groups if blocked is not None},
+        people=round(scale * sum(people for _, people, _ in rows)),
+        copies=round(scale * sum(copies for *_, copies in rows)),
+        left_out={Reason(blocked): round(people * scale) for blocked, people, _ in rows if blocked is not None},
         exact=not sample,
+    )
+
+
+def people_sql(message: Message, pairs: str) -> str:
+    """Return SQL for each matching customer: how many copies they get, and one reason if they get none.
+
+    A customer of several companies may be left out for one of them and receive the copies about the others.
+    """
+    if not message.goes_per_company:
+        return f"SELECT blocked, (blocked IS NULL)::int AS copies FROM ({pairs}) AS pairs"
+    return (
+        "SELECT CASE WHEN count(*) = count(blocked) THEN min(blocked) END AS blocked,"
+        f" count(*) - count(blocked) AS copies FROM ({pairs}) AS pairs GROUP BY customer_id"
     )
 
 
@@ -90,7 +102,7 @@ def newest_recipients(message: Message, *, at: datetime, limit: int, within: tim
         " ORDER BY customer_id DESC LIMIT %(limit)s"
     )
     try:
-        with time_limit(within) as cursor, sql.without_nested_loops():
+        with time_limit(within) as cursor, without_nested_loops():
             cursor.execute(statement, {**params, "limit": limit})
             found = [key for (key,) in cursor.fetchall()]
     except OperationalError:
@@ -102,12 +114,11 @@ def pairs_statement(message: Message, *, at: datetime, sample: str = "") -> tupl
     """Return SQL for the matching pairs, each with the reason to leave it out or NULL, and its parameters."""
     condition = conditions.condition_of(message)
     per_company = message.goes_per_company
-    no_company = f"WHEN k.id IS NULL THEN '{Reason.NO_COMPANY}'" if per_company else "WHEN FALSE THEN NULL"
     left_out = f"'{Reason.MATCHED_AT_LAUNCH}'" if message.only_new_matches and not message.is_locked else "NULL"
     pairs = condition.pairs(
         per_company=per_company,
         columns=(
-            f", coalesce({left_out}, {conditions.unreachable_reason_sql(message)}, CASE {no_company} END) AS blocked,"
+            f", coalesce({left_out}, {conditions.left_out_reason_sql(message)}) AS blocked,"
             f" {conditions.inbox_sql(message)} AS inbox"
         ),
         where=sql.no_record(per_company) if message.state == State.SAMPLED else "TRUE",

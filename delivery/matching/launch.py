@@ -81,7 +81,6 @@ def insert_one_off_records(
     """
     condition = conditions.condition_of(message)
     per_company = message.goes_per_company
-    no_company = f"WHEN k.id IS NULL THEN '{Reason.NO_COMPANY}'" if per_company else ""
     in_app = message.channel == Channel.IN_APP
     waits = f"'{Reason.VISIT}'" if in_app else sql.waiting_reason()
     where = sql.no_record(per_company)
@@ -103,8 +102,7 @@ def insert_one_off_records(
         where=where,
         columns=(
             f", {values} AS judged_values"
-            f", coalesce({conditions.unreachable_reason_sql(message)},"
-            f" CASE {no_company or 'WHEN FALSE THEN NULL'} END) AS blocked"
+            f", {conditions.left_out_reason_sql(message)} AS blocked"
             f", {'NULL::timestamptz' if in_app else sql.DUE} AS due_at, c.last_seen_at AS last_seen"
         ),
     )

@@ -9,22 +9,21 @@ from datetime import datetime, timedelta
 
 from audiences.compiler import Condition
 from delivery.eligibility.live_messages import Live
-from messaging.models import Message
 
 # Reports may come this late, and rounds may be this far apart; an older report is history, not a login.
 LATE_REPORT, MAX_AGE = timedelta(hours=1), timedelta(hours=2)
 
 
-def condition_with_logins(live: Live, message: Message, *, at: datetime) -> Condition:
+def condition_with_logins(live: Live, *, last_matched_at: datetime | None, at: datetime) -> Condition:
     """Return the condition of a round: the rules as of now, or those of a login since the last round.
 
     The first match of a message judges everyone as of now only, as the preview does.
     """
     rules, login = live.compiled, live.login_condition
-    if login is None or message.last_matched_at is None:
+    if login is None or last_matched_at is None:
         return rules
-    moments = [message.last_matched_at - LATE_REPORT, at - MAX_AGE]
-    since = max(moments if message.went_live_at is None else [*moments, message.went_live_at])
+    moments = [last_matched_at - LATE_REPORT, at - MAX_AGE]
+    since = max(moments if live.went_live_at is None else [*moments, live.went_live_at])
     name = f"m{live.pk}_seen_since"
     return replace(
         rules,

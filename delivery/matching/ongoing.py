@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 from audiences import change_log
 from audiences.models import CustomAttribute, Workspace
 from audiences.rules import RuleError
-from audiences.transactions import retried
+from audiences.transactions import retried, with_index_lookups, without_nested_loops
 from delivery import locks
 from delivery.eligibility import conditions, live_messages, named_values
 from delivery.eligibility.live_messages import Live
@@ -153,7 +153,7 @@ def requeue_withdrawn(message: Message, live: Live, *, at: datetime, among: str 
         f" AND r.status = '{Status.WITHDRAWN}' AND r.reason <> '{Reason.STOPPED}'"
     )
     same_company = "r.company_id = k.id" if message.per_company else "TRUE"
-    condition = condition_with_logins(live, message, at=at)
+    condition = condition_with_logins(live, last_matched_at=message.last_matched_at, at=at)
     values, value_params = judged_values_sql(live)
     pairs = condition.pairs(
         per_company=message.per_company,
@@ -193,7 +193,7 @@ def insert_new_records(
     The rules are evaluated once and the slices are read from the result, so that no transaction is long. Raise
     NoLongerLive if the message is paused or edited before the last slice.
     """
-    condition = condition_with_logins(live, message, at=at)
+    condition = condition_with_logins(live, last_matched_at=message.last_matched_at, at=at)
     values, value_params = judged_values_sql(live)
     pairs = condition.pairs(
         per_company=message.per_company,
@@ -205,7 +205,7 @@ def insert_new_records(
         columns=f", {sql.DUE} AS due_at, {judged_last_seen_sql(live)} AS last_seen, {values} AS judged_values",
     )
     params = {**condition.params, **value_params, **sql.round_params(message, at=at)}
-    planned = sql.without_nested_loops if among == EVERYONE else sql.with_index_lookups
+    planned = without_nested_loops if among == EVERYONE else with_index_lookups
     found = sql.store_matches(pairs, params, planned=planned)
     try:
         made = 0

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import lru_cache
+from typing import NamedTuple
 
 from django.conf import settings
 from django.db import connection
@@ -21,11 +22,12 @@ from audiences.rules import RuleError
 from delivery import locks
 from delivery.eligibility import conditions, live_messages
 from delivery.eligibility.live_messages import Live, LiveMessages
-from delivery.matching import changes, ongoing, sql
+from delivery.matching import changes, hits, ongoing, sql
 from delivery.matching.changes import Followed
 from delivery.matching.dependencies import Dependencies, dependencies_of
 from delivery.matching.logins import condition_with_logins
 from delivery.models import MatchState
+from delivery.models.match_state import key_array
 from delivery.telemetry import tracing
 from messaging.models import Channel, Checking, Message
 from messaging.models.message import MessageQuerySet
@@ -39,8 +41,23 @@ QUIET, UNQUIET_AT_MOST = timedelta(seconds=1), timedelta(seconds=10)
 # How long after its last full match a message that is checked as soon as something changes may have the next one.
 FULL_MATCH_INTERVAL = timedelta(minutes=10)
 
-# The fields of a message that decide how it is matched; the others are read only for those with people to add.
-FACTS = ("recheck_before", "last_matched_at", "went_live_at")
+
+class Facts(NamedTuple):
+    """The fields of a message that decide how it is matched. The others are read only if it has people to add."""
+
+    pk: int
+    recheck_before: datetime | None
+    last_matched_at: datetime | None
+
+
+class Read(NamedTuple):
+    """The fields of a match state that decide whether its message can be matched by changes."""
+
+    message_id: int
+    horizon: int
+    at: datetime
+    cluster: str
+    fingerprint: str
 
 
 @dataclass(slots=True)
@@ -84,17 +101,15 @@ def judge_messages(*, at: datetime, progress: sql.Progress) -> Round:
     horizon = change_log.current_horizon()
     compiled = compiled_messages()
     result = Round()
-    messages: dict[int, Message] = {}
     live = Message.objects.live().ongoing()
-    for message in live.only("channel", "problem", *FACTS):
-        if message.channel != Channel.IN_APP:
-            messages[message.pk] = message
-        elif message.problem or message.pk not in compiled:
+    for message in live.filter(channel=Channel.IN_APP).only("problem"):
+        if message.problem or message.pk not in compiled:
             check_rules(message)
+    messages = facts_of(live.exclude(channel=Channel.IN_APP))
     followed = followed_messages(messages, compiled, horizon=horizon, at=at)
     if not followed or not match_by_changes(followed, result, at=at, horizon=horizon, progress=progress):
         followed = []
-    unmatched = messages.keys() - {one.live.pk for one in followed}
+    unmatched = {message.pk for message in messages} - {one.live.pk for one in followed}
     for message in with_audiences(live.filter(pk__in=unmatched)):
         result.in_full.append(message.pk)
         result.made += ongoing.match_safely(message, at=at, progress=progress)
@@ -120,8 +135,12 @@ def messages_by_id(found: LiveMessages) -> dict[int, tuple[Live, Dependencies]]:
     return {live.pk: (live, dependencies_of(live)) for live in found.ongoing}
 
 
+def facts_of(messages: MessageQuerySet) -> list[Facts]:
+    return [Facts(*row) for row in messages.values_list(*Facts._fields)]
+
+
 def followed_messages(
-    messages: Mapping[int, Message],
+    messages: Sequence[Facts],
     compiled: Mapping[int, tuple[Live, Dependencies]],
     *,
     horizon: int,
@@ -134,15 +153,18 @@ def followed_messages(
         return []
     found = []
     cluster = change_log.cluster_id()
-    for state in MatchState.objects.filter(message__in=list(messages)).order_by("pk"):
-        message = messages[state.message_id]
+    facts_by_id = {facts.pk: facts for facts in messages}
+    states = MatchState.objects.filter(message__in=key_array(facts_by_id)).order_by("pk")
+    for state in (Read(*row) for row in states.values_list(*Read._fields)):
+        facts = facts_by_id[state.message_id]
         # A database that was restored from a dump may be in another cluster, which counts other transactions.
         is_readable = state.horizon <= horizon and state.cluster == cluster
-        if message.pk not in compiled or message.recheck_before is not None or not is_readable:
+        if facts.pk not in compiled or facts.recheck_before is not None or not is_readable:
             continue
-        live, dependencies = compiled[message.pk]
+        live, dependencies = compiled[facts.pk]
         if dependencies.is_traceable and dependencies.fingerprint == state.fingerprint:
-            found.append(Followed(live, condition_with_logins(live, message, at=at), dependencies, state))
+            condition = condition_with_logins(live, last_matched_at=facts.last_matched_at, at=at)
+            found.append(Followed(live, condition, dependencies, state.horizon, state.at))
     return found
 
 
@@ -163,7 +185,7 @@ def match_by_changes(
     finally:
         changes.drop_tables()
     MatchState.objects.move_forward(done, horizon=horizon, at=at)
-    Message.objects.filter(pk__in=done).update(last_matched_at=at, problem="")
+    Message.objects.filter(pk__in=key_array(done)).update(last_matched_at=at, problem="")
     result.by_changes = sorted(one.live.pk for one in followed)
     return True
 
@@ -177,10 +199,10 @@ def match_candidates(
     """
     done = {one.live.pk for one in followed}
     total = 0
-    with_hits = changes.store_hits(followed, at=at) if found else ()
+    with_hits = hits.store_hits(followed, at=at) if found else ()
     for message in with_audiences(Message.objects.filter(pk__in=with_hits)):
-        hits = f"SELECT h.customer_id FROM {changes.HITS} h WHERE h.message_id = {message.pk}"
-        made = ongoing.match_hits(message, at=at, hits=hits, progress=progress)
+        among = f"SELECT h.customer_id FROM {changes.HITS} h WHERE h.message_id = {message.pk}"
+        made = ongoing.match_hits(message, at=at, hits=among, progress=progress)
         if made is None:
             done.remove(message.pk)
         total += made or 0
@@ -194,7 +216,7 @@ def run_prompt_round(*, at: datetime) -> int:
     seconds. Boundaries are left to the hourly round.
     """
     horizon = change_log.current_horizon()
-    messages = {message.pk: message for message in prompt_messages().only(*FACTS)}
+    messages = facts_of(prompt_messages())
     followed = followed_messages(messages, compiled_messages(), horizon=horizon, at=at) if messages else []
     if not followed:
         return 0

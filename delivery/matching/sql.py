@@ -1,13 +1,14 @@
 """SQL fragments shared by launches, rounds and rechecks."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
 
 from django.db import connection, transaction
 from psycopg.types.json import Jsonb
 
+from audiences.transactions import without_nested_loops
 from delivery.eligibility import conditions
 from delivery.models import Reason, Status
 from messaging.models import Message
@@ -21,8 +22,10 @@ NO_RECORD = (
     " AND r.customer_id = c.id AND r.company_id {company})"
 )
 
+# Of a record `r`: it was withdrawn and may wait again.
+IS_WITHDRAWN = f"(r.status = '{Status.WITHDRAWN}' AND r.reason <> '{Reason.STOPPED}')"
 # Of the left-joined record `r` of a pair: there is none, or it was withdrawn and may wait again.
-NEEDS_RECORD = f"(r.id IS NULL OR (r.status = '{Status.WITHDRAWN}' AND r.reason <> '{Reason.STOPPED}'))"
+NEEDS_RECORD = f"(r.id IS NULL OR {IS_WITHDRAWN})"
 
 DUE = "coalesce((%(openings)s::jsonb ->> c.timezone)::timestamptz, %(opening)s::timestamptz)"
 
@@ -86,31 +89,6 @@ def exclude_without_company(per_company: bool) -> str:  # noqa: FBT001 - a fact 
     return " AND k.id IS NOT NULL" if per_company else ""
 
 
-@contextmanager
-def without_nested_loops() -> Iterator[None]:
-    """Keep the planner from nested loops over records while statistics lag (measured: minutes; behaviour 5).
-
-    A round reads most of the table, so random access is made expensive too, as it is cheap on servers set up for SSDs.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL enable_nestloop = off; SET LOCAL random_page_cost = 4; SET LOCAL work_mem = '64MB'")
-        yield
-        cursor.execute(
-            "SET LOCAL enable_nestloop = on; SET LOCAL random_page_cost TO DEFAULT; SET LOCAL work_mem TO DEFAULT"
-        )
-
-
-@contextmanager
-def with_index_lookups() -> Iterator[None]:
-    """Make the planner look rows up one by one: a few candidates are joined to large tables."""
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL jit = off")
-        yield
-        cursor.execute(
-            "SET LOCAL enable_hashjoin TO DEFAULT; SET LOCAL enable_mergejoin TO DEFAULT; SET LOCAL jit TO DEFAULT"
-        )
-
-
 def analyze_after(made: int) -> None:
     """Update the planner's statistics after a large launch is committed."""
     if made >= ANALYZE_THRESHOLD:
@@ -119,5 +97,5 @@ def analyze_after(made: int) -> None:
 
 def round_params(message: Message, *, at: datetime) -> dict[str, Any]:
     """Return the parameters of a round's statements, besides those of the rules."""
-    opening, by_zone = conditions.next_openings(message.parsed_window, message.window_zone, at=at)
+    opening, by_zone = conditions.next_openings(message, at=at)
     return {"now": at, "message": message.pk, "opening": opening, "openings": Jsonb(by_zone)}

@@ -105,7 +105,7 @@ def missed_pairs(message: Message, *, first: int, end: int) -> list[Pair] | None
         suspects = missing_pairs(live, at=state.at, first=first, end=end)
         if not suspects:
             return []
-        pending = pending_customers(Followed(live, live.compiled, dependencies, state))
+        pending = pending_customers(Followed(live, live.compiled, dependencies, state.horizon, state.at))
         remaining = [pair for pair in suspects if pair.customer not in pending]
         # While the state is the same, no entry that it needs was truncated.
         if MatchState.objects.filter(message=message, horizon=state.horizon, at=state.at).exists():
@@ -116,7 +116,7 @@ def missed_pairs(message: Message, *, first: int, end: int) -> list[Pair] | None
 def pending_customers(followed: Followed) -> set[int]:
     """Return the customers whom the next round will judge."""
     try:
-        changes.store_candidates([followed], at=followed.state.at)
+        changes.store_candidates([followed], at=followed.at)
         with connection.cursor() as cursor:
             cursor.execute(f"SELECT customer_id FROM {changes.CANDIDATES}")
             return {pk for (pk,) in cursor.fetchall()}

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('delivery', '0080_machine_clocks'),
+        ("delivery", "0080_machine_clocks"),
     ]
 
     operations = [

@@ -56,10 +56,8 @@ class Reason(models.TextChoices):
     LOST_TOUCH = "lost_touch", "The connection was lost while sending"
 
 
-def reason_label(reason: Reason, message: Message) -> str:
-    """Return a reason as text. The topic is the message's own, which never changes once there are records."""
-    return f"{reason.label} “{message.topic}”" if reason is Reason.OPTED_OUT else str(reason.label)
-
+# The label of WINDOW for a message without delivery times of its own.
+QUIET_HOURS = "Waits for quiet hours to end"
 
 NEXT: dict[Status, tuple[Status, ...]] = {
     Status.WAITING: (Status.SENDING, Status.SKIPPED, Status.WITHDRAWN, Status.SENT),
@@ -85,6 +83,13 @@ NAMED_BY_PROVIDER = ~Q(provider_id="") & ~Q(provider_id__regex=r"^<[0-9]+\.[0-9A
 def transitions_sql() -> str:
     """Return the allowed transitions as SQL for the trigger."""
     return ", ".join(f"('{before}', '{after}')" for before, afters in NEXT.items() for after in afters)
+
+
+def reason_label(reason: Reason, message: Message) -> str:
+    """Return a reason in words. The topic is the message's own, which never changes once there are records."""
+    if reason == Reason.OPTED_OUT:
+        return f"{reason.label} “{message.topic}”"
+    return QUIET_HOURS if reason == Reason.WINDOW and not message.window else str(reason.label)
 
 
 class DeliveryRecordQuerySet(models.QuerySet["DeliveryRecord"]):

@@ -81,9 +81,10 @@ def estimated_end(message: Message, settled: estimate.Settled, *, sending: int, 
     if not now and later:
         return {"ends_at": None, "continues_at": min(first for _, _, first, *_ in later)}
     pace = Pace.objects.filter(pk=message.channel).first() or Pace(channel=message.channel)
-    in_zones = message.window_zone == WindowZone.CUSTOMER and bool(message.window)
-    window = Window() if in_zones else message.parsed_window
-    limits = Limits(pace=pace, window=window, zone=Workspace.current().tz)
+    workspace = Workspace.current()
+    window = message.open_window(workspace.quiet_hours)
+    in_zones = message.window_zone == WindowZone.CUSTOMER and bool(window.spans)
+    limits = Limits(pace=pace, window=Window() if in_zones else window, zone=workspace.tz)
     rate = estimate.sending_rate(
         settled,
         throttle=float(pace.per_second) if pace.per_second else None,

@@ -5,7 +5,7 @@ is reached, or the address already has the message.
 """
 
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -18,7 +18,6 @@ from django.db import connection, transaction
 from django.db.utils import IntegrityError, OperationalError
 from psycopg.types.json import Jsonb, JsonbLoader
 
-from audiences.models import Workspace
 from delivery import rendering
 from delivery.eligibility import conditions, frequency_cap
 from delivery.eligibility.frequency_cap import Cap
@@ -26,7 +25,6 @@ from delivery.models import IN_AN_INBOX, DeliveryRecord, Reason, Status
 from messaging import content, delivery_window
 from messaging.models import RUNNING, Channel, Message, SendType
 
-UTC = ZoneInfo("UTC")
 # How long a claim holds without renewal.
 LEASE = timedelta(minutes=5)
 # The lease is renewed after this long, as a server may be slow.
@@ -35,7 +33,7 @@ RENEWED_AFTER = timedelta(minutes=1)
 SOON = timedelta(seconds=5)
 CLAIM_TRIES = 5
 # Columns of a live message that staff may have edited since it was read.
-EDITED = ("window", "window_zone", "same_inbox_once", "sender", "updated_at")
+EDITED = ("window", "window_zone", "during_quiet_hours", "same_inbox_once", "sender", "updated_at")
 PEOPLE = (
     *("name", "email", "user_id", "phone", "country", "city", "timezone", "language", "browser", "os"),
     *("session_count", "signed_up_at", "first_seen_at", "last_seen_at", "last_contacted_at", "last_heard_from_at"),
@@ -54,8 +52,8 @@ DEVICES = (
 )
 # The addresses of a copy for the customer `c`. In-app messages have none: a visit shows them.
 RECIPIENTS: dict[Channel, str] = {Channel.EMAIL: "array[c.email]", Channel.PUSH: DEVICES}
-# The number of columns before the facts.
-HEAD_COLUMNS = 13
+# The numbers of columns of message and workspace, and before the facts.
+SETTINGS_COLUMNS, HEAD_COLUMNS = 8, 16
 # Records of an ongoing message that waited for these are rechecked before they are sent.
 NEEDS_RECHECK = f"r.reason IN ('{Reason.WINDOW}', '{Reason.CAP}')"
 MARK_SENDING = (
@@ -93,6 +91,8 @@ class Batch:
     passed_over: int = 0
     # Whether the message rests for a while, as no copy of it can be sent.
     rests: bool = False
+    # `Claim.opening`, by which copies in hand are checked again; None without copies.
+    opening: Callable[..., datetime] | None = None
 
     def __bool__(self) -> bool:
         return bool(self.records or self.passed_over)
@@ -257,7 +257,7 @@ def claim_once(message: Message, *, at: datetime, token: uuid.UUID, limit: int, 
         found = cursor.fetchall()
         if not found:
             return Batch(message, None, token, [], until)
-        version_id, most, days, tracked, is_edited = found[0][:5]
+        version_id, most, days, tracked, is_edited, zone, *quiet = found[0][:SETTINGS_COLUMNS]
         if is_edited:
             message.refresh_from_db(fields=EDITED)
         if message.version is None or message.version_id != version_id:
@@ -272,7 +272,7 @@ def claim_once(message: Message, *, at: datetime, token: uuid.UUID, limit: int, 
         rows = [
             Row(
                 *(
-                    *row[5:HEAD_COLUMNS],
+                    *row[SETTINGS_COLUMNS:HEAD_COLUMNS],
                     dict(zip(people, row[HEAD_COLUMNS:], strict=False)),
                     dict(zip(companies, row[HEAD_COLUMNS + len(people) :], strict=True)),
                 )
@@ -286,8 +286,8 @@ def claim_once(message: Message, *, at: datetime, token: uuid.UUID, limit: int, 
             message=message,
             at=at,
             copy=rendering.copy_of(message.version, channel=message.channel, tracked=tracked),
-            window=message.parsed_window,
-            zone=Workspace.current().tz if message.window else UTC,
+            window=message.open_window((quiet[0], quiet[1]) if quiet[0] is not None else None),
+            zone=ZoneInfo(zone or "UTC"),
             ours=ours,
             cap=frequency_cap.cap_of(ours, most=most, days=days, at=at) if ours is not None else None,
             twins=twins_of(message, rows) if asks_for_twins else {},
@@ -312,7 +312,7 @@ def claim_once(message: Message, *, at: datetime, token: uuid.UUID, limit: int, 
                 },
                 prepare=True,
             )
-    return Batch(message, made.copy, token, made.taken, until, made.passed_over)
+    return Batch(message, made.copy, token, made.taken, until, made.passed_over, opening=made.opening)
 
 
 def fact_columns(message: Message) -> tuple[list[str], list[str]]:
@@ -338,7 +338,7 @@ def claim_sql(message: Message, columns: tuple[list[str], list[str]]) -> str:
     return (
         "SELECT m.version_id, w.cap_messages, w.cap_days,"
         f" m.channel = '{Channel.EMAIL}' AND coalesce(w.track_emails, TRUE),"
-        " m.updated_at IS DISTINCT FROM %(updated_at)s,"
+        " m.updated_at IS DISTINCT FROM %(updated_at)s, w.zone, w.quiet_from, w.quiet_to,"
         " r.id, r.attempts, r.customer_id, r.company_id,"
         f" r.capped_since, {give_up_reason_sql(message)}, {conditions.inbox_sql(message)},"
         f" {recipients_sql(message)}, {facts}"

@@ -10,16 +10,14 @@ from uuid import UUID, uuid4
 
 from django.conf import settings
 
-from audiences.models import Workspace
 from delivery import locks
 from delivery.channels import CHANNELS, Channel
 from delivery.concurrency import Concurrency
-from delivery.eligibility import conditions
 from delivery.sending import connections
 from delivery.sending.batch import OpenBatch
-from delivery.sending.claim import Claimed, unreachable_records
+from delivery.sending.claim import unreachable_records
 from delivery.sending.outcome import DATABASE_LOST
-from delivery.sending.outgoing_copy import Gate
+from delivery.sending.outgoing_copy import Gate, OutgoingCopy
 from delivery.sending.pool import Pool
 from messaging.models import Channel as Name
 from messaging.models import Message
@@ -124,10 +122,9 @@ class Lane:
             return
         queued = [job.subject for job in self.pool.waiting_jobs()]
         copies = [copy for copy in queued if copy.batch.of is of] + [copy for opened in batches for copy in opened.rest]
-        records = [copy.record for copy in copies]
         # The next claim settles them with the reason.
-        gone = unreachable_records(of.message, [record.pk for record in records])
-        gone |= records_outside_window(of.message, records, at=at)
+        gone = unreachable_records(of.message, [copy.record.pk for copy in copies])
+        gone |= records_outside_window(copies, at=at)
         for opened in batches:
             if gone:
                 self.withdraw(opened, only=gone)
@@ -158,18 +155,15 @@ def open_lane(name: Name, *, is_urgent: bool = False) -> Lane:
     return Lane(name, pool, is_urgent=is_urgent)
 
 
-def records_outside_window(message: Message, records: Iterable[Claimed], *, at: datetime) -> set[int]:
-    """Return those of these records whose delivery window is closed."""
-    window = message.parsed_window
-    if not window.spans:
-        return set()
-    by_zone: dict[str, set[int]] = defaultdict(set)
-    for record in records:
-        by_zone[record.zone_name].add(record.pk)
-    workspace = Workspace.current().tz
-    return {
-        pk
-        for zone, found in by_zone.items()
-        if conditions.next_opening(window, message.window_zone, zone, workspace=workspace, at=at) > at
-        for pk in found
-    }
+def records_outside_window(copies: Iterable[OutgoingCopy], *, at: datetime) -> set[int]:
+    """Return the records of these copies whose delivery window is closed, or whose customers have quiet hours."""
+    judged: dict[tuple[int, str], bool] = {}
+    closed = set()
+    for copy in copies:
+        batch, zone = copy.batch.batch, copy.record.zone_name
+        key = id(batch), zone
+        if key not in judged:
+            judged[key] = batch.opening is not None and batch.opening(zone, at=at) > at
+        if judged[key]:
+            closed.add(copy.record.pk)
+    return closed

@@ -31,22 +31,17 @@ ATTRIBUTES = {
     "tr": {"valign", "bgcolor"},
 }
 STYLES = {
-    *("background-color", "border", "border-bottom", "border-collapse", "border-color", "border-left", "border-radius"),
-    *(
-        "border-right",
-        "border-spacing",
-        "border-style",
-        "border-top",
-        "border-width",
-        "color",
-        "display",
-        "font-family",
-    ),
-    *("font-size", "font-style", "font-weight", "height", "letter-spacing", "line-height", "list-style-type", "margin"),
-    *("margin-bottom", "margin-left", "margin-right", "margin-top", "max-width", "padding", "padding-bottom"),
-    *("padding-left", "padding-right", "padding-top", "text-align", "text-decoration", "text-transform"),
-    *("vertical-align", "white-space", "width"),
+    *("background", "background-color", "border", "border-bottom", "border-collapse", "border-color", "border-left"),
+    *("border-radius", "border-right", "border-spacing", "border-style", "border-top", "border-width", "color"),
+    *("display", "font-family", "font-size", "font-style", "font-weight", "height", "letter-spacing", "line-height"),
+    *("list-style-type", "margin", "margin-bottom", "margin-left", "margin-right", "margin-top", "max-width"),
+    *("min-width", "overflow-wrap", "padding", "padding-bottom", "padding-left", "padding-right", "padding-top"),
+    *("text-align", "text-decoration", "text-indent", "text-transform", "vertical-align", "white-space", "width"),
 }
+# A function can load an address (`url`, `image-set`) or, in old mail programs, run code (`expression`). An escape can
+# hide its name.
+SAFE_FUNCTIONS = ("calc", "hsl", "hsla", "rgb", "rgba")
+UNSAFE_DECLARATION = re.compile("".join(rf"(?<!\b{name})" for name in SAFE_FUNCTIONS) + r"\(|[\\@<>]", re.IGNORECASE)
 SCHEMES = {"http", "https", "mailto", "tel"}
 RULES: dict[str, Any] = {
     "tags": TAGS,
@@ -55,7 +50,6 @@ RULES: dict[str, Any] = {
     "url_schemes": SCHEMES,
     "clean_content_tags": {"script", "style", "title", "textarea", "template", "noscript", "iframe", "svg", "math"},
 }
-CLEANER = nh3.Cleaner(**RULES)
 URL_ATTRIBUTES = {"href", "src"}
 # The part of an address before its first variable determines its scheme, or that it is relative.
 FIXED_SCHEME = re.compile(r"\s*(?:https?:|mailto:|tel:|[^:]*[/?#])", re.IGNORECASE)
@@ -65,6 +59,16 @@ VOID = re.compile(r"<(?:br|hr|img)\b")
 MAX_TAGS = 10_000
 MAX_NESTING = 100
 COMMENT = re.compile(r"<!--.*?(?:-->|\Z)", re.DOTALL)
+
+
+def filter_style(_tag: str, name: str, value: str) -> str | None:
+    """Return the value of an attribute; of a style, the declarations that neither load an address nor run code."""
+    if name != "style" or not UNSAFE_DECLARATION.search(value):
+        return value
+    return ";".join(one for one in value.split(";") if not UNSAFE_DECLARATION.search(one)) or None
+
+
+CLEANER = nh3.Cleaner(attribute_filter=filter_style, **RULES)
 
 
 @dataclass
@@ -108,13 +112,13 @@ class ProtectedHtml:
     def cleaned_html(self) -> str:
         """Return the HTML without forbidden elements, attributes, styles and comments."""
 
-        def filter_attribute(_tag: str, name: str, value: str) -> str | None:
+        def filter_attribute(tag: str, name: str, value: str) -> str | None:
             word = self.placeholders.search(value)
             if word and name == "style":
                 return None
             if word and name in URL_ATTRIBUTES and word.start() and not FIXED_SCHEME.match(value[: word.start()]):
                 return None
-            return value
+            return filter_style(tag, name, value)
 
         cleaned = nh3.clean(self.html, attribute_filter=filter_attribute, strip_comments=False, **RULES)
         check_nesting(cleaned)

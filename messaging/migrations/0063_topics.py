@@ -11,7 +11,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('audiences', '0071_topics'),
-        ('messaging', '0062_reason_ends_with_pause'),
+        ("messaging", "0062_reason_ends_with_pause"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -119,8 +119,9 @@ TRIGGERS = [
         condition=pgtrigger.Condition(
             "NEW.to_customer_id IS NULL"
             " AND (OLD.state IN ('live', 'sampled') OR NEW.state IN ('live', 'sampled'))"
-            " AND (OLD.state, OLD.version_id, OLD.window, OLD.window_zone, OLD.shown_until)"
-            " IS DISTINCT FROM (NEW.state, NEW.version_id, NEW.window, NEW.window_zone, NEW.shown_until)"
+            " AND (OLD.state, OLD.version_id, OLD.window, OLD.window_zone, OLD.during_quiet_hours, OLD.shown_until)"
+            " IS DISTINCT FROM"
+            " (NEW.state, NEW.version_id, NEW.window, NEW.window_zone, NEW.during_quiet_hours, NEW.shown_until)"
         ),
         func="""
                 UPDATE audiences_workspace SET generation = generation + 1;

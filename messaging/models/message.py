@@ -69,6 +69,12 @@ class Message(models.Model):
     topic = models.ForeignKey(MessageTopic, null=True, blank=True, on_delete=models.PROTECT, related_name="messages")
     window = models.JSONField(default=list, blank=True)
     window_zone = models.CharField(max_length=16, choices=WindowZone, default=WindowZone.WORKSPACE)
+    during_quiet_hours = models.BooleanField(
+        "also during quiet hours",
+        default=False,
+        db_default=False,
+        help_text="For urgent messages: the workspace’s quiet hours do not hold this one back.",
+    )
     checking = models.CharField(max_length=8, choices=Checking, default=Checking.HOURLY, db_default=Checking.HOURLY)
     per_company = models.BooleanField(default=False, editable=False)
     # Of an ongoing message (behaviour 4.21): people who match when it goes live are left out, for good.
@@ -154,6 +160,16 @@ class Message(models.Model):
     @property
     def parsed_window(self) -> delivery_window.Window:
         return delivery_window.parse_window(self.window)
+
+    @property
+    def keeps_quiet_hours(self) -> bool:
+        """Whether the workspace’s quiet hours hold it back: emails and pushes to an audience, unless it is urgent."""
+        return self.channel != Channel.IN_APP and self.to_customer_id is None and not self.during_quiet_hours
+
+    def open_window(self, quiet: delivery_window.QuietHours | None) -> delivery_window.Window:
+        """Return the window in which it may be delivered: its delivery times, without quiet hours if it keeps them."""
+        window = self.parsed_window
+        return delivery_window.without_quiet_hours(window, quiet) if quiet and self.keeps_quiet_hours else window
 
     def lock_row(self) -> None:
         """Lock the row until the transaction ends, and reload CHANGED_BY_OTHERS."""

@@ -28,7 +28,7 @@ from outbound.messages import report
 MAX_BODY_LENGTH = 100_000
 MAX_TAGS = 50
 CONTENT_KEYS = ("title", "sender", "style", "subject", "body", "link", "shown_until")
-AUDIENCE_KEYS = ("rules", "window", "window_zone", "checking")
+AUDIENCE_KEYS = ("rules", "window", "window_zone", "during_quiet_hours", "checking")
 # Set once, in a draft.
 DRAFT_KEYS = ("channel", "format", "send_type", "same_inbox_once", "only_new_matches", "topic")
 WRITABLE_KEYS = (*CONTENT_KEYS, *AUDIENCE_KEYS, *DRAFT_KEYS)
@@ -123,7 +123,7 @@ def form_values(sent: Mapping[str, Any], *, channel: str) -> dict[str, Any]:
         values["shown_until"] = read_end(sent["shown_until"], channel=values.get("channel", channel))
     if "topic" in sent:
         values["topic"] = read_topic(sent["topic"])
-    flags = ("same_inbox_once", "only_new_matches")
+    flags = ("same_inbox_once", "only_new_matches", "during_quiet_hours")
     return {**values, **{key: bool(read_flag(sent[key], key)) for key in flags if key in sent}}
 
 

@@ -224,6 +224,7 @@ def message_payload(message: Message) -> Json:
         "rules": message.audience.rules if message.audience else {},
         "window": message.window,
         "window_zone": message.window_zone,
+        "during_quiet_hours": message.during_quiet_hours,
         "checking": message.checking,
         "same_inbox_once": message.same_inbox_once,
         "per_company": message.goes_per_company,

@@ -66,6 +66,7 @@ WRITABLE: dict[str, Schema] = {
         "description": 'Delivery times, `[{"weekday": 0, "from": "09:00", "to": "17:00"}]`; `[]` is always.',
     },
     "window_zone": one_of(*WindowZone.values),
+    "during_quiet_hours": {**SENT_BOOLEAN, "description": "Send it also during the workspace’s quiet hours."},
     "checking": one_of(*Checking.values),
     "same_inbox_once": SENT_BOOLEAN,
     "shown_until": {
@@ -106,6 +107,7 @@ SCHEMAS: dict[str, Schema] = {
         rules=FREE,
         window=array_schema(FREE),
         window_zone=one_of(*WindowZone.values),
+        during_quiet_hours=BOOLEAN,
         checking=one_of(*Checking.values),
         same_inbox_once=BOOLEAN,
         per_company=BOOLEAN,

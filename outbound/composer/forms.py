@@ -1,7 +1,6 @@
 """The forms of the composer. A valid form can be saved; errors appear at their fields."""
 
 import json
-import re
 from datetime import datetime
 from typing import Any
 
@@ -13,16 +12,15 @@ from django.utils import timezone
 from django.utils.html import format_html
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
-from audiences.models import Audience, Workspace
-from messaging import authoring, content, delivery_window
+from audiences.models import Audience
+from messaging import authoring, content
 from messaging.content.plain_text import html_to_text
-from messaging.models import Channel, Checking, Format, Message, MessageVersion, Sender, SendType, Style, WindowZone
+from messaging.models import Channel, Format, Message, MessageVersion, Sender, SendType, Style
+from outbound.composer.audience_fields import AudienceFields
 from outbound.composer.confirm import MAX_SAMPLE
-from outbound.composer.fields import JSONText, TopicField
-from outbound.console.rich_text import RichTextWidget
-from outbound.console.wording import rules_in_one_line
+from outbound.composer.fields import TopicField
+from outbound.console.rich_text import MessageTextWidget
 
-RULE_PATH = re.compile(r"^(?:Rule|Group) ([\d.]+)")
 UNTITLED = "Untitled message"
 OPENS_THE_APP = {"placeholder": "For example: https://www.example.com/orders or myapp://orders", "inputmode": "url"}
 
@@ -61,7 +59,7 @@ class ContentForm(forms.Form):
         error_messages={"invalid_choice": "You cannot send as this sender. Choose another."},
     )
     subject = forms.CharField(required=False, max_length=255, widget=UnfoldAdminTextInputWidget())
-    body = forms.CharField(required=False, label="Text", widget=RichTextWidget())
+    body = forms.CharField(required=False, label="Text", widget=MessageTextWidget())
     # Push is written as plain text and stored as HTML paragraphs.
     text = forms.CharField(required=False, label="Text", widget=UnfoldAdminTextareaWidget({"rows": 5}))
     link = forms.CharField(required=False, max_length=1000, widget=UnfoldAdminTextInputWidget(OPENS_THE_APP))
@@ -131,59 +129,10 @@ class ContentForm(forms.Form):
         return words[:200] or UNTITLED
 
 
-def window_in_words(stored: Any) -> str:
-    try:
-        return delivery_window.describe_window(delivery_window.parse_window(stored), Workspace.current().zone)
-    except delivery_window.WindowError as wrong:
-        return str(wrong)
-
-
-class AudienceFields(forms.Form):
-    """Step 2: the rules and the delivery times."""
-
-    rules = JSONText(nothing="{}", label="Filters", describe=rules_in_one_line)
-    window = JSONText(nothing="[]", label="Delivery times", describe=window_in_words)
-    window_zone = forms.ChoiceField(
-        choices=WindowZone, widget=forms.RadioSelect, required=False, label="Time zone of the delivery times"
-    )
-    checking = forms.ChoiceField(
-        choices=Checking, widget=forms.RadioSelect, required=False, label="When the filters are checked"
-    )
-
-    def clean(self) -> dict[str, Any]:
-        """Refuse invalid rules and delivery times; the error names the invalid rule."""
-        data = super().clean() or {}
-        data["window_zone"] = data.get("window_zone") or WindowZone.WORKSPACE
-        data["checking"] = data.get("checking") or Checking.HOURLY
-        if "rules" in data:
-            # An unsaved row, so that a segment is not mistaken for a part of itself.
-            audience = Audience(rules=data["rules"])
-            self.add_errors_of(audience, "rules")
-            data["rules"] = audience.rules
-        if "window" in data:
-            self.add_errors_of(Message(window=data["window"], channel=Channel.EMAIL), "window")
-        return data
-
-    def add_errors_of(self, row: Audience | Message, field: str) -> None:
-        """Validate an unsaved row and add its errors to the field."""
-        try:
-            row.clean()
-        except ValidationError as wrong:
-            found: list[str] = wrong.message_dict.get(field, wrong.messages)
-            for sentence in found:
-                self.add_error(field, sentence)
-
-    @property
-    def place(self) -> str:
-        """Return the path of the invalid rule in the rule builder, such as "1.2", or ""."""
-        sentences: list[Any] = list(self.errors.get("rules", []))
-        found = RULE_PATH.match(str(sentences[0])) if sentences else None
-        return found[1].rstrip(".") if found else ""
-
-
 # Fields of a draft that are saved as they were entered.
 DRAFT_FIELDS = (
     *("channel", "format", "style", "sender", "send_type", "window_zone", "checking", "same_inbox_once"),
+    "during_quiet_hours",
     "only_new_matches",
     "shown_until",
     "topic",
@@ -267,6 +216,7 @@ class DraftForm(AudienceFields, ContentForm):
             shown_until=data.get("shown_until"),
             topic=data.get("topic"),
             window_zone=data["window_zone"],
+            during_quiet_hours=data["during_quiet_hours"],
             checking=data["checking"],
             audience=Audience(rules=data.get("rules", {})),
             version=MessageVersion(
@@ -319,10 +269,11 @@ class AudienceForm(AudienceFields):
     def save(self, *, by: User, at: datetime) -> None:
         """Save the rules as a logged version, and the delivery times."""
         authoring.change_audience(self.message, rules=self.cleaned_data["rules"], by=by, at=at)
-        for name in ("window", "window_zone", "checking"):
+        names = ("window", "window_zone", "during_quiet_hours", "checking")
+        for name in names:
             setattr(self.message, name, self.cleaned_data[name])
         self.message.clean()
-        self.message.save(update_fields=("window", "window_zone", "checking", "updated_at"))
+        self.message.save(update_fields=(*names, "updated_at"))
 
 
 def no_sender(user: User) -> str:
@@ -365,6 +316,7 @@ def audience_of(message: Message) -> dict[str, Any]:
         "rules": json.dumps(message.audience.rules if message.audience else {}),
         "window": json.dumps(message.window),
         "window_zone": message.window_zone,
+        "during_quiet_hours": message.during_quiet_hours,
         "checking": message.checking,
     }
 

@@ -19,6 +19,7 @@ from delivery import rendering
 from delivery.api.messenger import payloads
 from delivery.channels import CHANNELS, Rejected, Unavailable
 from delivery.channels.in_app import Shown
+from delivery.channels.push import push_texts
 from delivery.models import Conversation, DeliveryRecord
 from messaging import content
 from messaging.content.sanitize import TAG
@@ -121,7 +122,8 @@ def frame_page(message: Message, rendered: content.Rendered, *, at: datetime) ->
     if message.channel == Channel.EMAIL:
         return rendered.html.replace("</head>", "<style>mark{background:#fde68a;color:#713f12}</style></head>", 1)
     if message.channel == Channel.PUSH:
-        return render_to_string("outbound/composer/push.html", {"rendered": rendered})
+        title, text = push_texts(rendered.subject, rendered.text)
+        return render_to_string("outbound/composer/push.html", {"title": title, "text": text, "link": rendered.link})
     answers = messenger_answers(message, rendered, at=at)
     return render_to_string("outbound/composer/messenger.html", {"answers": answers})
 

@@ -36,11 +36,14 @@ IN_APP_TIMING_SENTENCES: dict[SendType, str] = {
     SendType.ONGOING: "It shows when a customer logs in or visits, and matches the filters then.",
     SendType.ONE_OFF: "Each of them sees it on their next visit.",
 }
+# Of a one-off with delivery times, or that keeps quiet hours.
+AT_DELIVERY_TIMES = "Once you set it live, it goes out at its delivery times."
 # Of an ongoing email or push that is checked at once.
 CHECKED_AT_ONCE = "The filters are checked as soon as something changes, every hour, and when a customer visits."
+ANY_TIME = "It can be delivered at any time."
 ONCE = "Each customer gets it once."
 ONCE_PER_COMPANY = (
-    "The text uses a company variable, so each customer gets it once for each company they are a member of."
+    "The text uses a company variable, so each customer gets it once for each of their companies that match."
 )
 
 
@@ -65,6 +68,11 @@ class Review:
     window: str = ""
     companies: str = ""
     only_new_matches: bool = False
+
+    @property
+    def window_words(self) -> str:
+        """Return the delivery times and quiet hours; "" if there are none, as the week says so itself."""
+        return "" if self.window == ANY_TIME else self.window
 
     @property
     def headline(self) -> str:
@@ -101,7 +109,10 @@ def review(message: Message, *, at: datetime, problems: list[str], within: timed
     With `within`, an audience that takes longer to count is estimated.
     """
     found = Review(problems=problems, window=delivery_times(message, at=at), only_new_matches=message.only_new_matches)
-    found.sentences = [audience_sentence(message), timing_sentence(message), found.window]
+    timing = timing_sentence(message)
+    if found.window_words and timing == TIMING_SENTENCES[SendType.ONE_OFF]:
+        timing = AT_DELIVERY_TIMES
+    found.sentences = [audience_sentence(message), timing, found.window]
     if end := end_of_showing(message):
         found.sentences.append(f"It is shown until {end}.")
     if message.sender is None and authoring.NO_SENDER not in problems:
@@ -150,10 +161,17 @@ def add_counts(found: Review, message: Message, forecast: Forecast) -> None:
     if forecast.exact and found.receiving > Workspace.current().confirm_above:
         found.confirm = found.receiving
     if found.per_company:
-        found.companies = (
-            f"{counted(forecast.people, 'person', 'people')}, {counted(forecast.copies, 'message', 'messages')}, "
-            f"{counted(forecast.left_out.get(Reason.NO_COMPANY, 0), 'person', 'people')} in no company get none."
-        )
+        found.companies = companies_sentence(forecast)
+
+
+def companies_sentence(forecast: Forecast) -> str:
+    """Return the number of copies of a company message, and of the people who get none as they are in no company."""
+    copies = counted(forecast.copies, "message", "messages")
+    receiving = counted(forecast.receiving, "person gets", "people get")
+    sentence = f"{receiving} {copies}, one for each of their companies that match."
+    if none := forecast.left_out.get(Reason.NO_COMPANY):
+        sentence += f" {counted(none, 'person', 'people')} in no company {'gets' if none == 1 else 'get'} none."
+    return sentence
 
 
 # Warnings do not block a launch. Each function returns a sentence, or "" if it does not apply.
@@ -244,11 +262,18 @@ def warn_domain(message: Message, _tree: Group, _found: Review, _at: datetime) -
 
 def warn_opens_late(message: Message, _tree: Group, _found: Review, at: datetime) -> str:
     """Warn if the delivery times stay closed for days."""
-    window = message.parsed_window
-    opening = delivery_window.next_opening(window, at, Workspace.current().tz)
+    workspace = Workspace.current()
+    opening = delivery_window.next_opening(message.open_window(workspace.quiet_hours), at, workspace.tz)
     if opening - at <= CLOSED_FOR_LONG:
         return ""
     return f"The delivery times do not open before {timezone.localtime(opening):%A %-d %B at %H:%M}."
+
+
+def warn_quiet_hours(message: Message, _tree: Group, _found: Review, _at: datetime) -> str:
+    """Warn of a message that does not keep the workspace's quiet hours."""
+    quiet = quiet_hours(Workspace.current())
+    is_urgent = message.during_quiet_hours and message.channel != Channel.IN_APP
+    return f"It also goes out during quiet hours, {quiet}." if quiet and is_urgent else ""
 
 
 WARNINGS: tuple[WarningCheck, ...] = (
@@ -263,6 +288,7 @@ WARNINGS: tuple[WarningCheck, ...] = (
     warn_push_only_logged,
     warn_domain,
     warn_opens_late,
+    warn_quiet_hours,
 )
 
 
@@ -272,15 +298,23 @@ def delivery_times(message: Message, *, at: datetime) -> str:
         window = message.parsed_window
     except delivery_window.WindowError as wrong:
         return str(wrong)
-    if not window.spans:
-        return "It can be delivered at any time."
     workspace = Workspace.current()
+    open_window = message.open_window(workspace.quiet_hours)
+    quiet = f" outside quiet hours ({quiet_hours(workspace)})" if open_window != window else ""
+    if not open_window.spans:
+        return ANY_TIME
+    hours = within_sentence(delivery_window.describe_window(window, "")) if window.spans else "at any time"
     if message.window_zone == WindowZone.CUSTOMER:
-        hours = within_sentence(delivery_window.describe_window(window, ""))
-        return f"Delivered {hours}, in each customer’s own time zone."
-    opening = delivery_window.next_opening(window, at, workspace.tz)
+        return f"Delivered {hours}{quiet}, in each customer’s own time zone."
+    opening = delivery_window.next_opening(open_window, at, workspace.tz)
     following = "It is open now" if opening <= at else f"It next opens {timezone.localtime(opening):%A %H:%M}"
-    return f"Delivered {within_sentence(delivery_window.describe_window(window, workspace.zone))}. {following}."
+    return f"Delivered {hours}{quiet}, {workspace.zone} time. {following}."
+
+
+def quiet_hours(workspace: Workspace) -> str:
+    """Return the quiet hours in words, such as "22:00 to 08:00"; "" if there are none."""
+    quiet = workspace.quiet_hours
+    return delivery_window.describe_quiet_hours(quiet, "") if quiet else ""
 
 
 def within_sentence(described: str) -> str:

@@ -105,7 +105,11 @@ class Sheet:
 
     @property
     def when(self) -> str:
-        """Return when it is sent, and to whom."""
+        """Return when it is sent, and to whom; with its delivery times and quiet hours, if there are any."""
+        return f"{self.when_launched} {self.review.window_words}".strip()
+
+    @property
+    def when_launched(self) -> str:
         if self.verb == "schedule" and self.scheduled_for:
             local = timezone.localtime(self.scheduled_for)
             return f"It goes live {local:%A %-d %B %Y at %H:%M}, to the people who match then."

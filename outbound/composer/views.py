@@ -20,8 +20,8 @@ from outbound import actions, roles
 from outbound.composer import autocomplete, images, options, saving, sheet, tags
 from outbound.composer import confirm as confirm_page
 from outbound.composer import preview as preview_page
+from outbound.composer.audience_fields import RuleFields
 from outbound.composer.forms import (
-    AudienceFields,
     DraftForm,
     draft_of,
     is_new,
@@ -354,7 +354,7 @@ def save_segment(admin: ConsoleAdmin, request: HttpRequest) -> HttpResponse:
         return HttpResponseNotAllowed(["POST"])
     if not request.user.has_perm("audiences.add_audience"):
         raise PermissionDenied
-    fields = AudienceFields(request.POST)
+    fields = RuleFields(request.POST)
     fields.is_valid()
     if "rules" in fields.errors:
         return JsonResponse({"wrong": str(fields.errors["rules"][0])}, status=400)

@@ -1,6 +1,7 @@
 """Change messages of the log: each changed field with its old and new value."""
 
 from collections.abc import Iterable, Mapping
+from datetime import time
 from itertools import takewhile
 from typing import Any
 
@@ -53,7 +54,7 @@ def display_value(value: Any, field: forms.Field | None = None) -> str:
         return ", ".join(display_value(one) for one in value) or "nothing"
     if isinstance(field, forms.ChoiceField) and not isinstance(field, forms.ModelChoiceField):
         value = dict(field.choices).get(value, value)  # type: ignore[arg-type]
-    text = " ".join(str(value).split())
+    text = f"{value:%H:%M}" if isinstance(value, time) else " ".join(str(value).split())
     return f"“{text}”" if len(text) <= MAX_VALUE_LENGTH else f"“{text[:MAX_VALUE_LENGTH].rstrip()}…”"
 
 
@@ -93,6 +94,7 @@ def message_fields(message: Message) -> dict[str, str]:
         "Filters": rules_in_one_line(message.audience.rules) if message.audience else "",
         "One copy to each inbox": display_value(message.same_inbox_once) if message.channel == Channel.EMAIL else "",
         "Delivery times": delivery_times(message),
+        "Also during quiet hours": display_value(message.during_quiet_hours) if message.during_quiet_hours else "",
         "Stop showing on": end_of_showing(message),
     }
 

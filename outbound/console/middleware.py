@@ -17,7 +17,7 @@ class WorkspaceZone:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if not request.path.startswith(ADMIN):
+        if not request.path_info.startswith(ADMIN):
             return self.get_response(request)
         with timezone.override(Workspace.current().tz):
             return self.get_response(request)

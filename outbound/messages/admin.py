@@ -16,7 +16,7 @@ from messaging.models import Message, SendType, State
 from outbound import actions, roles
 from outbound.composer import live_edits, sheet, tags, views
 from outbound.console.admin import answer_without_button, teammate
-from outbound.messages import report
+from outbound.messages import left_out, report
 from outbound.messages.changelist import OutboundList
 
 
@@ -37,6 +37,7 @@ class MessageAdmin(OutboundList):
         ("<path:object_id>/tag/", "tag"),
         ("<path:object_id>/launching/", "launching"),
         ("<path:object_id>/refresh/", "refresh"),
+        ("<path:object_id>/left-out/", "left_out"),
         ("<path:object_id>/ongoing/", "make_ongoing"),
         ("<path:object_id>/content/", "edit_content"),
         ("<path:object_id>/audience/", "edit_audience"),
@@ -119,6 +120,11 @@ class MessageAdmin(OutboundList):
     def refresh(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Show the report as it is now, for its open page."""
         return report.refreshed_report(self, request, self.get_object_or_refuse(request, object_id, to="view"))
+
+    def left_out(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Count the people whom an ongoing message leaves out now."""
+        message = self.get_object_or_refuse(request, object_id, to="view")
+        return left_out.show_left_out(request, message, at=timezone.now())
 
     def edit_content(self, request: HttpRequest, object_id: str) -> HttpResponse:
         """Edit the content as a new version, while the message is live or paused."""

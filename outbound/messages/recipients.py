@@ -12,7 +12,7 @@ from django.utils.text import slugify
 
 from audiences.intake.csv_import import safe_cell
 from audiences.models import Customer
-from delivery.models import DeliveryRecord, Status
+from delivery.models import DeliveryRecord, Reason, Status
 from messaging.models import Message
 from outbound.console.idempotency import RefusedForm
 from outbound.console.search import TOO_LONG, is_too_long
@@ -32,6 +32,7 @@ class Page:
 
     records: list[DeliveryRecord]
     status: str
+    reason: str
     search: str
     newer: str
     older: str
@@ -45,10 +46,12 @@ def search_text(request: HttpRequest) -> str:
     return search
 
 
-def filtered_records(message: Message, *, status: str, search: str) -> QuerySet[DeliveryRecord]:
+def filtered_records(message: Message, *, status: str, search: str, reason: str = "") -> QuerySet[DeliveryRecord]:
     records = message.records.select_related("customer", "company", "message")
     if status in Status.values:
         records = records.filter(status=status)
+    if reason and reason in Reason.values:
+        records = records.filter(reason=reason)
     if search and (pks := customer_ids_matching(search)):
         return records.filter(customer__in=pks)
     if search:
@@ -70,8 +73,8 @@ def customer_ids_matching(search: str) -> list[int]:
 
 def recipient_page(message: Message, request: HttpRequest) -> Page:
     """Return one page in the order of customers; keyset pagination makes the last page as fast as the first."""
-    status, search = request.GET.get("status", ""), search_text(request)
-    records = filtered_records(message, status=status, search=search)
+    status, reason, search = request.GET.get("status", ""), request.GET.get("reason", ""), search_text(request)
+    records = filtered_records(message, status=status, reason=reason, search=search)
     before, after = parse_position(request.GET.get("before", "")), parse_position(request.GET.get("after", ""))
     order = ("customer_id", "company_id")
     if before:
@@ -91,6 +94,7 @@ def recipient_page(message: Message, request: HttpRequest) -> Page:
     return Page(
         records=found,
         status=status if status in Status.values else "",
+        reason=reason if reason in Reason.values else "",
         search=search,
         newer=page_position(found[0]) if found and more_before else "",
         older=page_position(found[-1]) if found and more_after else "",
@@ -110,10 +114,10 @@ def parse_position(given: str) -> tuple[int, int] | None:
     return int(customer), int(company)
 
 
-def csv_response(message: Message, *, status: str, search: str) -> StreamingHttpResponse:
+def csv_response(message: Message, *, status: str, reason: str, search: str) -> StreamingHttpResponse:
     """Return the recipients as a streamed CSV file, so that memory does not grow with their number."""
     answer = StreamingHttpResponse(
-        csv_lines(message, status=status, search=search), content_type="text/csv; charset=utf-8"
+        csv_lines(message, status=status, reason=reason, search=search), content_type="text/csv; charset=utf-8"
     )
     answer["Content-Disposition"] = f'attachment; filename="{slugify(message.title)[:60] or message.pk}.csv"'
     return answer
@@ -126,10 +130,10 @@ class Echo:
         return text
 
 
-def csv_lines(message: Message, *, status: str, search: str) -> Iterator[str]:
+def csv_lines(message: Message, *, status: str, reason: str, search: str) -> Iterator[str]:
     writer: Any = csv.writer(Echo())
     yield BOM + writer.writerow(COLUMNS)
-    records = filtered_records(message, status=status, search=search).order_by("customer_id")
+    records = filtered_records(message, status=status, reason=reason, search=search).order_by("customer_id")
     with longer_statements():
         for record in records.iterator(chunk_size=2000):
             yield writer.writerow([safe_cell(cell) for cell in csv_row(record)])

@@ -42,7 +42,7 @@ class DeliveryRecordAdmin(uncertain.UncertainPages):
     paginator = CappedPaginator
 
     def export(self, request: HttpRequest, message_id: int) -> StreamingHttpResponse:
-        """Export the recipients of one message as CSV, limited to the report's status and search."""
+        """Export the recipients of one message as CSV, limited to the report's status, reason and search."""
         if not (report.may_export(request) and request.user.has_perm("messaging.view_message")):
             raise PermissionDenied
         message = Message.objects.filter(pk=message_id).first()
@@ -50,7 +50,12 @@ class DeliveryRecordAdmin(uncertain.UncertainPages):
             raise Http404(f"There is no message {message_id}.")
         asked = request.GET
         self.note(request, message, "Exported its people")
-        return recipients.csv_response(message, status=asked.get("status", ""), search=recipients.search_text(request))
+        return recipients.csv_response(
+            message,
+            status=asked.get("status", ""),
+            reason=asked.get("reason", ""),
+            search=recipients.search_text(request),
+        )
 
     @display(description="Customer")
     def recipient(self, record: DeliveryRecord) -> SafeString | str:

@@ -36,7 +36,7 @@ from outbound.console.wording import (
     percent,
     times,
 )
-from outbound.messages import progress, recipients, version_diff
+from outbound.messages import left_out, progress, recipients, version_diff
 
 SHOWN_EVENTS = ("opened", "clicked", "replied", "bounced", "complained", "unsubscribed")
 # The reasons of waiting records, to follow their number.
@@ -101,6 +101,8 @@ def report_context(admin: ConsoleAdmin, request: HttpRequest, message: Message, 
         "people": recipients.recipient_page(message, request),
         "among_many": found.records > LARGE_AUDIENCE,
         "statuses_there": [status for status in Status if found.value_of(status)],
+        "reasons_there": reasons_there(message, reasons),
+        "counts_left_out": left_out.is_counted(message),
         "may_export": may_export(request),
         "revisions": list(version_diff.revisions(versions)),
         "log": admin.history_of(message),
@@ -293,6 +295,12 @@ def reason_words(message: Message, row: dict[str, Any]) -> str:
     return reason_label(Reason(row["reason"]), message)
 
 
+def reasons_there(message: Message, found: dict[Status, list[dict[str, Any]]]) -> dict[str, str]:
+    """Return the reasons that any record has, in words."""
+    there = (row["reason"] for rows in found.values() for row in rows)
+    return {reason: reason_label(Reason(reason), message) for reason in there if reason}
+
+
 def statuses(message: Message, found: Counts, reasons: dict[Status, list[dict[str, Any]]]) -> dict[str, Any]:
     """Return the records by status and reason, counted in records and in people, with their sums."""
     people = counters.customer_count(message, found)
@@ -340,7 +348,10 @@ def waiting_rows(
             when = ""
         else:
             when = "Now" if row["due"] <= at else f"From {moment(row['due'])}"
-        yield {"records": row["records"], "words": WAITING_WORDS.get(reason, str(reason.label)), "when": when}
+        words = WAITING_WORDS.get(reason, str(reason.label))
+        if reason == Reason.WINDOW and not message.window:
+            words = "until quiet hours end"
+        yield {"records": row["records"], "words": words, "when": when}
     if found.sending:
         yield {"records": found.sending, "words": STATUS_WORDS[Status.SENDING], "when": "Now"}
     if found.uncertain:

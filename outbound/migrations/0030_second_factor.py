@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('outbound', '0010_saved_replies'),
+        ("outbound", "0010_saved_replies"),
     ]
 
     operations = [

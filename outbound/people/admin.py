@@ -20,7 +20,7 @@ from audiences.models import Audience, Company, Customer, Membership
 from audiences.rules import RuleError
 from outbound import roles
 from outbound.composer import options
-from outbound.composer.forms import AudienceFields
+from outbound.composer.audience_fields import RuleFields
 from outbound.console import admin
 from outbound.console.admin import ConsoleAdmin, column
 from outbound.console.formatting import chip
@@ -90,14 +90,6 @@ class PeopleList(ConsoleChangeList):
             return rows.none()
 
 
-class RulesInAddress(AudienceFields):
-    """The form behind the rule builder above the list."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        del self.fields["window"], self.fields["window_zone"], self.fields["checking"]
-
-
 def estimated(request: HttpRequest, shown: int) -> str:
     """Describe the size of the list. Long lists are not counted: PostgreSQL's estimate is used instead."""
     if shown < admin.COUNT_LIMIT:
@@ -164,7 +156,7 @@ class CustomerAdmin(
 
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
         rules = request.GET.get(bulk_actions.RULES, "")
-        form = RulesInAddress({"rules": rules}) if rules else RulesInAddress()
+        form = RuleFields({"rules": rules}) if rules else RuleFields()
         form.is_valid()
         answer = super().changelist_view(
             request,

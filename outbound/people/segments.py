@@ -24,8 +24,8 @@ from audiences.models.audience import SEGMENT_ATTRIBUTES
 from audiences.rules import RuleError
 from messaging.models import Message
 from outbound.composer import options
+from outbound.composer.audience_fields import RuleFields
 from outbound.composer.confirm import COUNT_WITHIN
-from outbound.composer.forms import AudienceFields
 from outbound.composer.matching_people import matching_people
 from outbound.console import change_message
 from outbound.console.admin import ConsoleAdmin, answer_without_button, column
@@ -34,7 +34,7 @@ from outbound.edits import autosave, conflicts
 from outbound.edits.forms import form_name
 
 
-class SegmentForm(AudienceFields):
+class SegmentForm(RuleFields):
     """The name and rules of a segment."""
 
     name = forms.CharField(max_length=200, widget=UnfoldAdminTextInputWidget({"placeholder": "For example: On trial"}))
@@ -42,7 +42,6 @@ class SegmentForm(AudienceFields):
     def __init__(self, *args: Any, segment: Audience, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.segment = segment
-        del self.fields["window"], self.fields["window_zone"], self.fields["checking"]
 
     def clean(self) -> dict[str, Any]:
         """Validate with the model: the name is unique, and no segment contains itself."""

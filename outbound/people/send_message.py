@@ -26,7 +26,7 @@ from outbound.composer import options
 from outbound.composer.forms import OPENS_THE_APP
 from outbound.console import idempotency
 from outbound.console.admin import ConsoleAdmin, teammate
-from outbound.console.rich_text import RichTextWidget
+from outbound.console.rich_text import MessageTextWidget
 from outbound.edits import autosave
 from outbound.edits.forms import DIRECT_MESSAGE, form_name
 
@@ -60,7 +60,7 @@ class DirectMessageForm(forms.Form):
         },
     )
     subject = forms.CharField(required=False, max_length=255, widget=UnfoldAdminTextInputWidget())
-    body = forms.CharField(required=False, label="Text", widget=RichTextWidget())
+    body = forms.CharField(required=False, label="Text", widget=MessageTextWidget())
     text = forms.CharField(required=False, label="Text", widget=UnfoldAdminTextareaWidget({"rows": 4}))
     link = forms.CharField(required=False, max_length=1000, widget=UnfoldAdminTextInputWidget(OPENS_THE_APP))
     company = forms.ModelChoiceField(

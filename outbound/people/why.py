@@ -15,13 +15,21 @@ from audiences.rules import Group, Kind, Rule
 from delivery.eligibility import conditions, explain, named_values
 from delivery.eligibility.explain import Case, EvaluatedNode, Explanation, Verdict
 from delivery.models import DeliveryRecord, Reason, Status
-from messaging import delivery_window
-from messaging.models import Channel, Checking, Message, SendType, State
+from messaging.models import RUNNING, Message, SendType, State
 from outbound.console.admin import ConsoleAdmin
 from outbound.console.formatting import chip
 from outbound.console.lookups import teammate_name
 from outbound.console.wording import GROUP_WORDS, STATE_TONES, Names, counted
 from outbound.messages.records import status_chip
+from outbound.people.why_times import (
+    cap_condition,
+    check_times,
+    format_end_of_quiet_hours,
+    format_moment,
+    format_opening,
+    quiet_condition,
+    window_condition,
+)
 
 MESSAGES_EXPLAINED_MAX = 300
 # One click away, the running ones first.
@@ -87,11 +95,6 @@ def message_choices(message: Message | None) -> list[tuple[str, list[Message]]]:
     return [(state.label, group) for state in STATE_ORDER if (group := [row for row in rows if row.state == state])]
 
 
-def format_moment(moment: datetime | None) -> str:
-    """Format a moment in the workspace's time zone, to follow the word “on”."""
-    return f"{timezone.localtime(moment):%-d %B %Y at %H:%M}" if moment else "an unknown date"
-
-
 def unreachable_sentence(explained: Explanation) -> str:
     reasons = ", ".join(label[:1].lower() + label[1:] for label in explained.unreachable_labels)
     return f"This customer matches but cannot be reached: {reasons}."
@@ -117,7 +120,11 @@ def waiting_sentence(explained: Explanation, case: Case) -> str:
     assert record is not None  # noqa: S101 - waiting is a status of a record
     due = f" It is due on {format_moment(record.due_at)}." if record.due_at and record.due_at > explained.at else ""
     matched = format_moment(record.matched_at)
-    return f"This customer matched on {matched}. The message has not been sent yet. {reason_sentence(record)}{due}"
+    reason = reason_sentence(record)
+    if record.reason == Reason.WINDOW and explained.waits_for_quiet_hours and explained.message.state in RUNNING:
+        reason = f"It waits until {format_end_of_quiet_hours(explained)}, {explained.zone.key} time: quiet hours."
+        due = ""
+    return f"This customer matched on {matched}. The message has not been sent yet. {reason}{due}"
 
 
 def left_company_sentence(explained: Explanation, case: Case) -> str:
@@ -153,7 +160,8 @@ def next_check_sentence(explained: Explanation) -> str:
         due = "is due now" if when <= explained.at else f"is at about {timezone.localtime(when):%H:%M}"
         check = f"The next check {due}, or at their next visit if that is earlier."
     closed = explained.opening > explained.at
-    tail = f" It is then delivered when the window opens: {format_opening(explained)}." if closed else ""
+    what = "quiet hours end" if explained.waits_for_quiet_hours else "the window opens"
+    tail = f" It is then delivered when {what}: {format_opening(explained)}." if closed else ""
     return f"This customer matches and has not received the message yet. {check}{tail}"
 
 
@@ -340,11 +348,6 @@ def format_value(kind: Kind | None, value: Any, owners: dict[int, str], *, at: d
     return f"“{value}”"
 
 
-def format_opening(explained: Explanation) -> str:
-    """Format the next opening of the delivery window, in the time zone of the window."""
-    return f"{explained.opening.astimezone(explained.zone):%A %-d %B at %H:%M}, {explained.zone.key} time"
-
-
 def other_conditions(explained: Explanation) -> list[dict[str, Any]]:
     """Return the conditions besides the rules. `holds` is False for an obstacle, None for information."""
     message = explained.message
@@ -357,42 +360,7 @@ def other_conditions(explained: Explanation) -> list[dict[str, Any]]:
             "text": ". ".join(explained.unreachable_labels) or "Yes",
         },
         window_condition(explained),
+        *quiet_condition(explained),
         *([cap_condition(explained)] if not message.to_customer_id else []),
         {"label": "Checked", "holds": None, "text": check_times(explained)},
     ]
-
-
-def window_condition(explained: Explanation) -> dict[str, Any]:
-    if not explained.window.spans:
-        return {"label": "Delivery times", "holds": True, "text": "At any time"}
-    words = delivery_window.describe_window(explained.window, explained.zone.key)
-    is_open = explained.opening <= explained.at
-    tail = "Open now." if is_open else f"Opens {format_opening(explained)}."
-    return {"label": "Delivery times", "holds": is_open, "text": f"{words}. {tail}"}
-
-
-def cap_condition(explained: Explanation) -> dict[str, Any]:
-    until = explained.capped_until
-    text = f"Reached. The next message can be sent on {format_moment(until)}." if until else "Not reached"
-    return {"label": "Frequency cap", "holds": until is None, "text": text}
-
-
-def check_times(explained: Explanation) -> str:
-    """Say when the matcher next evaluates the rules for this customer."""
-    message = explained.message
-    if message.to_customer_id:
-        return "Never. The message is for one customer only."
-    if message.send_type == SendType.ONE_OFF:
-        return "Once, when the message is set live."
-    if message.state != State.LIVE:
-        return "Only while the message is live."
-    if message.channel == Channel.IN_APP:
-        return "At each visit."
-    if explained.next_round is None:
-        return "At each visit. The hourly check is switched off in the schedule."
-    due = explained.next_round
-    when = "due now" if due <= explained.at else f"at about {timezone.localtime(due):%H:%M}"
-    often = "Every hour"
-    if message.checking == Checking.AT_ONCE:
-        often = "As soon as something changes, every hour"
-    return f"{often} and at each visit. The next hourly check is {when}."

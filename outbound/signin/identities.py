@@ -3,10 +3,14 @@
 An identity is linked only to a teammate who is logged in, or who holds an invitation. An address links nothing.
 """
 
+import logging
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
+from allauth.account.adapter import get_adapter as get_account_adapter
+from allauth.account.internal.flows.reauthentication import is_reauthentication_required
 from allauth.account.views._password_reset import INTERNAL_RESET_SESSION_KEY
+from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.socialaccount import app_settings, views
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter, get_adapter
 from allauth.socialaccount.helpers import render_authentication_error
@@ -20,11 +24,15 @@ from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import render
 from django.urls import Resolver404, resolve, reverse, reverse_lazy
+from django.utils import timezone
 from django.utils.http import urlsafe_base64_decode
 from requests import RequestException
 
+from outbound.signin import enrolment
 from outbound.signin.forms import create_sender
 from outbound.signin.invitations import invitations
+
+log = logging.getLogger(__name__)
 
 # What a provider needs to know: its kind, the text, the name of the URL, and the key of its part.
 ADDRESSES = (
@@ -46,7 +54,10 @@ class IdentityAdapter(DefaultSocialAccountAdapter):
 
     def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
         """Link an unknown identity to the invited teammate whose invitation is open in this browser."""
-        if sociallogin.is_existing or sociallogin.state.get("process") != "login":
+        process = sociallogin.state.get("process")
+        if process == "connect" and isinstance(request.user, User):
+            confirm_before_link(request, request.user)
+        if sociallogin.is_existing or process != "login":
             return
         given, token = sociallogin.user, request.session.get(INTERNAL_RESET_SESSION_KEY)
         with transaction.atomic():
@@ -57,10 +68,40 @@ class IdentityAdapter(DefaultSocialAccountAdapter):
             invited.last_name = invited.last_name or given.last_name
             sociallogin.connect(request, invited)
             create_sender(invited)
+        enrolment.confirm_mailbox(request, invited, at=timezone.now())
         del request.session[INTERNAL_RESET_SESSION_KEY], sociallogin.state["next"]
+
+    def on_authentication_error(
+        self, request: HttpRequest, provider: Any, error: Any = None, exception: Any = None, extra_context: Any = None
+    ) -> None:
+        """Log why a login failed: its page only says that it did."""
+        reason = (extra_context or {}).get("saml_last_error_reason") or exception or error
+        is_unexpected = isinstance(exception, (KeyError, TypeError, ValueError))
+        log.warning(
+            "A login with %s failed: %s: %s",
+            getattr(provider, "name", provider),
+            type(exception).__name__ if exception else "refused",
+            reason,
+            exc_info=exception if is_unexpected else None,
+        )
 
     def get_connect_redirect_url(self, request: HttpRequest, socialaccount: SocialAccount) -> str:
         return reverse("mfa_index")
+
+
+def confirm_before_link(request: HttpRequest, user: User) -> None:
+    """Refuse to link an identity until the teammate has confirmed that it is them, and has a second factor if due.
+
+    Allauth would hold the identity back in the session and link it after the next confirmation of any change, and so
+    also the identity of a thief of the session.
+    """
+    page = reverse("mfa_index")
+    if enrolment.needs_link(request, user, at=timezone.now()):
+        raise ImmediateHttpResponse(HttpResponseRedirect(page))
+    if is_reauthentication_required(request, app="allauth.socialaccount"):
+        messages.info(request, "Confirm that it is you, and then link your identity again.")
+        way = get_account_adapter(request).get_reauthentication_methods(user)[0]["url"]
+        raise ImmediateHttpResponse(HttpResponseRedirect(f"{way}?{urlencode({'next': page})}"))
 
 
 def find_invited(path: str | None) -> User | None:
@@ -139,7 +180,7 @@ def openid_callback(request: HttpRequest, provider_id: str) -> HttpResponse:
         raise Http404 from None
     # An answer of another issuer (RFC 9207): its code must not reach this one.
     if request.GET.get("iss", issuer := provider.app.settings["issuer"]) != issuer:
-        return render_authentication_error(request, provider)
+        return render_authentication_error(request, provider, exception=OAuth2Error("The answer names another issuer."))
     try:
         return OAuth2CallbackView.adapter_view(adapter)(request)
     except BROKEN_PROVIDER as problem:

@@ -32,7 +32,6 @@ TITLES: dict[str, str] = {
     "mfa_deactivate_totp": "Remove your authenticator app?",
     "mfa_view_recovery_codes": "Recovery codes",
     "mfa_generate_recovery_codes": "Make new recovery codes?",
-    "mfa_download_recovery_codes": "Recovery codes",
     "mfa_add_webauthn": "Add a passkey",
     "mfa_edit_webauthn": "Rename a passkey",
     "mfa_remove_webauthn": "Remove a passkey?",

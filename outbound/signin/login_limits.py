@@ -8,6 +8,7 @@ from typing import Any
 
 from axes.attempts import get_cool_off_threshold
 from axes.handlers.database import AxesDatabaseHandler
+from axes.handlers.proxy import AxesProxyHandler
 from axes.helpers import get_client_username, get_failure_limit
 from axes.models import AccessAttempt
 from django.db.models import Sum
@@ -31,3 +32,8 @@ class LoginLimits(AxesDatabaseHandler):
             if (attempts.aggregate(sum=Sum("failures_since_start"))["sum"] or 0) >= limit:
                 return max(failures, get_failure_limit(request, credentials))
         return failures
+
+
+def count_failure(request: HttpRequest, username: str) -> None:
+    """Count a failed login that Django does not report, such as a wrong code after the right password."""
+    AxesProxyHandler.user_login_failed(sender=LoginLimits, credentials={"username": username}, request=request)

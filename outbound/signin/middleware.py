@@ -9,11 +9,13 @@ from django.urls import reverse
 from django.utils import timezone
 
 from outbound.console.middleware import ADMIN
-from outbound.signin import second_factor, sessions
+from outbound.signin import enrolment, second_factor, sessions
 from outbound.signin.layout import TITLES
 
-# Pages that need no second factor, besides those of sign-in.
-OPEN_PAGES = frozenset({"logout", "jsi18n"})
+# The names of pages that need no second factor.
+OPEN_PAGES = frozenset({*TITLES, "second_factor_send_link", "second_factor_open_link", "admin:logout", "admin:jsi18n"})
+# Pages that set one up: after the deadline, only in a browser that opened a link from an email.
+ENROLMENT_PAGES = frozenset({"mfa_activate_totp", "mfa_add_webauthn"})
 
 
 class ListedSessions:
@@ -23,7 +25,7 @@ class ListedSessions:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        if request.path.startswith(ADMIN) and isinstance(request.user, User):
+        if request.path_info.startswith(ADMIN) and isinstance(request.user, User):
             sessions.note_session(request)
         return self.get_response(request)
 
@@ -41,14 +43,16 @@ class RequiredSecondFactor:
         return self.get_response(request)
 
     def process_view(self, request: HttpRequest, _view: Any, _args: Any, _kwargs: Any) -> HttpResponse | None:
-        if not request.path.startswith(ADMIN) or not isinstance(request.user, User):
+        if not request.path_info.startswith(ADMIN) or not isinstance(request.user, User):
             return None
         deadline = second_factor.deadline_of(request.user)
         if deadline is None:
             return None
-        match = request.resolver_match
         request.second_factor_due = deadline  # type: ignore[attr-defined]
-        is_open = match is not None and (match.url_name in TITLES or match.url_name in OPEN_PAGES)
-        if is_open or timezone.now() < deadline:
+        at, match = timezone.now(), request.resolver_match
+        page = match.view_name if match is not None else ""
+        if at < deadline or (page in OPEN_PAGES and page not in ENROLMENT_PAGES):
+            return None
+        if page in ENROLMENT_PAGES and not enrolment.needs_link(request, request.user, at=at):
             return None
         return HttpResponseRedirect(reverse("mfa_index"))

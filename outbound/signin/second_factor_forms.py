@@ -1,5 +1,6 @@
 """The forms of the second factor: allauth's, counted by django-axes, with each code accepted once."""
 
+import logging
 import time
 from typing import Any
 
@@ -11,11 +12,16 @@ from allauth.mfa.models import Authenticator
 from allauth.mfa.recovery_codes.forms import GenerateRecoveryCodesForm
 from allauth.mfa.totp.forms import ActivateTOTPForm
 from allauth.mfa.webauthn import forms as webauthn
+from allauth.mfa.webauthn.internal.auth import parse_authentication_response
 from axes.handlers.proxy import AxesProxyHandler
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
+from outbound.signin.adapter import CODES_GUESSED
 from outbound.signin.forms import ConsoleFields
+from outbound.signin.login_limits import count_failure
+
+log = logging.getLogger(__name__)
 
 # Longer than a code of an app is valid: its 30 seconds, and those before and after.
 CODES_REMEMBERED_FOR = 120
@@ -45,8 +51,8 @@ class CountedCode(ConsoleFields):
     authenticator: Authenticator
 
     def clean_code(self) -> str:
-        request, credentials = allauth_context.request, {"username": self.user.get_username()}
-        if not AxesProxyHandler.is_allowed(request, credentials):
+        request, name = allauth_context.request, self.user.get_username()
+        if not AxesProxyHandler.is_allowed(request, {"username": name}):
             request.axes_locked_out = True
             raise get_adapter().validation_error("too_many_login_attempts")
         try:
@@ -57,7 +63,9 @@ class CountedCode(ConsoleFields):
                 if self.authenticator.type == Authenticator.Type.TOTP:
                     refuse_used_code(self.authenticator, code)
         except ValidationError:
-            AxesProxyHandler.user_login_failed(sender=type(self), credentials=credentials, request=request)
+            count_failure(request, name)
+            if getattr(request, "axes_locked_out", False):
+                get_adapter().send_notification_mail(CODES_GUESSED, self.user)
             raise
         return code
 
@@ -105,13 +113,34 @@ class EditPasskeyForm(ConsoleFields, webauthn.EditWebAuthnForm):
     labels = {"name": "Name"}
 
 
-class LoginPasskeyForm(ParsedCredential, webauthn.LoginWebAuthnForm):
+class CheckedPasskey(ParsedCredential):
+    """Mixin: refuse a passkey whose counter of signatures does not grow, because it is a copy."""
+
+    def clean_credential(self) -> Authenticator:
+        given = self.cleaned_data["credential"]
+        passkey: Authenticator = super().clean_credential()  # type: ignore[misc]
+        count = parse_authentication_response(given).response.authenticator_data.counter
+        with transaction.atomic():
+            passkey = Authenticator.objects.select_for_update().select_related("user").get(pk=passkey.pk)
+            before = passkey.data.get("sign_count", passkey.wrap().authenticator_data.counter)
+            # Passkeys that several devices share count nothing.
+            if (count or before) and count <= before:
+                log.warning(
+                    "A passkey of user %s was refused: its counter of signatures did not grow.", passkey.user.pk
+                )
+                raise get_adapter().validation_error("incorrect_code")
+            passkey.data["sign_count"] = count
+            passkey.save(update_fields=["data"])
+        return passkey
+
+
+class LoginPasskeyForm(CheckedPasskey, webauthn.LoginWebAuthnForm):
     """A login by passkey alone."""
 
 
-class AuthenticatePasskeyForm(ParsedCredential, webauthn.AuthenticateWebAuthnForm):
+class AuthenticatePasskeyForm(CheckedPasskey, webauthn.AuthenticateWebAuthnForm):
     """A passkey after the password."""
 
 
-class ReauthenticatePasskeyForm(ParsedCredential, webauthn.ReauthenticateWebAuthnForm):
+class ReauthenticatePasskeyForm(CheckedPasskey, webauthn.ReauthenticateWebAuthnForm):
     """A passkey before a change of the sign-in."""

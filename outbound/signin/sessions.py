@@ -13,8 +13,9 @@ from django.core.cache import cache
 from django.http import HttpRequest
 
 from audiences.intake.user_agent import parse_browser, parse_os
-from outbound.signin.adapter import UNKNOWN_ADDRESS
 
+# The address of requests over a socket, which have none.
+UNKNOWN_ADDRESS = "0.0.0.0"  # noqa: S104 - a value, not an address to listen on
 # Seconds between two notes of when a session was last seen.
 SEEN_INTERVAL = 300
 

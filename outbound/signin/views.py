@@ -9,21 +9,31 @@ from typing import Any
 
 from allauth.account import views
 from allauth.account.adapter import get_adapter
+from allauth.account.internal.flows.reauthentication import STATE_SESSION_KEY
 from allauth.mfa.base import views as mfa_views
+from allauth.mfa.models import Authenticator
+from allauth.mfa.totp import views as app_views
 from allauth.mfa.webauthn import views as passkey_views
 from axes.helpers import get_cool_off
 from django.contrib import messages
 from django.contrib.admin import site
 from django.contrib.auth.decorators import login_required
+from django.contrib.auth.models import User
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse, reverse_lazy
 from django.utils import timezone
 from django.utils.http import int_to_base36, urlsafe_base64_decode
 
+from outbound.console import throttle
 from outbound.console.admin import answer_without_button, teammate
-from outbound.signin import identities, sessions
+from outbound.signin import enrolment, identities, second_factor, sessions
 from outbound.signin.forms import AcceptForm
+from outbound.signin.second_factor_forms import refuse_used_code
+
+# Links to set up a second factor that a teammate is sent in 15 minutes.
+LINKS_SENT_MOST = 3
 
 
 class LoginView(views.LoginView):
@@ -68,6 +78,7 @@ class ChoosePasswordView(views.PasswordResetFromKeyView):
     def form_valid(self, form: Any) -> HttpResponse:
         messages.success(self.request, self.success_message)
         answer: HttpResponse = super().form_valid(form)
+        enrolment.confirm_mailbox(self.request, self.reset_user, at=timezone.now())
         return answer
 
 
@@ -97,10 +108,11 @@ class AccountView(mfa_views.IndexView):
     """How a teammate logs in: password, second factor, sessions."""
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        due = getattr(self.request, "second_factor_due", None)
+        due, at = getattr(self.request, "second_factor_due", None), timezone.now()
         return {
             **super().get_context_data(**kwargs),
-            "is_overdue": due is not None and due <= timezone.now(),
+            "is_overdue": due is not None and due <= at,
+            "needs_link": enrolment.needs_link(self.request, teammate(self.request), at=at),
             "providers": identities.providers_for(self.request, teammate(self.request)),
             "sessions": sessions.list_sessions(teammate(self.request), current=self.request.session.session_key),
         }
@@ -119,6 +131,95 @@ def end_sessions(request: HttpRequest) -> HttpResponse:
     text = f"{sessions.ended_text(ended)} ended." if ended else "The session has ended already."
     messages.success(request, text)
     return HttpResponseRedirect(reverse("mfa_index"))
+
+
+class FirstFactor:
+    """Mixin: the first second factor ends the sessions that began without one, except the present one."""
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        request: HttpRequest = self.request  # type: ignore[attr-defined]
+        user = teammate(request)
+        is_first = not second_factor.has_second_factor(user)
+        answer: HttpResponse = super().form_valid(form)  # type: ignore[misc]
+        if is_first:
+            # A stolen cookie of the present session ends too.
+            request.session.cycle_key()
+            sessions.end_sessions(user, at=timezone.now(), but=request.session.session_key)
+        return answer
+
+
+class SetUpAppView(FirstFactor, app_views.ActivateTOTPView):
+    """Set up an authenticator app."""
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        apps = Authenticator.objects.filter(user=teammate(self.request), type=Authenticator.Type.TOTP)
+        with transaction.atomic():
+            # Two requests at the same time wait for each other.
+            User.objects.select_for_update().get(pk=teammate(self.request).pk)
+            if apps.exists():
+                return HttpResponseRedirect(reverse("mfa_index"))
+            answer = super().form_valid(form)
+            refuse_used_code(apps.get(), form.cleaned_data["code"])
+        return answer
+
+
+class AddPasskeyView(FirstFactor, passkey_views.AddWebAuthnView):
+    """Add a passkey."""
+
+
+@login_required
+def send_enrolment_link(request: HttpRequest) -> HttpResponse:
+    """Email a teammate whose deadline is over the link that lets them set up a second factor."""
+    page = reverse("mfa_index")
+    if request.method != "POST":
+        return answer_without_button(request, page)
+    user, at = teammate(request), timezone.now()
+    if not enrolment.needs_link(request, user, at=at):
+        messages.info(request, "You need no link. Set up your second factor below.")
+    elif not user.email:
+        messages.error(request, "Your account has no email address. Ask the administrator of this server for a link.")
+    elif throttle.count_attempt("enrolment-link", str(user.pk), at=at) > LINKS_SENT_MOST:
+        messages.error(request, "Several links are on their way already. Wait a few minutes.")
+    else:
+        get_adapter().send_enrolment_link(user)
+        messages.success(request, f"A link is on its way to {user.email}. It is valid for an hour.")
+    return HttpResponseRedirect(page)
+
+
+@login_required
+def open_enrolment_link(request: HttpRequest, token: str) -> HttpResponse:
+    """Let this browser set up a second factor, if the link is one for its teammate."""
+    user = teammate(request)
+    if enrolment.is_link_valid(user, token):
+        enrolment.confirm_mailbox(request, user, at=timezone.now())
+        messages.success(request, "Thank you. Now set up your second factor.")
+    else:
+        messages.error(request, "This link is no longer valid. Ask for a new one.")
+    return HttpResponseRedirect(reverse("mfa_index"))
+
+
+class WithoutResumption:
+    """Mixin: forget the change that allauth held back until the teammate confirms that it is them.
+
+    It is in the session, so another person who stole the session may have asked for it.
+    """
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        request.session.pop(STATE_SESSION_KEY, None)
+        answer: HttpResponseBase = super().dispatch(request, *args, **kwargs)  # type: ignore[misc]
+        return answer
+
+
+class ConfirmView(WithoutResumption, views.ReauthenticateView):
+    """Confirm with the password."""
+
+
+class ConfirmByCodeView(WithoutResumption, mfa_views.ReauthenticateView):
+    """Confirm with a code of the app, or a recovery code."""
+
+
+class ConfirmByPasskeyView(WithoutResumption, passkey_views.ReauthenticateWebAuthnView):
+    """Confirm with a passkey."""
 
 
 class WithoutAdminPage:

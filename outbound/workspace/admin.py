@@ -1,5 +1,7 @@
 """Workspace settings: one row, edited on one page."""
 
+from datetime import time
+from functools import partial
 from typing import Any
 
 from django import forms
@@ -19,15 +21,38 @@ from unfold.widgets import (
 from audiences.models import Workspace
 from delivery import tasks
 from delivery.eligibility import frequency_cap
+from delivery.models import Reason
 from messaging import delivery_window
+from messaging.models import RUNNING, Message, State
 from outbound.composer import images
 from outbound.edits.admin import ChangeLogAdmin
 
+# Settings for which records wait; they are judged again when one of these is changed.
+HOLDING_SETTINGS: dict[Reason, frozenset[str]] = {
+    Reason.CAP: frozenset({"cap_messages", "cap_days"}),
+    Reason.WINDOW: frozenset({"quiet_from", "quiet_to"}),
+}
 
-def recheck_frequency_cap() -> None:
-    """Recheck the records that wait for the frequency cap, after the cap was changed."""
-    if frequency_cap.recheck_capped_records(at=timezone.now()):
+
+def recheck_records(reason: Reason) -> None:
+    """Recheck the records that wait for this reason, after a setting was changed."""
+    if frequency_cap.recheck_waiting_records(reason, at=timezone.now()):
         tasks.enqueue_dispatch()
+
+
+QUIET_HOURS_HELP = (
+    "Emails and pushes to an audience wait until quiet hours end, besides the delivery times of each message. They are"
+    " in the time zone of the delivery times: the workspace’s, or each customer’s own. Answers, messages to one person"
+    " and in-app messages do not wait. Leave both empty for none."
+)
+MESSAGES_NAMED = 3
+
+
+class TimeOfDay(UnfoldAdminTextInputWidget):
+    """A text field for a time in hours and minutes."""
+
+    def format_value(self, value: Any) -> Any:
+        return f"{value:%H:%M}" if isinstance(value, time) else super().format_value(value)
 
 
 class WorkspaceForm(forms.ModelForm):
@@ -45,14 +70,18 @@ class WorkspaceForm(forms.ModelForm):
         model = Workspace
         fields = (
             *("name", "zone", "postal_address", "colour", "confirm_above", "drift_percent"),
-            *("cap_messages", "cap_days", "answer_by_email_after", "track_emails"),
+            *("cap_messages", "cap_days", "quiet_from", "quiet_to", "answer_by_email_after", "track_emails"),
             *("alarm_to", "keep_events_days", "keep_copies_days"),
         )
         widgets = {
             "colour": UnfoldAdminTextInputWidget({"placeholder": "#2563eb"}),
+            "quiet_from": TimeOfDay({"placeholder": "22:00"}),
+            "quiet_to": TimeOfDay({"placeholder": "08:00"}),
             "alarm_to": UnfoldAdminTextInputWidget({"placeholder": "ops@example.com"}),
         }
         help_texts = {
+            "quiet_from": "For example 22:00.",
+            "quiet_to": "For example 08:00. Quiet hours may pass midnight.",
             "colour": "The colour of the border and links of branded emails.",
             "confirm_above": "To set a message live for more people than this, a teammate must type their number.",
             "drift_percent": "The largest change of the audience between the review and setting the message live."
@@ -95,7 +124,36 @@ class WorkspaceForm(forms.ModelForm):
             except delivery_window.WindowError as wrong:
                 self.add_error(day, str(wrong))
         data["office_hours"] = hours
+        if not {"quiet_from", "quiet_to"} & self.errors.keys():
+            self.check_quiet_hours(data.get("quiet_from"), data.get("quiet_to"))
         return data
+
+    def check_quiet_hours(self, begin: time | None, end: time | None) -> None:
+        """Add an error if the quiet hours are invalid, or a message could not be sent at any time."""
+        if begin is None and end is None:
+            return
+        if begin is None or end is None:
+            field = "quiet_from" if begin is None else "quiet_to"
+            self.add_error(field, "Enter when quiet hours begin and when they end, or leave both empty.")
+            return
+        try:
+            delivery_window.quiet_window((begin, end))
+        except delivery_window.WindowError as wrong:
+            self.add_error("quiet_to" if begin == end else "quiet_from", str(wrong))
+            return
+        sendable = Message.objects.to_audiences().filter(state__in=(*RUNNING, State.PAUSED, State.SCHEDULED))
+        closed = [
+            f"“{message}”"
+            for message in sendable.exclude(window=[]).order_by("pk")
+            if message.open_window((begin, end)) == delivery_window.NEVER
+        ]
+        if closed:
+            more = f" and {len(closed) - MESSAGES_NAMED:,} more" if len(closed) > MESSAGES_NAMED else ""
+            self.add_error(
+                "quiet_from",
+                f"The delivery times of {', '.join(closed[:MESSAGES_NAMED])}{more} lie within these hours, so they"
+                " could not be sent. Stop them, or let them go out also during quiet hours.",
+            )
 
     def save(self, commit: bool = True) -> Any:  # noqa: FBT001, FBT002 - Django's own signature
         self.instance.office_hours = self.cleaned_data["office_hours"]
@@ -156,6 +214,7 @@ class WorkspaceAdmin(ChangeLogAdmin):
         ("Branded emails", {"fields": ("logo_now", "logo_upload", "remove_logo", "colour", "postal_address")}),
         ("Before a message goes live", {"fields": ("confirm_above", "drift_percent")}),
         ("Frequency cap", {"fields": ("cap_messages", "cap_days")}),
+        ("Quiet hours", {"fields": ("quiet_from", "quiet_to"), "description": QUIET_HOURS_HELP}),
         ("Inbox", {"fields": ("answer_by_email_after",)}),
         ("Emails", {"fields": ("track_emails",)}),
         ("Alarms", {"fields": ("alarm_to",)}),
@@ -164,8 +223,9 @@ class WorkspaceAdmin(ChangeLogAdmin):
 
     def save_model(self, request: HttpRequest, obj: Workspace, form: Any, change: Any) -> None:
         super().save_model(request, obj, form, change)
-        if {"cap_messages", "cap_days"} & set(form.changed_data):
-            transaction.on_commit(recheck_frequency_cap)
+        for reason, names in HOLDING_SETTINGS.items():
+            if names & set(form.changed_data):
+                transaction.on_commit(partial(recheck_records, reason))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

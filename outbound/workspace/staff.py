@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from allauth.account.adapter import get_adapter
 from django import forms
 from django.contrib import messages
 from django.contrib.auth.models import User
@@ -25,6 +26,7 @@ from outbound.edits.admin import ChangeLogAdmin
 from outbound.roles import DESCRIPTIONS, Role
 from outbound.signin import invitations, sessions
 from outbound.signin.accounts import state_of, teammates
+from outbound.signin.adapter import ADDRESS_CHANGED
 
 STATES: dict[str, str] = {"Active": "good", "Invited": "info", "Deactivated": "plain"}
 
@@ -178,6 +180,9 @@ class StaffAdmin(ChangeLogAdmin):
             roles.give_role(obj, Role(form.cleaned_data["role"]))
         if not change:
             self.mail_invitation(request, obj)
+        elif "email" in form.changed_data and (before := form.initial.get("email")):
+            send = get_adapter(request).send_notification_mail
+            transaction.on_commit(lambda: send(ADDRESS_CHANGED, obj, email=before))
 
     def response_add(self, request: HttpRequest, obj: Any, post_url_continue: Any = None) -> HttpResponse:
         """Redirect to the list, where the result of the invitation is shown."""
@@ -240,6 +245,9 @@ class StaffAdmin(ChangeLogAdmin):
                 else:
                     user.is_active = act == "Activated"
                     user.save(update_fields=["is_active"])
+                    if not user.is_active:
+                        # Otherwise they would go on once the teammate is active again.
+                        sessions.end_sessions(user, at=timezone.now())
                     messages.success(request, f"{user.get_full_name() or user.email} is {state_of(user).lower()}.")
                 after = state_of(user)
                 self.note(request, user, act if before == after else change_text(act, before, after))

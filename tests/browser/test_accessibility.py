@@ -272,6 +272,15 @@ def a_rule_being_written(page: Page, origin: str) -> None:
     page.locator("#variable-text").wait_for()
 
 
+def a_button_being_designed(page: Page, origin: str) -> None:
+    """Open the dialog of a button in an email, above its text with columns."""
+    page.goto(origin + reverse("admin:messaging_message_add"))
+    page.locator("trix-editor").click()
+    page.get_by_role("button", name="Columns", exact=True).click()
+    page.get_by_role("button", name="Button", exact=True).click()
+    page.locator("#design-button-text").wait_for()
+
+
 def tagging_those_ticked(page: Page, origin: str) -> None:
     """Open the page that tags the selected people."""
     page.goto(origin + reverse("admin:audiences_customer_changelist"))
@@ -289,6 +298,7 @@ def tagging_those_ticked(page: Page, origin: str) -> None:
 
 BY_BUTTON: tuple[Callable[[Page, str], None], ...] = (
     a_rule_being_written,
+    a_button_being_designed,
     told_what_is_missing,
     tagging_those_ticked,
     asked_for_the_number,

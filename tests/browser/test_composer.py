@@ -398,6 +398,29 @@ def test_preview_frames_use_the_messages_own_style(console, live_server, size):
     assert frame.screenshot() != shown
 
 
+def test_an_email_is_previewed_at_full_size_in_light_and_dark(console, live_server):
+    draft = MessageFactory(title="Welcome", subject="Hi", body="<p>Hello</p>")
+    page = console
+    page.goto(f"{live_server.url}/admin/messaging/message/{draft.pk}/change/")
+    expect(page.locator("#preview-shown iframe").content_frame.locator("p").first).to_have_text("Hello")
+    page.get_by_role("button", name="Full size").click()
+    dialog = page.get_by_role("dialog", name="Preview")
+    inside = dialog.locator("iframe").content_frame
+    expect(inside.locator("p").first).to_have_text("Hello")
+    assert dialog.locator("iframe").bounding_box()["width"] == 600
+    dialog.get_by_role("button", name="Phone").click()
+    assert dialog.locator("iframe").bounding_box()["width"] == 375
+    # At its own size, not scaled.
+    assert dialog.locator("iframe").evaluate("(one) => one.offsetWidth") == 375
+    assert inside.locator("html").evaluate("(one) => getComputedStyle(one).filter") == "none"
+
+    dialog.get_by_role("button", name="Dark").click()
+    expect(dialog.get_by_text("changes colours in its own way")).to_be_visible()
+    expect(inside.locator("html")).to_have_css("filter", "invert(1) hue-rotate(180deg)")
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+
+
 def test_progress_of_a_large_launch_survives_a_failed_request(console, live_server, browser_errors):
     browser_errors.allow("Failed to load resource.*/launching/")
     CustomerFactory(email="ada@acme.example")

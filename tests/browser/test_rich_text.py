@@ -216,18 +216,6 @@ def test_a_typed_character_changes_nothing_else_in_real_emails(open_editor):
     assert changed == {}
 
 
-def test_a_pasted_table_is_stored_and_unsupported_styles_are_announced(open_editor, live_server):
-    page = open_editor("composer")
-    table = '<table><tbody><tr><td colspan="2">One</td></tr></tbody></table>'
-    paste(page, live_server, f"<p>Prices</p>{table}<p>End</p>")
-    assert re.sub(' style="[^"]*"', "", stored(page, "composer")).startswith(f"<p>Prices</p>{table}<p>End</p>")
-    assert page.locator(".ob-rich .ob-notice").count() == 0
-
-    draft = MessageFactory(body=KEPT["styles"])
-    page.goto(live_server.url + reverse("admin:messaging_message_change", args=[draft.pk]))
-    expect(page.get_by_text("does not support these parts of the text: colours, sizes or alignment")).to_be_visible()
-
-
 # Text and focus while frames come late
 
 

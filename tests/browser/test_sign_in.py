@@ -12,6 +12,7 @@ from outbound.models import SecondFactorRule
 from outbound.roles import Role
 from tests.browser.conftest import AXE
 from tests.browser.test_accessibility import wrong_with
+from tests.support.account_mail import account_mails, link_in
 from tests.support.authenticator import code_of
 from tests.support.identity_provider import openid_settings
 
@@ -61,7 +62,13 @@ def test_required_app_is_set_up_and_asked_for_and_a_recovery_code_replaces_it(pa
 
     log_in(page, live_server.url)
     expect(page.get_by_role("alert")).to_contain_text("Your role needs a second factor.")
+    expect(page.get_by_role("link", name="Set up an app")).to_have_count(0)
     check_accessibility(page)
+    page.get_by_role("button", name="Email me a link").click()
+    expect(page.get_by_text("A link is on its way to grace@acme.example.")).to_be_visible()
+    (sent,) = account_mails()
+    page.goto(live_server.url + link_in(sent))
+    expect(page.get_by_text("Now set up your second factor.")).to_be_visible()
     page.get_by_role("link", name="Set up an app").click()
     secret = page.locator("#totp-secret").inner_text()
     check_accessibility(page)
@@ -70,6 +77,9 @@ def test_required_app_is_set_up_and_asked_for_and_a_recovery_code_replaces_it(pa
     codes = page.get_by_label("Recovery codes").inner_text().split()
     check_accessibility(page)
     assert len(codes) == 10
+    with page.expect_download() as saved:
+        page.get_by_role("link", name="Download").click()
+    assert saved.value.path().read_text().split() == codes
     page.get_by_role("link", name="Done").click()
     expect(page.get_by_text("10 are left")).to_be_visible()
 

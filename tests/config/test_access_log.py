@@ -44,6 +44,7 @@ def test_access_log_of_a_web_process_has_no_token_and_no_query_values(tmp_path, 
             f"/messenger/files/{SECRET}/{SECRET}.pdf",
             f"/admin/password/MQ/{SECRET}/",
             f"/admin/invitation/MQ/{SECRET}/",
+            f"/admin/account/second-factor/{SECRET}/",
             f"/admin/login/?next=/admin/password/MQ/{SECRET}/",
             f"/nowhere?token={SECRET}",
         ):

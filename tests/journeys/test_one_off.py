@@ -3,7 +3,9 @@
 import re
 
 import pytest
+from django.urls import reverse
 
+from audiences.models import Customer
 from messaging.models import Message
 from tests.factories import rule
 
@@ -146,3 +148,25 @@ def test_composer_previews_recipients_before_sending(staff, server, post):
     assert re.search(r"Has no email address 1 Unsubscribed from emails 1", page)
     assert post.reached == []
     assert not Message.objects.exists()
+
+
+def test_email_arrives_as_its_preview_showed_it(staff, server, post):
+    server.user("ann", name="Ann Lee", plan="pro")
+    ann = Customer.objects.get()
+    body = (
+        '<p style="text-align:center">Hello {{ first_name }}, H<sub>2</sub>O</p><table role="presentation"><tbody><tr>'
+        '<td bgcolor="#ffcc00" style="padding:12px 24px"><a href="https://shop.example/{{ user_id }}" '
+        'style="color:#1f2933">See {{ custom_attributes.plan }}</a></td></tr></tbody></table>'
+        '<div><div style="display:inline-block;max-width:264px"><p style="background:#eee">Left</p></div></div>'
+    )
+    fields = staff.fields(send_type="one_off", style="branded", subject="Hi {{ first_name }}", body=body)
+    shown = staff.browser.post(reverse("admin:message_preview"), {**fields, "as_customer": ann.pk})
+    staff.sets_live(send_type="one_off", style="branded", subject="Hi {{ first_name }}", body=body)
+
+    (mail,) = post.to("ann")
+    sent = mail.get_body(("html",)).get_content().replace("\r\n", "\n")
+    # Addresses that belong to one copy, the pixel that reports its opening, and the style of marks in the preview.
+    own = r'href="[^"]*"|<img [^>]*width="1"[^>]*>|<style>mark.*?</style>|\s+$'
+    assert re.sub(own, "", shown.context["preview"].page) == re.sub(own, "", sent)
+    assert shown.context["preview"].subject == mail["subject"] == "Hi Ann"
+    assert "max-width:264px" in sent.replace(": ", ":")

@@ -77,7 +77,8 @@ def test_customer_in_no_company_gets_no_message_with_a_company_variable_and_the_
     message = staff.sets_live(**about_company)
     clock.passes(hours=1)
 
-    assert "2 people, 2 messages, 1 person in no company get none." in forecast
+    assert "1 person gets 2 messages, one for each of their companies that match." in forecast
+    assert "1 person in no company gets none." in forecast
     assert post.reached == ["ann", "ann"]
     assert "Not in a company" in staff.reads("messaging_message_change", message)
 

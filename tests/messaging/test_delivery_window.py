@@ -1,4 +1,4 @@
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from messaging import delivery_window
-from messaging.delivery_window import Span, Window, WindowError
+from messaging.delivery_window import QuietHours, Span, Window, WindowError
 from tests.support.examples import examples
 
 DUBLIN = ZoneInfo("Europe/Dublin")
@@ -271,6 +271,56 @@ def test_next_opening_is_the_first_open_moment(window, where):
 @given(all_windows)
 def test_every_window_survives_storing_and_parsing(window):
     assert delivery_window.parse_window(window.as_json()) == window
+
+
+# quiet hours
+
+
+quiet_hours = (
+    st.tuples(half_hours, half_hours)
+    .filter(lambda t: t[0] != t[1])
+    .map(lambda t: (time(t[0] // 2, t[0] % 2 * 30), time(t[1] // 2, t[1] % 2 * 30)))
+)
+
+
+def is_quiet(quiet: QuietHours, at: datetime, zone: ZoneInfo) -> bool:
+    begin, end = quiet
+    local = at.astimezone(zone).time()
+    return begin <= local < end if begin < end else local >= begin or local < end
+
+
+@examples(100)
+@given(window=all_windows, quiet=quiet_hours, where=near_a_change | anywhere)
+def test_message_goes_while_its_window_is_open_and_no_quiet_hours_are(window, quiet, where):
+    zone, at = where
+    both = delivery_window.without_quiet_hours(window, quiet)
+
+    assert delivery_window.is_open(both, at, zone) == (
+        open_by_local_time(window, at, zone) and not is_quiet(quiet, at, zone)
+    )
+    opening = delivery_window.next_opening(both, at, zone)
+    assert opening >= at
+    assert delivery_window.is_open(both, opening, zone) == (both != delivery_window.NEVER)
+
+
+def test_window_within_quiet_hours_never_opens_and_is_judged_again_each_week():
+    window = parse((1, "22:00", "23:00"), (6, "23:30", "06:00"))
+    at = datetime(2024, 5, 8, 3, 7, tzinfo=UTC)
+
+    both = delivery_window.without_quiet_hours(window, (time(22), time(8)))
+
+    assert both == delivery_window.NEVER
+    assert not delivery_window.is_open(both, at, DUBLIN)
+    assert delivery_window.next_opening(both, at, DUBLIN) == at + timedelta(days=7)
+
+
+@pytest.mark.parametrize(
+    ("quiet", "words"),
+    [((time(8), time(8)), "cannot be the whole day"), ((time(22, 15), time(8)), "on the hour or the half hour")],
+)
+def test_invalid_quiet_hours_are_refused(quiet, words):
+    with pytest.raises(WindowError, match=words):
+        delivery_window.quiet_window(quiet)
 
 
 # descriptions and zones

@@ -115,6 +115,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "4.18 a stop does not settle begun pushes": replaced(lifecycle, "settle_begun_pushes", nothing),
     "4.20 a round passes over open transactions": replaced(change_log, "current_horizon", newest_transaction),
+    "4.29 quiet hours are not kept": replaced(Message, "keeps_quiet_hours", property(lambda _message: False)),
     "5 a claim locks no records": without_sql(
         claim, "claim_sql", " FOR UPDATE OF r SKIP LOCKED FOR SHARE OF m SKIP LOCKED"
     ),

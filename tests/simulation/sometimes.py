@@ -28,6 +28,7 @@ SOMETIMES = OFTEN | {
     "withdrawn: left_company",
     "withdrawn: no_longer_matches",
     "waiting: cap",
+    "quiet hours",
 }
 
 

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import time, timedelta
 from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -47,6 +47,8 @@ LIVE = (("welcome",), ("welcome", "company"), ("welcome", "chat"), ("welcome", "
 FILLED: dict[Setting, Rows] = {}
 # Windows that open or close soon after the beginning, which is 10 seconds before half past ten.
 OPENS, CLOSES = ("10:30", "18:00"), ("09:00", "10:30")
+# Quiet hours that leave each of these windows some time.
+QUIET_AROUND = ("10:00", "11:00")
 
 OWNER = (
     "SELECT r.status, r.message_id, r.customer_id, r.company_id, c.attributes ->> 'plan', c.name, m.title,"
@@ -204,6 +206,17 @@ class World:
             cursor.execute("UPDATE audiences_workspace SET cap_messages = 1, cap_days = 7")
         if draw.random() < 0.3:
             cursor.execute("UPDATE messaging_message SET checking = 'at_once' WHERE title = 'welcome'")
+        if draw.random() < 0.15:
+            self.begin_quiet_hours(cursor, *(QUIET_AROUND if self.windows else draw.choice((OPENS, CLOSES))))
+
+    def begin_quiet_hours(self, cursor: Any, begin: str, end: str) -> None:
+        """Set quiet hours of the workspace, which hold the messages to audiences back besides their windows."""
+        cursor.execute("UPDATE audiences_workspace SET quiet_from = %s, quiet_to = %s", [begin, end])
+        quiet = time.fromisoformat(begin), time.fromisoformat(end)
+        for pk in self.messages.values():
+            window = self.windows.get(pk, delivery_window.Window())
+            self.windows[pk] = delivery_window.without_quiet_hours(window, quiet)
+        self.reached["quiet hours"] += 1
 
     def message(self, *names: str) -> Message | None:
         """Return one of these messages, read again; None if this world has none of them.

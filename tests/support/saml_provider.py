@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from onelogin.saml2.constants import OneLogin_Saml2_Constants
 from onelogin.saml2.utils import OneLogin_Saml2_Utils
 
 from config.environment import sign_in
@@ -45,11 +46,18 @@ class SamlProvider:
             entity_id=self.entity_id, sso_url=self.sso_url, certificate=self.certificate, name="Acme SAML"
         )
 
-    def sign(self, xml: str) -> str:
+    def sign(
+        self,
+        xml: str,
+        algorithm: str = OneLogin_Saml2_Constants.RSA_SHA256,
+        digest: str = OneLogin_Saml2_Constants.SHA256,
+    ) -> str:
         private = self.key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         ).decode()
-        signed = OneLogin_Saml2_Utils.add_sign(xml, private, self.certificate)
+        signed = OneLogin_Saml2_Utils.add_sign(
+            xml, private, self.certificate, sign_algorithm=algorithm, digest_algorithm=digest
+        )
         return signed.decode() if isinstance(signed, bytes) else signed
 
     def assertion(self, *, subject: str, request_id: str, **changes: str) -> str:

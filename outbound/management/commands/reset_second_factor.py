@@ -10,6 +10,8 @@ from django.utils import timezone
 
 from outbound.signin import second_factor, sessions
 from outbound.signin.accounts import teammates
+from outbound.signin.adapter import mail_reset
+from outbound.signin.enrolment import LINK_VALID_FOR, enrolment_link
 
 
 class Command(BaseCommand):
@@ -26,10 +28,10 @@ class Command(BaseCommand):
         if len(found) != 1:
             problem = "several teammates have" if found else "no teammate has"
             raise CommandError(f"teammate: {problem} the email address or user name “{named}”.")
-        user = found[0]
+        user, at = found[0], timezone.now()
         with transaction.atomic():
             removed = second_factor.remove_second_factor(user)
-            sessions.end_sessions(user, at=timezone.now())
+            sessions.end_sessions(user, at=at)
             LogEntry.objects.log_actions(
                 user.pk, [user], CHANGE, change_message="Second factor: reset on the server", single_object=True
             )
@@ -37,3 +39,11 @@ class Command(BaseCommand):
             f"Removed {removed} second factor{'' if removed == 1 else 's'} of {user.get_username()}, and ended their"
             " sessions. They now log in without one, and set up a new one at “Sign-in and security”."
         )
+        deadline = second_factor.deadline_of(user)
+        if deadline is not None and deadline <= at:
+            minutes = int(LINK_VALID_FOR.total_seconds() // 60)
+            self.stdout.write(
+                "Their role needs one: after the login they ask for an emailed link. If email does not work, give them"
+                f" this link, which is valid for {minutes} minutes: {enrolment_link(user)}"
+            )
+        mail_reset(user)

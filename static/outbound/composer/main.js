@@ -6,6 +6,7 @@ import { nameSearch } from "../console/name_search.js";
 import { notifyChanged } from "../console/page.js";
 import { ruleBuilder } from "../console/rule_builder.js";
 import { deliveryWindow } from "./delivery_window.js";
+import { startDesign } from "./design_tools.js";
 import { composer, directMessage } from "./forms.js";
 import { imageButton, uploadImages } from "./images.js";
 import { preview } from "./preview.js";
@@ -18,6 +19,7 @@ const components = {
 
 uploadImages();
 markCounts();
+startDesign();
 onEditorReady((editor) => nameEditor(editor, "Text"));
 document.addEventListener("logged-in", notifyChanged);
 document.addEventListener("alpine:init", () => {

@@ -3,7 +3,7 @@ import { fetchJson } from "../console/page.js";
 
 export const preview = () => ({
   wide: true, typed: "", searchedFor: null, results: [], position: 0, request: null, refused: "",
-  testMessage: "", testFailed: false, testing: false,
+  fullPage: "", fullWidth: 600, dark: false, testMessage: "", testFailed: false, testing: false,
 
   init() { this.wide = window.innerWidth >= 1024; },
 
@@ -48,6 +48,21 @@ export const preview = () => ({
     this.$refs.customer.value = customer.id;
     [this.typed, this.searchedFor, this.results] = [customer.name, customer.name, []];
     document.body.dispatchEvent(new CustomEvent("preview-as"));
+  },
+
+  /* The same page at full size. Mail programs without a dark version of an email turn its colours around, not its images. */
+  drawFull(dark) {
+    this.dark = dark;
+    const turn = "filter: invert(1) hue-rotate(180deg)";
+    const style = dark ? `<style>html { ${turn}; background: #fff } img { ${turn} }</style>` : "";
+    const { srcdoc } = this.$root.querySelector("#preview-shown iframe");
+    this.fullPage = srcdoc.replace("</head>", `${style}</head>`);
+  },
+  showFull() {
+    if (!this.$root.querySelector("#preview-shown iframe")) return;
+    this.fullWidth = window.innerWidth < 700 ? 375 : 600;
+    this.drawFull(false);
+    this.$refs.full.showModal();
   },
 
   async sendTest() {

@@ -3,15 +3,6 @@
 (function () {
   "use strict";
 
-  /* Trix merges neighbouring blocks of one kind into one element. That is right for list items, which have their own
-     inner elements, but it would join the texts of two paragraphs, quotes or code blocks. */
-  const block = window.Trix.models.Block.prototype;
-  const { canBeGroupedWith } = block;
-  const endsAt = (one, depth) => one.getAttributeLevel() === depth + 1;
-  block.canBeGroupedWith = function (next, depth) {
-    return canBeGroupedWith.call(this, next, depth) && !(endsAt(this, depth) && endsAt(next, depth));
-  };
-
   /* Trix renders a typed key in the next frame and selects its place, which would take the focus back from a field that
      staff entered in between. Only the place of the next insertion is kept then. */
   const input = window.Trix.controllers.Level2InputController.prototype;
@@ -30,6 +21,21 @@
   /* The browser inserts a typed key at once, Trix in the next frame. Keys that come before it (Enter, Backspace, arrows)
      would act on two different texts. */
   const { events } = window.Trix.controllers.Level2InputController;
+  /* The browser would copy the styles of the page too. rich_text_paste.js knows the mark. */
+  const copySelection = (controller, { clipboardData }) => {
+    const selected = controller.responder.getSelectedDocument()?.toSerializableDocument();
+    if (!selected || document.activeElement !== controller.element) return false;
+    clipboardData.setData("text/html", `<!--outbound-->${window.Trix.views.DocumentView.render(selected).innerHTML}`);
+    clipboardData.setData("text/plain", selected.toString().replace(/\n$/, ""));
+    return true;
+  };
+  events.copy = function (event) { if (copySelection(this, event)) event.preventDefault(); };
+  events.cut = function (event) {
+    if (!copySelection(this, event)) return;
+    event.preventDefault();
+    this.element.editor.recordUndoEntry("Cut");
+    this.element.editor.deleteInDirection("backward");
+  };
   const { keydown } = events;
   events.keydown = function (event) {
     if (!this.composing) {
@@ -38,103 +44,57 @@
     }
     return keydown.call(this, event);
   };
-  window.Trix.config.attachments.preview.caption = { name: false, size: false };
 
-  for (const level of [5, 6]) {
-    window.Trix.config.blockAttributes[`heading${level}`] = { tagName: `h${level}`, breakOnReturn: true, group: false, terminal: true };
-  }
-
-  /* Tables and lines become blocks that Trix carries but does not edit, and images carry their attributes: it would drop
-     both. DOMParser runs no script and loads no image. */
-  const parsed = (html) => new DOMParser().parseFromString(html, "text/html");
-  const isInside = (element) => element.parentElement.closest("table, [data-trix-attachment]");
-  function carried(element) {
-    const html = element.outerHTML;
-    const image = element.localName === "a" ? element.firstElementChild : element;
-    if (image.localName !== "img") return { contentType: "text/html", content: html, html };
-    const size = (name) => Number.parseInt(image.getAttribute(name), 10) || undefined;
-    return { contentType: "image", url: image.getAttribute("src"), width: size("width"), height: size("height"), html };
-  }
-  function withLink(image) {
-    const link = image.parentElement;
-    return image.localName === "img" && link.localName === "a" && link.childNodes.length === 1 ? link : image;
-  }
-  function pack(html) {
-    const page = parsed(html);
-    const elements = [...page.querySelectorAll("table, hr, img")].filter((element) => !isInside(element)).map(withLink);
-    for (const element of elements) {
-      const figure = page.createElement("span");
-      figure.dataset.trixAttachment = JSON.stringify(carried(element));
-      element.replaceWith(figure);
-    }
-    return elements.length ? page.documentElement.outerHTML : html;
-  }
-  const composition = window.Trix.controllers.CompositionController.prototype;
-  const { getSerializableElement } = composition;
-  composition.getSerializableElement = function () {
-    const root = getSerializableElement.call(this).cloneNode(true);
-    for (const figure of root.querySelectorAll("figure[data-trix-attachment]")) {
-      const { html, width } = JSON.parse(figure.dataset.trixAttachment);
-      if (!html || figure.querySelector("figcaption")?.textContent) continue;
-      const [element] = parsed(html).body.children;
-      const image = element.localName === "a" ? element.firstElementChild : element;
-      if (image.localName === "img" && image.width !== width && width) image.setAttribute("width", width);
-      figure.replaceWith(element);
-    }
-    /* A table of its own needs no box. */
-    for (const line of root.querySelectorAll(":scope > div")) {
-      const isCarried = (node) => ["table", "hr"].includes(node.localName) || node.nodeType === Node.COMMENT_NODE;
-      const nodes = [...line.childNodes].filter((node) => node.dataset?.trixSerialize !== "false");
-      if (line.querySelector(":scope > :is(table, hr)") && nodes.every(isCarried)) line.replaceWith(...line.children);
-    }
-    return root;
-  };
   const parser = window.Trix.models.HTMLParser.prototype;
-  const { parse } = parser;
-  parser.parse = function () {
-    this.html = pack(this.html);
-    return parse.call(this);
+  const { isInsignificantTextNode } = parser;
+  parser.isInsignificantTextNode = function (node) {
+    return !node?.data?.includes("\u00a0") && isInsignificantTextNode.call(this, node);
   };
 
   /* The theme's copy of Trix reads non-breaking spaces as ordinary ones. Only text that is opened has a reference. */
   const { processTextNode } = parser;
   parser.processTextNode = function (node) {
-    if (!this.referenceElement || node.parentElement.closest("pre")) return processTextNode.call(this, node);
-    const string = node.data.replace(/[^\S\u00a0]+/g, " ");
-    const isAfterSpace = /[^\S\u00a0]$/.test(node.previousSibling?.textContent ?? "");
+    if (node.parentElement.closest("pre")) return processTextNode.call(this, node);
+    /* Trix draws spaces that a browser would collapse as non-breaking ones; pasted text has them anywhere. */
+    const given = node.data.replace(/[^\S\u00a0]+/g, " ");
+    const string = this.referenceElement ? given : given.replace(this.isRedrawn ? /(?<=^|\s)\u00a0(?!$)|(?<!^)\u00a0(?=\s|$)/g : /\u00a0/g, " ");
+    let before = node.previousSibling;
+    while (before?.lastChild) before = before.lastChild;
+    const isAfterSpace = before?.nodeType === Node.TEXT_NODE && /[^\S\u00a0]$/.test(before.data);
     return this.appendStringWithAttributes(isAfterSpace ? string.replace(/^ /, "") : string, this.getTextAttributes(node.parentNode));
   };
 
-  /* The rest that an edit would remove. */
-  const UNSUPPORTED = [
-    ["[style], [align], [bgcolor], center", "colours, sizes or alignment"],
-    ["sub, sup, small", "small, raised or lowered text"],
-    ["figcaption", "captions of images"],
-    ["a img", "links of images"],
-  ];
-  function warnOfLoss(editor, given, opened) {
-    const [before, after] = [given, opened].map((html) => parsed(html).body);
-    const lost = UNSUPPORTED.filter(([kind]) => before.querySelectorAll(kind).length > after.querySelectorAll(kind).length);
-    if (!lost.length) return;
-    const notice = Object.assign(document.createElement("p"), { className: "ob-notice ob-warn" });
-    const kinds = lost.map(([, name]) => name).join("; ");
-    notice.textContent = `The editor does not support these parts of the text: ${kinds}. Your first change of the text removes them.`;
-    editor.before(notice);
+  /* The toolbar with the keyboard: one stop of Tab, arrows inside, and Enter or Space like a press of the mouse, the only
+     one that Trix knows. */
+  const toolButtons = (toolbar) => [...toolbar.querySelectorAll("[data-trix-button-group] button")].filter((one) => one.offsetParent);
+  function moveInToolbar(event) {
+    const button = event.target.closest("[data-trix-button-group] button");
+    if (!button) return;
+    if (["Enter", " "].includes(event.key)) {
+      event.preventDefault();
+      button.dispatchEvent(new MouseEvent("mousedown", { bubbles: true, cancelable: true }));
+      return;
+    }
+    const buttons = toolButtons(event.currentTarget);
+    const place = buttons.indexOf(button);
+    const next = { ArrowRight: place + 1, ArrowLeft: place - 1, Home: 0, End: -1 }[event.key];
+    if (next === undefined) return;
+    event.preventDefault();
+    const chosen = buttons.at(next % buttons.length);
+    button.tabIndex = -1;
+    chosen.tabIndex = 0;
+    chosen.focus();
   }
-
-  /* Trix rewrites the HTML when it opens it and when an image has loaded. Unedited HTML is restored. */
-  const withoutSizes = (html) => html.replace(/ (?:data-trix-attachment|width|height)="[^"]*"/g, "");
+  function nameTools(toolbar) {
+    toolbar.setAttribute("role", "toolbar");
+    toolbar.setAttribute("aria-label", "Formatting");
+    toolbar.querySelectorAll("button[title]").forEach((button) => button.setAttribute("aria-label", button.title));
+    const first = toolButtons(toolbar)[0] ?? toolbar.querySelector("button");
+    if (first) first.tabIndex = 0;
+    toolbar.addEventListener("keydown", moveInToolbar);
+  }
   document.addEventListener("trix-initialize", ({ target }) => {
-    const input = target.inputElement;
-    const given = target.defaultValue;
-    const opened = withoutSizes(input.value);
-    const restore = () => { if (withoutSizes(input.value) === opened) input.value = given; };
-    warnOfLoss(target, given, input.value);
-    restore();
-    target.addEventListener("trix-change", restore);
-    target.toolbarElement?.querySelectorAll("button[title]").forEach((button) => {
-      button.setAttribute("aria-label", button.title);
-    });
+    if (target.toolbarElement) nameTools(target.toolbarElement);
     target.dataset.ready = "";
-  }, { capture: true }); /* Before the inbox restores a draft. */
+  }, { capture: true });
 })();

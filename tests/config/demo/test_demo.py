@@ -22,7 +22,8 @@ import psutil
 import psycopg
 import pytest
 
-from benchmarks.demo_load import copy_code
+from benchmarks import demo_load
+from config.postgres import embedded
 
 pytestmark = pytest.mark.processes
 
@@ -96,7 +97,7 @@ def clone(tmp_path):
     folder = tmp_path / "clone"
     folder.mkdir()
     # Large enough for every kind of customer, and faster to fill.
-    copy_code(folder, customers=1_000)
+    demo_load.copy_code(folder, customers=1_000)
     yield folder
     for process in processes_of(folder):
         process.kill()
@@ -156,9 +157,9 @@ def worker_of(clone: Path) -> psutil.Process | None:
 
 
 @pytest.mark.long
-def test_demo_ignores_a_deployment_starts_receives_email_ends_and_continues(clone, deployment):
+def test_demo_ignores_a_deployment_receives_email_loses_nothing_under_load_ends_and_continues(clone, deployment):
     port = free_port()
-    first = Terminal(clone, port, **deployment)
+    first = Terminal(clone, port, API_RATE_LIMIT="0", **deployment)
     said = first.read_until("Ctrl-C ends the demo.")
     named = re.search(r"ignores these environment variables:\s+([A-Z_, \r\n]+)\r\n", said)[1]
     assert set(deployment) <= set(re.split(r"[,\s]+", named))
@@ -186,6 +187,12 @@ def test_demo_ignores_a_deployment_starts_receives_email_ends_and_continues(clon
     assert "plainly" in shown
     assert 'sandbox="allow-popups' in shown
     assert "<script>" not in shown
+
+    # A small run of the benchmark: calls of the API while the broker's files are damaged at random.
+    figures = demo_load.run(demo_load.Demo(clone, pid=first.pid, port=port), calls=400, damage_every=0.03)
+    assert figures.failures() == []
+    assert figures.damaged.total() > 20
+    assert figures.moved_aside > 10
 
     killed = worker_of(clone)
     killed.kill()
@@ -238,7 +245,7 @@ def test_port_in_use_is_reported_before_anything_starts(tmp_path):
 
 
 OWN_PEOPLE = """
-import json
+import json, os, subprocess, sys
 from config.postgres import embedded
 with embedded.database():
     import django
@@ -248,7 +255,12 @@ with embedded.database():
     from django.core.management import CommandError, call_command
     from django.utils import timezone
     from audiences.models import Customer, Integration
-    call_command("migrate", verbosity=0)
+    if sys.argv[1:]:
+        psql = [embedded.SERVERS["main"].programs / "psql", "--quiet", "--set=ON_ERROR_STOP=1"]
+        command = [*psql, "--file", sys.argv[1], os.environ["DATABASE_URL"]]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    else:
+        call_command("migrate", verbosity=0)
     now = timezone.now()
     Customer.objects.create(user_id="u1", email="ann@x.example", created_at=now, updated_at=now)
     said, token = [], settings.DATA_DIR / "demo_token"
@@ -275,12 +287,23 @@ with embedded.database():
 """
 
 
-def test_embedded_database_with_other_customers_is_refused_and_an_earlier_demo_is_recognised(clone):
+@pytest.fixture
+def dump(tmp_path) -> list[Path]:
+    """A dump of the migrated database of the tests, which takes less time than migrations; none on another server."""
+    if not (template := os.environ.get("TEST_DATABASE_TEMPLATE")):
+        return []
+    server = embedded.SERVERS["test"]
+    command = [server.programs / "pg_dump", "--no-owner", "--file", tmp_path / "dump.sql", server.url(template)]
+    subprocess.run(command, check=True)  # noqa: S603
+    return [tmp_path / "dump.sql"]
+
+
+def test_embedded_database_with_other_customers_is_refused_and_an_earlier_demo_is_recognised(clone, dump):
     environment = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "BROKER_DIR")}
     environment["DJANGO_SETTINGS_MODULE"] = "config.settings"
 
     done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", OWN_PEOPLE],
+        [sys.executable, "-c", OWN_PEOPLE, *dump],
         cwd=clone,
         env=environment,
         capture_output=True,

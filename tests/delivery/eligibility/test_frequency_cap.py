@@ -113,7 +113,7 @@ def test_lifted_cap_holds_no_record(at, cap, most):
     assert state(second) == (Status.WAITING, Reason.CAP)
 
     cap(most)
-    assert frequency_cap.recheck_capped_records(at=at + DAY) == 1
+    assert frequency_cap.recheck_waiting_records(Reason.CAP, at=at + DAY) == 1
     hand_over(at + DAY)
 
     assert state(second) == (Status.SENT, "")

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
@@ -254,6 +255,15 @@ def test_invalid_alarm_address_is_refused(admin_client):
 
     with pytest.raises(Exception, match="“nobody” is not a valid email address"):
         workspace.full_clean()
+
+
+def test_expired_sessions_are_deleted(at):
+    for key, ends in (("expired", at - DAY), ("valid", at + DAY)):
+        Session.objects.create(session_key=key, session_data="", expire_date=ends)
+
+    retention.delete_expired(at=at, go_on=lambda: True)
+
+    assert Session.objects.get().session_key == "valid"
 
 
 def test_missed_matches_are_deleted_after_90_days(at):

@@ -4,12 +4,12 @@ MATCH_HISTORY_STEPS is the number of random steps (100,000 before a release; few
 """
 
 import os
-from itertools import count
+from itertools import count, cycle
 
 import pytest
 from django.db import connection
 
-from delivery.matching import changes
+from delivery.matching import changes, hits
 from tests.support.match_histories import History
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -37,6 +37,14 @@ TABLES: dict[str, tuple[str, ...]] = {
 def no_large_share(monkeypatch) -> None:
     """Never judge everyone because many have changed: a few steps change most of these few customers."""
     monkeypatch.setattr(changes, "is_large_share", lambda _found: False)
+
+
+@pytest.fixture(autouse=True)
+def every_way_to_judge(monkeypatch) -> None:
+    """Share every rule, and look up the records of customers in both ways in turn."""
+    monkeypatch.setattr(hits, "SHARED_FROM", 1)
+    few = cycle([0, 1_000])
+    monkeypatch.setattr(hits, "few_records", lambda: next(few))
 
 
 def test_rounds_by_changes_miss_nobody():

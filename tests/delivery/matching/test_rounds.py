@@ -10,7 +10,7 @@ from audiences import change_log
 from audiences.models import Customer, Workspace
 from audiences.rules import RELATIVE_DAY_OPERATORS, Operator
 from delivery.maintenance import sweep
-from delivery.matching import changes, dependencies, lifecycle, ongoing, recheck, rounds, verification
+from delivery.matching import changes, dependencies, hits, lifecycle, ongoing, recheck, rounds, verification
 from delivery.models import Alarm, AlarmKind, DeliveryRecord, MatchState, MissedMatch, Reason, Status
 from delivery.monitoring import alarms
 from messaging import authoring
@@ -102,33 +102,6 @@ def test_customers_whom_a_pause_left_out_are_matched_after_the_resume(at, ada, m
     rounds.run_round(at=at + 2 * HOUR)
 
     assert (left_out, message.records.filter(status=Status.WAITING).count()) == (0, 1)
-
-
-def test_records_of_hits_are_looked_up_by_index(at, monkeypatch):
-    for number in range(300):
-        CustomerFactory(email=f"u{number}@x.example")
-    message = MessageFactory(live=True, at=at, rules=[rule("session_count", "less_than", 9)])
-    assert rounds.run_round(at=at).made == 300
-    with connection.cursor() as cursor:
-        cursor.execute("ANALYZE audiences_customer, delivery_deliveryrecord")
-    Customer.objects.update(session_count=3)
-    plans: list[str] = []
-    execute = changes.sql.execute
-
-    def explained(statement: str, params: dict[str, object]) -> int:
-        if changes.HITS in statement and "CREATE" in statement:
-            with connection.cursor() as cursor:
-                cursor.execute(f"EXPLAIN {statement}", params)
-                plans.append("\n".join(line for (line,) in cursor.fetchall()))
-        return execute(statement, params)
-
-    monkeypatch.setattr(changes.sql, "execute", explained)
-    done = rounds.run_round(at=at)
-
-    assert (done.by_changes, done.candidates, done.made) == ([message.pk], 300, 0)
-    assert "on delivery_deliveryrecord r" in plans[0]
-    assert "Seq Scan on delivery_deliveryrecord" not in plans[0]
-    assert "Join Filter" not in plans[0]
 
 
 def test_change_that_no_rule_sees_makes_no_candidate(at, ada, message):
@@ -270,7 +243,7 @@ def test_error_in_the_common_statement_makes_a_round_judge_everyone(at, monkeypa
     def fail(*_args: object, **_how: object) -> None:
         raise ValueError
 
-    monkeypatch.setattr(changes, "store_hits", fail)
+    monkeypatch.setattr(hits, "store_hits", fail)
 
     assert rounds.run_round(at=at).made == 1
 
@@ -494,14 +467,14 @@ def test_message_whose_rules_fail_for_a_customer_holds_up_no_other_prompt_messag
     rounds.run_round(at=at)
     Customer.objects.filter(pk=ada.pk).update(name="Eve")
     age_entries(2)
-    store_hits = changes.store_hits
+    store_hits = hits.store_hits
 
     def fail_for_first(followed, *, at):
         if any(one.live.pk == prompt_message.pk for one in followed):
             raise DataError("value out of range")
         return store_hits(followed, at=at)
 
-    monkeypatch.setattr(changes, "store_hits", fail_for_first)
+    monkeypatch.setattr(hits, "store_hits", fail_for_first)
 
     assert rounds.run_prompt_round(at=at) == 1
     assert other.records.get().customer == ada

@@ -1,10 +1,10 @@
 """Progress of sending: records done and left, rate, and estimated end."""
 
-from datetime import timedelta
+from datetime import time, timedelta
 
 import pytest
 
-from audiences.models import Customer
+from audiences.models import Customer, Workspace
 from delivery.channels import CHANNELS
 from delivery.matching import lifecycle
 from delivery.models import DeliveryRecord, Pace, Reason, Status
@@ -116,6 +116,18 @@ def test_copies_for_the_next_window_have_no_end_before_it_opens(at):
     found = progress.progress_of(message, at=at)
 
     assert (found.ends_at, found.continues_at) == (None, opening)
+
+
+def test_quiet_hours_extend_the_estimate(at):
+    message = under_way(at, sent=0, of=90)
+    Workspace.objects.update_or_create(pk=1, defaults={"quiet_from": time(10, 30), "quiet_to": time(12)})
+    Pace.objects.create(channel="email", per_second=0.02)
+
+    # It takes 75 minutes: 30 before them, and 45 after them.
+    assert progress.progress_of(message, at=at).ends_at == at.replace(hour=12, minute=45)
+
+    message.during_quiet_hours = True
+    assert progress.progress_of(message, at=at).ends_at == at.replace(hour=11, minute=15)
 
 
 def test_long_send_in_the_zones_of_customers_has_no_estimate(at):

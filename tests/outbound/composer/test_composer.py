@@ -539,8 +539,11 @@ def test_count_per_company_includes_copies_and_people_without_a_company(console)
 
     said = console.post(FORECAST, typed(SenderFactory(), body="<p>{{ company.name }}</p>")).content.decode()
 
-    assert "2 people, 2 messages, 1 person in no company get none." in said
-    assert "once for each company" in said
+    assert (
+        "1 person gets 2 messages, one for each of their companies that match. 1 person in no company gets none."
+        in said
+    )
+    assert review.ONCE_PER_COMPANY in said
 
 
 def test_count_reports_an_incomplete_rule(console):

@@ -157,6 +157,7 @@ class World:
             "message_edit_content": ("ongoing",),
             "message_edit_audience": ("paused",),
             "message_refresh": ("ongoing",),
+            "message_left_out": ("ongoing",),
             "deliveryrecord_export": ("ongoing",),
             "audiences_customer_change": ("customer",),
             "audiences_customer_history": ("customer",),

@@ -10,7 +10,7 @@ from io import StringIO
 import pytest
 from django.contrib.admin.models import LogEntry
 
-from audiences.models import Membership
+from audiences.models import Customer, Membership
 from delivery.matching import ongoing
 from delivery.models import DeliveryRecord, Link, Status, VisitorKind
 from delivery.reporting import counters
@@ -19,9 +19,9 @@ from delivery.tracking import hits
 from messaging import authoring, lifecycle
 from messaging.models import Channel, Message, SendType, State
 from outbound.console.charts import COLOURS
-from outbound.messages import recipients, report, version_diff
+from outbound.messages import left_out, recipients, report, version_diff
 from outbound.messages.report import LABELS, SHOWN_EVENTS
-from tests.factories import AT, CustomerFactory, MembershipFactory, MessageFactory, rule
+from tests.factories import AT, CustomAttributeFactory, CustomerFactory, MembershipFactory, MessageFactory, rule
 from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
@@ -148,7 +148,10 @@ def test_waiting_copies_show_their_reason_and_time(console, news):
     DeliveryRecord.objects.filter(status=Status.WAITING).update(
         reason="window", due_at=datetime(2126, 5, 6, 7, 30, tzinfo=UTC)
     )
+    without_window = text(console.get(address(news)))
+    Message.objects.update(window=[{"weekday": 0, "from": "07:30", "to": "17:00"}])
 
+    assert "2 until quiet hours end From Mon 6 May, 07:30" in without_window
     assert "2 until the delivery window opens From Mon 6 May, 07:30" in text(console.get(address(news)))
     Message.objects.update(state=State.PAUSED)
     assert "2 until the message is resumed" in text(console.get(address(news)))
@@ -228,6 +231,45 @@ def names(answer) -> list[str]:
 )
 def test_finds_people(console, news, query, shown):
     assert names(console.get(f"{address(news)}?{query}")) == shown
+
+
+def test_reason_of_a_count_leads_to_the_people_with_this_reason(console, news):
+    page = console.get(address(news)).content.decode()
+    link = re.search(r'href="([^"]+)">Has no email address</a>', page)[1]
+    shown = console.get(address(news) + unescape(link).removesuffix("#people"))
+
+    assert names(shown) == ["Dee"]
+    assert "Has no email address" in text(shown)
+    assert '<option value="no_email" selected>' in shown.content.decode()
+    assert names(console.get(f"{address(news)}?reason=nonsense")) == ["Ada", "Bob", "Cyd", "Dee"]
+    assert [row[0] for row in export(console, news, "status=skipped&reason=no_email")][1:] == ["Dee"]
+
+
+def test_report_of_an_ongoing_message_counts_the_people_left_out_now(console, news):
+    Customer.objects.filter(name="Ada").update(unsubscribed_from_emails=True)
+    welcome = MessageFactory(live=True)
+    address_of_counts = f"/admin/messaging/message/{welcome.pk}/left-out/"
+
+    assert address_of_counts in console.get(address(welcome)).content.decode()
+    assert "Left out now" not in text(console.get(address(news)))
+    shown = text(console.get(address_of_counts))
+    assert "4 match now: 1 will receive it, 3 are left out." in shown
+    assert "Unsubscribed from emails 1" in shown
+
+
+def test_count_of_the_people_left_out_names_a_rule_that_is_no_longer_valid(console):
+    attribute = CustomAttributeFactory(name="plan")
+    welcome = MessageFactory(live=True, rules=[rule("custom_attributes.plan", "is", "pro")])
+    attribute.delete()
+
+    assert "Rule 1: there is no attribute" in text(console.get(f"/admin/messaging/message/{welcome.pk}/left-out/"))
+
+
+def test_slow_count_of_the_people_left_out_is_given_up(console, monkeypatch):
+    welcome = MessageFactory(live=True)
+    monkeypatch.setattr(left_out, "count_outcomes_within", lambda *_, **__: None)
+
+    assert left_out.TOO_MANY in text(console.get(f"/admin/messaging/message/{welcome.pk}/left-out/"))
 
 
 def test_large_message_explains_which_searches_are_fast(console, news, monkeypatch):

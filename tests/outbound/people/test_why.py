@@ -1,13 +1,13 @@
 """The “Why?” page: why one customer does or does not receive one message."""
 
 import re
-from datetime import timedelta
+from datetime import datetime, time, timedelta
 
 import pytest
 from django.urls import reverse
 
 from audiences.attributes import BY_NAME, EVENT_ATTRIBUTES, find_attribute
-from audiences.models import Company, CustomAttribute, Customer
+from audiences.models import Company, CustomAttribute, Customer, Workspace
 from audiences.rules import (
     CALENDAR_DAY_OPERATORS,
     MAX_RULES,
@@ -16,11 +16,12 @@ from audiences.rules import (
     RELATIVE_DAY_OPERATORS,
     Kind,
 )
-from delivery.eligibility.explain import Verdict
+from delivery.eligibility.explain import Verdict, explain
 from delivery.matching import ongoing
 from delivery.models import Status
 from delivery.sending import dispatcher
-from outbound.people.why import VERDICTS
+from messaging.models import Message
+from outbound.people.why import VERDICTS, as_cards, other_conditions
 from tests.factories import (
     AT,
     CustomAttributeFactory,
@@ -144,6 +145,30 @@ def test_reasons_for_being_unreachable_and_delivery_times_are_shown(console):
     assert "This customer matches but cannot be reached: unsubscribed from emails, their email bounced." in page
     assert "Monday 09:00 to 09:30, UTC time." in page
     assert "Every hour" in page
+
+
+def test_until_when_quiet_hours_hold_a_copy_is_explained(console):
+    night, morning = AT.replace(hour=23), AT.replace(day=5, hour=8)
+    Workspace.objects.update_or_create(pk=1, defaults={"quiet_from": time(22), "quiet_to": time(8)})
+    ann = CustomerFactory(email="ann@x.example")
+    held, unmatched, urgent = (
+        MessageFactory(live=True, at=night, during_quiet_hours=is_urgent) for is_urgent in (False, False, True)
+    )
+    ongoing.match(held, at=night)
+
+    def says(message: Message, *, at: datetime) -> tuple[str, dict[str, tuple[str, bool]]]:
+        explained = explain(message, ann, at=at)
+        rows = {row["label"]: (row["text"], row["holds"]) for row in other_conditions(explained)}
+        return as_cards(explained)[0]["says"], rows
+
+    sentence, rows = says(held, at=night)
+    assert "It waits until 08:00, UTC time: quiet hours." in sentence
+    assert rows["Quiet hours"] == ("22:00 to 08:00, UTC time. It waits until 08:00.", False)
+    assert rows["Delivery times"] == ("At any time", True)
+    assert held.records.get().why == "Waits for quiet hours to end"
+    assert "It is then delivered when quiet hours end: Tuesday 5 May at 08:00" in says(unmatched, at=night)[0]
+    assert says(held, at=morning)[1]["Quiet hours"] == ("22:00 to 08:00, UTC time. Not now.", True)
+    assert "Quiet hours" not in says(urgent, at=night)[1]
 
 
 def test_message_sent_per_company_is_explained_for_each_company(console):

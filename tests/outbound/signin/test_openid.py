@@ -1,17 +1,26 @@
 """OpenID Connect with a provider on a real socket: links, logins, and attacks on both."""
 
+import time
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
+import jwt
 import oidc_provider_mock
 import pytest
 from allauth.socialaccount.models import SocialAccount
+from allauth.socialaccount.providers.oauth2.client import OAuth2Client
+from allauth.socialaccount.providers.openid_connect.provider import OpenIDConnectProvider
 from django.contrib.auth.models import User
+from django.core.cache import cache
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.test import Client
+from django.utils import timezone
 
 from messaging.models import Sender
+from outbound import roles
+from outbound.models import SecondFactorRule
+from outbound.roles import Role
 from outbound.signin.accounts import state_of
 from outbound.signin.invitations import link_for
 from tests.support.authenticator import set_up_app
@@ -162,6 +171,51 @@ def test_stolen_session_links_no_identity(grace, issuer):
     assert not SocialAccount.objects.exists()
 
 
+def test_identity_of_a_thief_of_the_session_is_not_linked_after_a_confirmation(grace, issuer):
+    teammate, thief = Client(), Client()
+    teammate.force_login(grace)
+    thief.cookies["sessionid"] = teammate.cookies["sessionid"].value
+    sign_in_at(thief, issuer, subject="thief", process="connect")
+
+    teammate.get("/admin/account/app/")
+    there = teammate.post("/admin/account/confirm/", {"password": PASSWORD, "next": "/admin/account/app/"})
+
+    assert there.url == "/admin/account/app/"
+    assert not SocialAccount.objects.exists()
+    sign_in_at(teammate, issuer, subject="g-1", process="connect")
+    assert SocialAccount.objects.get().uid == "g-1"
+
+
+def test_another_website_links_and_logs_in_nobody(grace, issuer):
+    attacker, victim, stranger = Client(), Client(enforce_csrf_checks=True), Client()
+    callback = callback_of(address_at_provider(attacker, issuer, process="connect"), subject="attacker")
+    victim.force_login(grace)
+
+    assert victim.post(login_url(issuer), {"process": "connect"}).status_code == 403
+    # The answer to the attacker's own request, opened by the victim.
+    for client in (victim, stranger):
+        assert is_refused(client.get(callback))
+
+    assert not SocialAccount.objects.exists()
+    assert not is_in(stranger)
+
+
+def test_identity_is_linked_only_with_the_second_factor_once_it_is_due(grace, issuer):
+    roles.give_role(grace, Role.SENDER)
+    SecondFactorRule.objects.create(role=Role.SENDER.value, required_since=timezone.now(), grace_days=0)
+    cache.clear()
+    thief = logged_in()
+
+    assert sign_in_at(thief, issuer, subject="thief", process="connect").url == ACCOUNT
+    assert not SocialAccount.objects.exists()
+
+
+def test_login_leads_to_no_other_website(grace, issuer):
+    linked(grace, issuer)
+    for path in ("https://evil.example/", "//evil.example/", "/\\evil.example/", "javascript:alert(1)"):
+        assert sign_in_at(Client(), issuer, subject="g-1", next=path).url == "/admin/", path
+
+
 def test_deactivated_teammate_is_refused(grace, issuer):
     linked(grace, issuer)
     User.objects.update(is_active=False)
@@ -197,6 +251,23 @@ def test_mixed_up_issuer_is_refused(grace, issuers, settings):
         assert not is_in(client)
 
 
+def test_token_for_another_client_or_expired_is_refused(grace, issuer, monkeypatch):
+    linked(grace, issuer)
+    now, answered = int(time.time()), OAuth2Client.get_access_token
+    good = {"iss": issuer, "sub": "g-1", "aud": "outbound", "iat": now, "exp": now + 60}
+
+    for changes in ({"aud": "other"}, {"aud": []}, {"exp": now - 60}, {"iss": f"{issuer}/other"}, {"sub": None}, {}):
+        token = jwt.encode({**good, **changes}, "a key that nobody checks, as the token came from the provider")
+        monkeypatch.setattr(
+            OAuth2Client,
+            "get_access_token",
+            lambda *given, token=token, **facts: {**answered(*given, **facts), "id_token": token},
+        )
+        client = Client()
+        sign_in_at(client, issuer, subject="g-1")
+        assert is_in(client) == (changes == {}), changes
+
+
 def test_answer_that_names_another_issuer_is_refused_before_its_code_is_used(grace, issuers, issuer):
     linked(grace, issuer)
     client = Client()
@@ -230,13 +301,25 @@ def test_request_to_the_provider_has_pkce_and_nothing_from_a_link(issuer):
     assert set(asked["scope"][0].split()) == {"openid", "profile", "email"}
 
 
-def test_provider_that_is_away_has_a_clear_page(settings):
+def test_provider_that_is_away_has_a_clear_page_and_the_cause_is_logged(settings, caplog):
     away = "http://127.0.0.1:1"
     settings.SOCIALACCOUNT_PROVIDERS = openid_settings(away)
 
     assert is_refused(Client().post(login_url(away), {}))
+    assert "A login with Acme login failed: ConnectionError: " in caplog.text
     assert Client().get("/admin/login/oidc/other/").status_code == 404
     assert Client().get("/admin/login/oidc/other/callback/").status_code == 404
+
+
+def test_answer_that_lacks_a_part_is_logged_with_its_cause(grace, issuer, caplog, monkeypatch):
+    linked(grace, issuer)
+    monkeypatch.setattr(OpenIDConnectProvider, "extract_uid", lambda _self, data: data["missing"])
+
+    assert is_refused(sign_in_at(Client(), issuer, subject="g-1"))
+
+    (record,) = [each for each in caplog.records if "failed" in each.getMessage()]
+    assert record.getMessage() == "A login with Acme login failed: KeyError: 'missing'"
+    assert record.exc_info[0] is KeyError
 
 
 def test_without_a_provider_nothing_is_offered(grace):

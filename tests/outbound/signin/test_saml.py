@@ -3,15 +3,20 @@
 import base64
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from html import unescape
 
 import pytest
 from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.test import Client
+from django.utils import timezone
+from onelogin.saml2.constants import OneLogin_Saml2_Constants
 
+from outbound.signin import saml
 from tests.support.fresh_settings import execute_settings, load_settings
 from tests.support.saml_provider import OURS, SamlProvider, instant, request_id_of
 
@@ -114,17 +119,55 @@ def message_signed_only(provider: SamlProvider, request_id: str) -> str:
     return provider.sign(unsigned(provider, request_id))
 
 
+def altered(provider: SamlProvider, request_id: str, pattern: str, new: str) -> str:
+    """An assertion that the provider signed with other parts than it should have."""
+    assertion, count = re.subn(pattern, new, provider.assertion(subject="g-1", request_id=request_id))
+    assert count == 1
+    return provider.response(provider.sign(assertion), request_id=request_id)
+
+
+def for_another_request(provider: SamlProvider, request_id: str) -> str:
+    """An assertion of an earlier login, in a new message that names our request."""
+    earlier = provider.sign(provider.assertion(subject="g-1", request_id="_earlier"))
+    return provider.response(earlier, request_id=request_id)
+
+
+def begun_at_the_provider(provider: SamlProvider, request_id: str) -> str:
+    """An assertion for no request, in a message that names our request."""
+    unasked = provider.sign(provider.assertion(subject="g-1", request_id=""))
+    return provider.response(unasked, request_id=request_id)
+
+
+def without_audience(provider: SamlProvider, request_id: str) -> str:
+    part = "<saml:AudienceRestriction>.*</saml:AudienceRestriction>"
+    return altered(provider, request_id, part, "<saml:OneTimeUse/>")
+
+
+def signed_with_sha1(provider: SamlProvider, request_id: str) -> str:
+    weak = provider.sign(
+        provider.assertion(subject="g-1", request_id=request_id),
+        OneLogin_Saml2_Constants.RSA_SHA1,
+        OneLogin_Saml2_Constants.SHA1,
+    )
+    return provider.response(weak, request_id=request_id)
+
+
 FORGERIES: dict[str, Callable[[SamlProvider, str], str]] = {
     **{
         forged.__name__: forged
         for forged in (
             *(unsigned, of_another_key, changed_after_signing),
-            *(signature_wrapped, signature_moved, message_signed_only),
+            *(signature_wrapped, signature_moved, message_signed_only, signed_with_sha1),
+            *(for_another_request, begun_at_the_provider, without_audience),
         )
     },
     "of another issuer": lambda p, asked: signed(p, asked, subject="g-1", issuer="https://evil.example"),
     "for another audience": lambda p, asked: signed(p, asked, subject="g-1", audience="https://other.example"),
     "for another recipient": lambda p, asked: signed(p, asked, subject="g-1", recipient="https://other.example"),
+    "for a longer URL": lambda p, asked: signed(p, asked, subject="g-1", recipient=f"https://evil.example/?{OURS}acs/"),
+    "for no recipient": lambda p, asked: altered(p, asked, ' Recipient="[^"]*"', ""),
+    "without an end": lambda p, asked: altered(p, asked, ' NotOnOrAfter="[^"]*" Recipient', " Recipient"),
+    "not valid yet": lambda p, asked: altered(p, asked, 'NotBefore="[^"]*"', f'NotBefore="{instant(10)}"'),
     "expired": lambda p, asked: signed(p, asked, subject="g-1", until=instant(-10)),
     "for another destination": lambda p, asked: signed(p, asked, subject="g-1").replace(
         f'Destination="{OURS}acs/"', 'Destination="https://other.example"'
@@ -147,6 +190,24 @@ def test_forged_responses_are_refused(grace, provider):
             let_in[name] = answer
 
     assert let_in == {}
+
+
+def test_comment_in_a_subject_does_not_shorten_it(grace, provider):
+    client = Client()
+    response = signed(provider, begin(client), subject="g-1x").replace(">g-1x<", ">g-1<!-- -->x<")
+
+    post(client, response)
+
+    assert not is_in(client)
+
+
+def test_login_leads_to_no_other_website(grace, provider):
+    for next_page in ("https://evil.example/", "//evil.example/", "/\\evil.example/", "javascript:alert(1)"):
+        client = Client()
+        request_id = begin(client, next=next_page)
+        packed = base64.b64encode(signed(provider, request_id, subject="g-1").encode()).decode()
+        stored = client.post(f"{LOGIN}acs/", {"SAMLResponse": packed, "RelayState": next_page})
+        assert client.get(stored.url).url == "/admin/", next_page
 
 
 def test_response_is_valid_once_and_in_its_browser(grace, provider):
@@ -195,6 +256,18 @@ def test_cookie_of_a_response_is_http_only(provider):
     client.post(f"{LOGIN}acs/", {"SAMLResponse": "x"})
 
     assert client.cookies["saml-acs-session"]["httponly"]
+
+
+def test_responses_of_a_stranger_are_stored_briefly_and_limited(monkeypatch):
+    monkeypatch.setattr(saml, "RESPONSES_MOST", 2)
+
+    answers = [Client().post(f"{LOGIN}acs/", {"SAMLResponse": "x"}).status_code for _ in range(3)]
+
+    assert answers == [302, 302, 429]
+    assert Client(REMOTE_ADDR="192.0.2.7").post(f"{LOGIN}acs/", {"SAMLResponse": "x"}).status_code == 302
+    ends = set(Session.objects.values_list("expire_date", flat=True))
+    assert len(ends) == 3
+    assert max(ends) < timezone.now() + timedelta(minutes=6)
 
 
 WITHOUT_LIBRARY = "import sys; sys.modules['onelogin'] = None; "

@@ -22,7 +22,9 @@ from audiences.models import Integration
 from outbound import roles
 from outbound.models import SecondFactorRule
 from outbound.roles import Role
-from tests.support.authenticator import SECRET, code_of, set_up_app, wrong_code
+from outbound.signin.enrolment import enrolment_link
+from tests.support.account_mail import account_mails
+from tests.support.authenticator import SECRET, Passkey, add_passkey, code_of, passkey_options, set_up_app, wrong_code
 
 pytestmark = pytest.mark.django_db
 PASSWORD = "correct-horse-7"
@@ -71,7 +73,13 @@ def test_app_is_set_up_and_used_with_recovery_codes_as_reserve(grace):
 
     recovery = re.findall(r"^(?:<pre.*>)?(\d{8})$", codes, re.MULTILINE)
     assert len(recovery) == 10
-    assert "10 are left" in client.get(ACCOUNT).content.decode()
+    page = client.get(ACCOUNT).content.decode()
+    assert "10 are left" in page
+    # The codes are shown once.
+    assert "Show the codes" not in page
+    again = client.get("/admin/account/recovery-codes/").content.decode()
+    assert "10 are left" in again
+    assert not [code for code in recovery if code in again]
     # What was used to set it up is no login yet.
     used = code_of(secret, step=1)
     first = with_password()
@@ -128,6 +136,18 @@ def test_guessed_codes_lock_out_like_guessed_passwords(grace, settings):
         assert enter(with_password(), code_of()).status_code == 302
 
 
+def test_guessed_codes_are_reported_to_the_teammate_once(grace, settings):
+    settings.AXES_ENABLED, settings.AXES_FAILURE_LIMIT = True, 2
+    set_up_app(grace)
+    client = with_password()
+
+    assert [enter(client, wrong_code()).status_code for _ in range(4)] == [200, 429, 429, 429]
+
+    (told,) = account_mails()
+    assert told.to == ["grace@acme.example"]
+    assert "knows the password" in told.body
+
+
 def test_lockout_also_refuses_a_right_code(grace, settings):
     settings.AXES_ENABLED, settings.AXES_FAILURE_LIMIT = True, 2
     set_up_app(grace)
@@ -160,10 +180,39 @@ def test_stolen_session_removes_no_second_factor_and_reads_no_recovery_code(grac
     thief = Client()
     thief.force_login(grace)
 
-    for page in ("app/remove/", "recovery-codes/", "recovery-codes/new/", "recovery-codes/download/"):
+    for page in ("app/remove/", "recovery-codes/", "recovery-codes/new/"):
         for answer in (thief.get(ACCOUNT + page), thief.post(ACCOUNT + page)):
             assert answer.status_code == 405 or answer.url.startswith("/admin/account/confirm/"), page
     assert Authenticator.objects.count() == 2
+
+
+def test_password_confirms_no_change_of_an_account_with_a_second_factor(grace):
+    set_up_app(grace)
+    thief = Client()
+    thief.force_login(grace)
+
+    there = thief.post("/admin/account/confirm/", {"password": PASSWORD, "next": f"{APP}remove/"})
+
+    assert there.url.startswith("/admin/account/confirm/code/")
+    assert thief.get(f"{APP}remove/").url.startswith("/admin/account/confirm/code/")
+    assert thief.post("/admin/account/confirm/code/", {"code": code_of(), "next": f"{APP}remove/"}).status_code == 302
+    assert thief.get(f"{APP}remove/").status_code == 200
+
+
+def test_change_that_a_thief_of_the_session_asked_for_is_not_made_after_the_confirmation(grace):
+    set_up_app(grace)
+    before = RecoveryCodes.activate(grace).get_unused_codes()
+    teammate, page = Client(), f"{ACCOUNT}recovery-codes/new/"
+    teammate.force_login(grace)
+    thief = Client()
+    thief.cookies["sessionid"] = teammate.cookies["sessionid"].value
+    thief.post(page)
+
+    teammate.get(page)
+    there = teammate.post("/admin/account/confirm/code/", {"code": code_of(), "next": page})
+
+    assert there.url == page
+    assert Authenticator.objects.get(type="recovery_codes").wrap().get_unused_codes() == before
 
 
 def test_login_of_long_ago_is_confirmed_before_a_change(grace):
@@ -211,7 +260,7 @@ def test_nobody_needs_a_second_factor_unless_an_admin_says_so(grace):
     assert "second factor" not in client.get("/admin/").content.decode()
 
 
-def test_required_second_factor_is_announced_and_then_demanded(grace):
+def test_required_second_factor_is_announced_and_then_demanded(grace, settings):
     require(Role.SENDER, days=7, ago=timedelta(days=8))
     User.objects.update(date_joined=timezone.now() - timedelta(days=3))
     client = Client()
@@ -223,6 +272,7 @@ def test_required_second_factor_is_announced_and_then_demanded(grace):
     for page in ("/admin/", "/admin/messaging/message/", "/admin/auth/user/session/"):
         assert client.get(page).url == ACCOUNT
     assert client.post("/admin/messaging/message/add/", {"act": "live"}).url == ACCOUNT
+    client.get(enrolment_link(grace).removeprefix(settings.PUBLIC_URL))
     assert "Set one up to continue" in client.get(ACCOUNT).content.decode()
     secret = re.search(r'id="totp-secret">(\w+)<', client.get(APP).content.decode())[1]
     client.post(APP, {"code": code_of(secret)})
@@ -295,3 +345,116 @@ def test_other_account_can_log_in_instead(grace):
 
     assert client.get("/admin/login/").status_code == 200
     assert client.get(CODE).url == "/admin/login/"
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [
+        lambda user: (user.set_password("new-horse-8"), user.save()),
+        lambda user: User.objects.filter(pk=user.pk).update(is_active=False),
+    ],
+    ids=["another password", "deactivated"],
+)
+def test_login_that_waits_for_its_code_ends_with_a_change_of_the_account(grace, happens):
+    set_up_app(grace)
+    client = with_password()
+
+    happens(grace)
+
+    assert enter(client, code_of()).url == "/admin/login/"
+    assert not is_logged_in(client)
+    User.objects.update(is_active=True)
+    assert not is_logged_in(client)
+
+
+def begin(client: Client) -> str:
+    """Return the challenge for a login by passkey alone."""
+    answer = client.get("/admin/login/passkey/", headers={"accept": "application/json"})
+    return answer.json()["request_options"]["publicKey"]["challenge"]
+
+
+def test_passkey_logs_in_with_its_owner_its_origin_and_its_challenge_only(grace):
+    passkey, setting_up = Passkey(), Client()
+    log_in(setting_up)
+    handle = add_passkey(setting_up, passkey)
+    ada = User.objects.create_user("ada", "ada@acme.example", PASSWORD, is_staff=True)
+    other = Client()
+    other.post("/admin/login/", {"username": "ada", "password": PASSWORD})
+    handle_of_ada = add_passkey(other, Passkey())
+    attacks = {
+        "without its owner": {"is_verified": False},
+        "at another website": {"origin": "https://testserver.evil.example"},
+        "without https": {"origin": "http://testserver"},
+        "for another website": {"host": "evil.example"},
+        "for another teammate": {"handle": handle_of_ada},
+        "for an unknown teammate": {"handle": "AAAA"},
+    }
+
+    let_in = []
+    for name, changes in attacks.items():
+        client = Client()
+        signed = passkey.sign(begin(client), **{"handle": handle, **changes})
+        client.post("/admin/login/passkey/", {"credential": signed})
+        if is_logged_in(client):
+            let_in.append(name)
+    assert let_in == []
+
+    client = Client()
+    signed = passkey.sign(begin(client), handle=handle)
+    assert client.post("/admin/login/passkey/", {"credential": signed}).url == "/admin/"
+    assert is_logged_in(client)
+    # The answer is valid once, and in its browser.
+    for replay in (Client(), client):
+        replay.post("/admin/logout/")
+        begin(replay)
+        replay.post("/admin/login/passkey/", {"credential": signed})
+        assert not is_logged_in(replay)
+    assert ada.is_active
+
+
+@pytest.mark.parametrize("to", ["https://evil.example/", "//evil.example/", "javascript:alert(1)"])
+def test_code_and_passkey_lead_to_no_other_website(grace, to):
+    passkey, setting_up = Passkey(), Client()
+    log_in(setting_up)
+    handle = add_passkey(setting_up, passkey)
+    set_up_app(grace)
+
+    with_code = Client()
+    with_code.post("/admin/login/", {"username": "grace", "password": PASSWORD, "next": to})
+    assert with_code.post(f"{CODE}?next={to}", {"code": code_of(), "next": to}).url == "/admin/"
+    alone = Client()
+    signed = passkey.sign(begin(alone), handle=handle)
+    assert alone.post(f"/admin/login/passkey/?next={to}", {"credential": signed, "next": to}).url == "/admin/"
+
+
+def test_copy_of_a_passkey_is_refused(grace, caplog):
+    passkey, setting_up = Passkey(), Client()
+    log_in(setting_up)
+    handle = add_passkey(setting_up, passkey)
+    passkey.count = 7
+    first = Client()
+    first.post("/admin/login/passkey/", {"credential": passkey.sign(begin(first), handle=handle)})
+    assert is_logged_in(first)
+
+    passkey.count = 5
+    for client, path in ((Client(), "/admin/login/passkey/"), (with_password(), CODE)):
+        challenge = begin(client) if path != CODE else passkey_options(client.get(CODE).content.decode())["challenge"]
+        client.post(path, {"credential": passkey.sign(challenge, handle=handle)})
+        assert not is_logged_in(client), path
+
+    assert "its counter of signatures did not grow" in caplog.text
+    passkey.count = 20
+    again = with_password()
+    challenge = passkey_options(again.get(CODE).content.decode())["challenge"]
+    assert again.post(CODE, {"credential": passkey.sign(challenge)}).url == "/admin/"
+
+
+def test_passkey_of_several_devices_counts_nothing(grace):
+    passkey, setting_up = Passkey(), Client()
+    log_in(setting_up)
+    handle = add_passkey(setting_up, passkey)
+
+    for _ in range(2):
+        passkey.count, client = -1, Client()
+        client.post("/admin/login/passkey/", {"credential": passkey.sign(begin(client), handle=handle)})
+        assert is_logged_in(client)

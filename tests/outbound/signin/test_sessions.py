@@ -145,6 +145,17 @@ def test_reset_of_the_second_factor_ends_the_sessions(grace):
     assert not is_in(unused)
 
 
+def test_deactivated_teammate_has_no_session_once_active_again(console, grace):
+    client, unused = logged_in(), old_session(grace)
+
+    console.post(reverse("admin:user_deactivate", args=[grace.pk]))
+    assert not is_in(client)
+    console.post(reverse("admin:user_activate", args=[grace.pk]))
+
+    assert not is_in(client)
+    assert not is_in(unused)
+
+
 def test_device_is_named():
     assert sessions.device_name(FIREFOX) == "Firefox on Linux"
     assert sessions.device_name("") == "An unknown device"

@@ -1,6 +1,6 @@
 """The workspace settings: validation and log."""
 
-from datetime import timedelta
+from datetime import time, timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -52,6 +52,56 @@ def test_lifted_frequency_cap_releases_waiting_records(console, django_capture_o
 
     record.refresh_from_db()
     assert record.due_at < later
+
+
+NIGHT = {"quiet_from": "22:00", "quiet_to": "08:00"}
+EVENINGS = [{"weekday": day, "from": "22:00", "to": "24:00"} for day in range(7)]
+
+
+def test_quiet_hours_are_saved_and_lifted_ones_release_waiting_records(console, django_capture_on_commit_callbacks):
+    message = MessageFactory(live=True)
+    later = AT + timedelta(days=9000)
+    record = message.records.create(customer=CustomerFactory(), matched_at=AT, due_at=later, reason=Reason.WINDOW)
+    before = Workspace.current().generation
+
+    console.post(page(), form(**NIGHT))
+    assert Workspace.current().quiet_hours == (time(22), time(8))
+    assert 'value="22:00"' in console.get(page()).content.decode()
+    assert "Quiet from: from nothing to “22:00”" in LogEntry.objects.get().change_message
+    assert Workspace.current().generation > before
+    with django_capture_on_commit_callbacks(execute=True):
+        console.post(page(), form())
+
+    assert Workspace.current().quiet_hours is None
+    record.refresh_from_db()
+    assert record.due_at < later
+
+
+def test_invalid_quiet_hours_are_refused_at_their_field(console):
+    for typed, field, words in (
+        ({"quiet_from": "22:00"}, "quiet_to", "leave both empty"),
+        ({"quiet_to": "08:00"}, "quiet_from", "leave both empty"),
+        ({"quiet_from": "08:00", "quiet_to": "08:00"}, "quiet_to", "cannot be the whole day"),
+        ({"quiet_from": "22:15", "quiet_to": "08:00"}, "quiet_from", "half hour"),
+        ({"quiet_from": "night", "quiet_to": "08:00"}, "quiet_from", "valid time"),
+    ):
+        errors = console.post(page(), form(**typed)).context["adminform"].form.errors
+        assert list(errors) == [field], typed
+        assert words in errors[field][0]
+    assert Workspace.current().quiet_hours is None
+
+
+def test_quiet_hours_that_leave_a_message_no_time_are_refused_and_name_it(console):
+    for n in range(4):
+        MessageFactory(title=f"Evening {n}", live=True, window=EVENINGS)
+    MessageFactory(title="Urgent", live=True, window=EVENINGS, during_quiet_hours=True)
+    MessageFactory(title="Draft", window=EVENINGS)
+    MessageFactory(title="In app", live=True, window=EVENINGS, in_app=True)
+
+    said = console.post(page(), form(**NIGHT)).context["adminform"].form.errors["quiet_from"][0]
+
+    assert "“Evening 0”, “Evening 1”, “Evening 2” and 1 more lie within these hours" in said
+    assert Workspace.current().quiet_hours is None
 
 
 def test_office_hours_accept_common_formats(console):

@@ -1,7 +1,6 @@
 """Teammates: invitation, password, role and deactivation."""
 
 import re
-import time
 from datetime import timedelta
 from urllib.parse import urlsplit
 
@@ -16,6 +15,7 @@ from django.utils import timezone
 from messaging.models import Sender
 from outbound import roles
 from outbound.roles import Role
+from tests.support.account_mail import account_mails
 
 pytestmark = pytest.mark.django_db
 ADD = "/admin/auth/user/add/"
@@ -166,6 +166,19 @@ def test_change_of_role_is_logged_with_old_and_new_role(console):
     assert "First name: from nothing to “Grace”" in said
 
 
+def test_teammate_is_told_at_the_earlier_address_that_it_was_changed(console, django_capture_on_commit_callbacks):
+    grace = User.objects.create_user("grace", "grace@acme.example", PASSWORD, is_staff=True)
+    form = {"email": "eve@evil.example", "first_name": "Grace", "last_name": "", "role": "Viewer"}
+
+    with django_capture_on_commit_callbacks(execute=True):
+        console.post(reverse("admin:auth_user_change", args=[grace.pk]), form)
+        console.post(reverse("admin:auth_user_change", args=[grace.pk]), {**form, "last_name": "Hopper"})
+
+    (told,) = account_mails()
+    assert told.to == ["grace@acme.example"]
+    assert "changed the email address of your account to eve@evil.example" in told.body
+
+
 def test_email_address_is_unique(console):
     User.objects.create_user("grace", "grace@acme.example", PASSWORD, is_staff=True)
 
@@ -190,14 +203,6 @@ def test_failed_invitation_email_is_reported(console, settings):
 # Passwords
 
 
-def wait_for_mail(count: int) -> None:
-    """Wait for emails that a thread sends."""
-    deadline = time.monotonic() + 5
-    while len(mail.outbox) < count and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert len(mail.outbox) == count
-
-
 def ask(client, email: str):
     return client.post(reverse("account_reset_password"), {"email": email}, follow=True)
 
@@ -206,7 +211,7 @@ def test_forgotten_password_is_reset(client):
     User.objects.create_user("grace", "grace@acme.example", "forgotten-1", is_staff=True)
 
     ask(client, "grace@acme.example")
-    wait_for_mail(1)
+    assert len(account_mails()) == 1
     answer = choose(client, open_link(client, link()))
 
     assert answer.url == "/admin/login/"
@@ -222,7 +227,7 @@ def test_password_reset_does_not_reveal_accounts(client):
         return re.sub(r"csrf\S+ value=\S+|\w+@acme.example|[a-zA-Z0-9]{64}", "", answer.content.decode())
 
     assert said(there) == said(not_there)
-    wait_for_mail(1)
+    assert len(account_mails()) == 1
 
 
 def test_password_reset_emails_are_limited(client):
@@ -231,9 +236,7 @@ def test_password_reset_emails_are_limited(client):
     for _ in range(RESETS_BY_NAME + 3):
         ask(client, "Grace@acme.example")
 
-    wait_for_mail(RESETS_BY_NAME)
-    time.sleep(0.2)
-    assert len(mail.outbox) == RESETS_BY_NAME
+    assert len(account_mails()) == RESETS_BY_NAME
 
 
 def test_weak_password_is_refused(console, client, django_capture_on_commit_callbacks):

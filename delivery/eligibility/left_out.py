@@ -1,0 +1,104 @@
+"""Customers who match a live message to an audience now: how many have it, wait for it, or are left out and why."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import psycopg
+from django.db import connection, transaction
+from django.db.utils import OperationalError
+
+from audiences.customer_counts import count_sampled, estimate_customer_count, sample_clause
+from audiences.transactions import time_limit, without_nested_loops
+from delivery.eligibility import conditions
+from delivery.models import UNDONE, Reason, Status
+from messaging.models import Message
+
+# Two outcomes besides the reasons to be left out.
+RECEIVED, WAITS = "received", "waits"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcomes:
+    """Each customer who matches now is counted once: people = received + waiting + the sum of left_out."""
+
+    received: int
+    # Their copy waits or is being sent, or the next check makes it.
+    waiting: int
+    left_out: dict[Reason, int]
+    # False for an estimate from a sample of the customers.
+    exact: bool = True
+
+    @property
+    def people(self) -> int:
+        return self.received + self.waiting + sum(self.left_out.values())
+
+
+def count_outcomes_within(message: Message, *, at: datetime, within: timedelta) -> Outcomes | None:
+    """Count the outcomes; estimate them from a sample if that takes longer than `within`, and None if both do.
+
+    Raises RuleError if a rule is no longer valid.
+    """
+    for is_estimate in (False, True):
+        try:
+            with time_limit(within):
+                return count_outcomes(message, at=at, customers=estimate_customer_count() if is_estimate else 0)
+        except OperationalError as wrong:
+            if not isinstance(wrong.__cause__, psycopg.errors.QueryCanceled):
+                raise
+    return None
+
+
+def count_outcomes(message: Message, *, at: datetime, customers: int = 0) -> Outcomes:
+    """Count the outcomes of all customers who match now, or of a sample, scaled up to `customers`."""
+    sample = sample_clause(customers)
+    condition = conditions.condition_of(message)
+    per_company = message.goes_per_company
+    company = "r.company_id IS NOT DISTINCT FROM k.id" if per_company else "r.company_id IS NULL"
+    pairs = condition.pairs(
+        per_company=per_company,
+        joins=(
+            " LEFT JOIN delivery_deliveryrecord r ON r.message_id = %(message)s::bigint AND r.customer_id = c.id"
+            f" AND {company}"
+        ),
+        columns=f", {outcome_sql(message)} AS outcome",
+        sample=sample,
+    )
+    statement = f"SELECT outcome, count(*) FROM ({pairs}) AS pairs GROUP BY outcome"
+    if per_company:
+        # A customer who has one copy counts as received, whatever happened to the others.
+        statement = (
+            f"SELECT CASE WHEN bool_or(outcome = '{RECEIVED}') THEN '{RECEIVED}'"
+            f" WHEN bool_or(outcome = '{WAITS}') THEN '{WAITS}' ELSE min(outcome) END AS of_person, customer_id"
+            f" FROM ({pairs}) AS pairs GROUP BY customer_id"
+        )
+        statement = f"SELECT of_person, count(*) FROM ({statement}) AS people GROUP BY of_person"
+    with (
+        transaction.atomic(),
+        nullcontext() if sample else without_nested_loops(),
+        connection.cursor() as cursor,
+    ):
+        cursor.execute("SET LOCAL jit = off")
+        cursor.execute(statement, {**condition.params, "now": at, "message": message.pk})
+        counted = dict(cursor.fetchall())
+        scale = customers / count_sampled(cursor, sample) if sample else 1
+    scaled = {outcome: round(number * scale) for outcome, number in counted.items()}
+    return Outcomes(
+        received=scaled.pop(RECEIVED, 0),
+        waiting=scaled.pop(WAITS, 0),
+        left_out={Reason(reason): number for reason, number in scaled.items()},
+        exact=not sample,
+    )
+
+
+def outcome_sql(message: Message) -> str:
+    """Return SQL for the outcome of a matching pair with its record `r`, which may not exist."""
+    undone = ", ".join(f"'{status}'" for status in UNDONE)
+    return (
+        f"CASE WHEN r.status = '{Status.SENT}' THEN '{RECEIVED}'"
+        f" WHEN r.status = '{Status.WAITING}' AND r.reason = '{Reason.CAP}' THEN r.reason"
+        f" WHEN r.status IN ({undone}) THEN '{WAITS}'"
+        f" WHEN r.status IN ('{Status.FAILED}', '{Status.SKIPPED}') OR r.reason = '{Reason.STOPPED}' THEN r.reason"
+        # Others were withdrawn, and the next round requeues them, or have no record yet.
+        f" ELSE coalesce({conditions.left_out_reason_sql(message)}, '{WAITS}') END"
+    )
