@@ -109,6 +109,12 @@ def unsubscribe(record: DeliveryRecord, *, at: datetime) -> None:
         announce_customer_change(customer, "unsubscribed", at=at)
 
 
+def chose_about_all_email_since(record: DeliveryRecord, *, since: datetime) -> bool:
+    """Return whether the address of the copy was unsubscribed from all email, or subscribed again, since then."""
+    entries = Suppression.objects.of_address(record.recipient_address).filter(reason=SuppressionReason.OPT_OUT)
+    return entries.filter(Q(created_at__gte=since) | Q(lifted_at__gte=since)).exists()
+
+
 @retried
 def subscribe_again(record: DeliveryRecord, *, at: datetime) -> None:
     """Subscribe a customer again at their own request; the report still counts the unsubscribe."""

@@ -30,12 +30,6 @@ def unsubscribe_from_message(record: DeliveryRecord, *, at: datetime) -> None:
         change_topics(record, opted_out_of=[record.message.topic], at=at)
 
 
-def opted_out_of_topic_only(record: DeliveryRecord) -> bool:
-    """Return whether the recipient unsubscribed from the topic of the message, and not from all email."""
-    opt_outs = TopicOptOut.objects.filter(customer=record.customer_id, topic=record.message.topic_id)
-    return record.unsubscribed_at in opt_outs.values_list("created_at", flat=True)
-
-
 @retried
 def change_topics(
     record: DeliveryRecord,
