@@ -20,7 +20,7 @@ from delivery.models import AnswerMail, Conversation, DeliveryRecord, Status
 from delivery.reply_addresses import Referent, ReferentKind
 from delivery.sending import suppression, uncertain
 from delivery.sending.uncertain import Proof
-from delivery.tracking import links, preferences
+from delivery.tracking import links
 
 log = logging.getLogger(__name__)
 
@@ -148,10 +148,16 @@ def record_complaint(customer: Customer, *, address: str | None, at: datetime) -
 
 
 def handle_unsubscribe(record: DeliveryRecord, feedback: Feedback) -> None:
-    """Unsubscribe the recipient, once per email: they may have subscribed again since."""
+    """Unsubscribe the recipient from all email, once per email: they may have subscribed again since.
+
+    A record of a message with a topic may be marked as unsubscribed because of an opt-out of the topic alone.
+    """
     handle_accepted(record, feedback)
-    record = DeliveryRecord.objects.select_related("message").get(pk=record.pk)
-    if record.unsubscribed_at is None or preferences.opted_out_of_topic_only(record):
+    record = DeliveryRecord.objects.select_related("customer", "message").get(pk=record.pk)
+    is_repeated = record.unsubscribed_at is not None
+    if is_repeated and record.message.topic_id is not None:
+        is_repeated = links.chose_about_all_email_since(record, since=feedback.at)
+    if not is_repeated:
         links.unsubscribe(record, at=feedback.at)
 
 

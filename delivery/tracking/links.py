@@ -82,6 +82,11 @@ def lock_customer_and_reload(record: DeliveryRecord) -> DeliveryRecord:
     return rows.get()
 
 
+def mark_unsubscribed(record: DeliveryRecord, *, at: datetime) -> None:
+    """Record the first unsubscribe by this copy, which the report counts. Lock its customer first."""
+    DeliveryRecord.objects.filter(pk=record.pk, unsubscribed_at=None).update(unsubscribed_at=at)
+
+
 @retried
 def unsubscribe(record: DeliveryRecord, *, at: datetime) -> None:
     """Unsubscribe a customer from all email at their own request, which no sync undoes (behaviour 4.11). Idempotent.
@@ -89,7 +94,7 @@ def unsubscribe(record: DeliveryRecord, *, at: datetime) -> None:
     Of all addresses only that of the copy is listed: another address of the customer may be another person's.
     """
     record = lock_customer_and_reload(record)
-    DeliveryRecord.objects.filter(pk=record.pk, unsubscribed_at=None).update(unsubscribed_at=at)
+    mark_unsubscribed(record, at=at)
     address = record.recipient_address
     # Before the address is suppressed, as that sets the flags of everyone who has it.
     subscribed = Customer.objects.filter(unsubscribed_from_emails=False).order_by("pk")
@@ -107,6 +112,12 @@ def unsubscribe(record: DeliveryRecord, *, at: datetime) -> None:
     customers.filter(unsubscribed_by_customer_at=None).update(unsubscribed_by_customer_at=at)
     for customer in left:
         announce_customer_change(customer, "unsubscribed", at=at)
+
+
+def chose_about_all_email_since(record: DeliveryRecord, *, since: datetime) -> bool:
+    """Return whether the address of the copy was unsubscribed from all email, or subscribed again, since then."""
+    entries = Suppression.objects.of_address(record.recipient_address).filter(reason=SuppressionReason.OPT_OUT)
+    return entries.filter(Q(created_at__gte=since) | Q(lifted_at__gte=since)).exists()
 
 
 @retried

@@ -1,6 +1,7 @@
 """Preferences of the recipient of a copy: topics, and whether they get email at all (behaviour 4.28)."""
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 
 from django.db.models import Q, QuerySet
@@ -22,18 +23,33 @@ def topics_opted_out_of(record: DeliveryRecord) -> set[int]:
     return set(TopicOptOut.objects.filter(customer=record.customer_id).values_list("topic", flat=True))
 
 
+def gets_email(record: DeliveryRecord) -> bool:
+    """Return whether the recipient gets email at all."""
+    return Customer.objects.filter(pk=record.customer_id, unsubscribed_from_emails=False).exists()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """The page as it was shown and as it came back: keys of topics, and "yes" or "no" for email at all.
+
+    A page that was opened earlier changes nothing that it did not show, and undoes no opt-out that came since.
+    """
+
+    offered: Collection[str]
+    shown_without: Collection[str]  # Those of the offered topics that had no tick.
+    chosen: Collection[str]
+    email_shown: str
+    email: str
+
+
+@retried
 def unsubscribe_from_message(record: DeliveryRecord, *, at: datetime) -> None:
     """Unsubscribe with one click: from the topic of the message, or from all email if it has none. Idempotent."""
     if record.message.topic is None:
         links.unsubscribe(record, at=at)
     else:
         change_topics(record, opted_out_of=[record.message.topic], at=at)
-
-
-def opted_out_of_topic_only(record: DeliveryRecord) -> bool:
-    """Return whether the recipient unsubscribed from the topic of the message, and not from all email."""
-    opt_outs = TopicOptOut.objects.filter(customer=record.customer_id, topic=record.message.topic_id)
-    return record.unsubscribed_at in opt_outs.values_list("created_at", flat=True)
+        links.mark_unsubscribed(record, at=at)
 
 
 @retried
@@ -54,30 +70,27 @@ def change_topics(
     customers = list(found.values_list("pk", flat=True))
     for topic in opted_out_of:
         TopicOptOut.objects.opt_out(customers, topic, source=OptOutSource.CUSTOMER, at=at)
-        if topic.pk == record.message.topic_id:
-            DeliveryRecord.objects.filter(pk=record.pk, unsubscribed_at=None).update(unsubscribed_at=at)
     TopicOptOut.objects.filter(customer__in=customers, topic__in=subscribed_to).delete()
 
 
 @retried
-def save_preferences(
-    record: DeliveryRecord, *, offered: Collection[str], chosen: Collection[str], gets_email: bool | None, at: datetime
-) -> None:
-    """Save the choices of the page: the topics that it offered, those that are ticked, and whether email comes at all.
-    None leaves that as it is.
+def save_preferences(record: DeliveryRecord, choices: Choices, *, at: datetime) -> None:
+    """Save the choices of the page.
 
-    Only a change is stored, so that a page that was opened earlier undoes nothing else.
+    Each offered topic without a tick is opted out of, because another customer may have got the address of the copy.
     """
-    topics = [topic for topic in topics_for(record) if str(topic.pk) in offered]
-    was_out = topics_opted_out_of(record)
+    topics = {str(topic.pk): topic for topic in topics_for(record) if str(topic.pk) in choices.offered}
     change_topics(
         record,
-        opted_out_of=[topic for topic in topics if str(topic.pk) not in chosen and topic.pk not in was_out],
-        subscribed_to=[topic for topic in topics if str(topic.pk) in chosen and topic.pk in was_out],
+        opted_out_of=[topic for key, topic in topics.items() if key not in choices.chosen],
+        subscribed_to=[
+            topic for key, topic in topics.items() if key in choices.chosen and key in choices.shown_without
+        ],
         at=at,
     )
-    is_out = Customer.objects.filter(pk=record.customer_id, unsubscribed_from_emails=True).exists()
-    if gets_email is False and not is_out:
+    if str(record.message.topic_id) in topics.keys() - {*choices.chosen, *choices.shown_without}:
+        links.mark_unsubscribed(record, at=at)
+    if choices.email == "no" and choices.email_shown != "no":
         links.unsubscribe(record, at=at)
-    elif gets_email and is_out:
+    elif choices.email == "yes" and choices.email_shown == "no":
         links.subscribe_again(record, at=at)

@@ -11,7 +11,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods, require_safe
 
-from audiences.models import Customer, Workspace
+from audiences.models import Workspace
 from delivery.models import DeliveryRecord
 from delivery.tracking import bots, links, preferences
 
@@ -72,14 +72,10 @@ def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
     if topics and ("choose" in request.GET or done == "saved"):
         template = "delivery/preferences.html"
         context["opted_out_of"] = preferences.topics_opted_out_of(record)
-        subscribed = Customer.objects.filter(pk=record.customer_id, unsubscribed_from_emails=False)
-        context["gets_email"] = subscribed.exists()
+        context["gets_email"] = preferences.gets_email(record)
     page = render(request, template, context)
     page["Referrer-Policy"] = "no-referrer"
     return page
-
-
-GETS_EMAIL = {"yes": True, "no": False}
 
 
 def save_answer(record: DeliveryRecord, answer: QueryDict) -> str:
@@ -87,13 +83,14 @@ def save_answer(record: DeliveryRecord, answer: QueryDict) -> str:
     at = timezone.now()
     topic = record.message.topic
     if "save" in answer:
-        preferences.save_preferences(
-            record,
+        choices = preferences.Choices(
             offered=answer.getlist("offered"),
+            shown_without=answer.getlist("shown_without"),
             chosen=answer.getlist("topic"),
-            gets_email=GETS_EMAIL.get(answer.get("email", "")),
-            at=at,
+            email_shown=answer.get("email_shown", ""),
+            email=answer.get("email", ""),
         )
+        preferences.save_preferences(record, choices, at=at)
         return "saved"
     if topic is not None and answer.get("again") == "topic":
         preferences.change_topics(record, subscribed_to=[topic], at=at)

@@ -24,6 +24,18 @@ class Mailbox:
     def opens(self, query: str = "") -> str:
         return as_page(Client().get(f"{self.path}{query}").content.decode())
 
+    def opens_preferences(self) -> dict[str, list[str]]:
+        """Open the page with the choices, and return the fields that its form would post."""
+        fields: dict[str, list[str]] = {}
+        for tag in re.findall(r"<input [^>]*>", Client().get(f"{self.path}?choose=topics").content.decode()):
+            if 'type="hidden"' in tag or " checked" in tag:
+                name, value = re.search(r'name="(\w+)" value="(\w+)"', tag).groups()
+                fields.setdefault(name, []).append(value)
+        return fields
+
+    def saves(self, shown: dict[str, list[str]], **changes: object) -> str:
+        return self.posts("?choose=topics", save="yes", **{**shown, **changes})
+
     def posts(self, query: str = "", **fields: object) -> str:
         answered = Client(enforce_csrf_checks=True).post(f"{self.path}{query}", fields)
         assert answered.status_code == 200
@@ -87,22 +99,64 @@ def test_preferences_page_changes_topics_and_email_and_only_what_it_showed(staff
     assert "Old" not in page
     tips, news = str(topics["Tips"].pk), str(topics["News"].pk)
     both = [tips, news]
+    assert ann.opens_preferences() == {
+        "offered": [news, tips],
+        "topic": [news, tips],
+        "email_shown": ["yes"],
+        "email": ["yes"],
+    }
 
-    ann.posts("?choose=topics", save="yes", offered=both, topic=[news], email="yes")
+    ann.saves(ann.opens_preferences(), topic=[news])
     assert opted_out() == [("ann", "Tips")]
+    assert DeliveryRecord.objects.exclude(unsubscribed_at=None).count() == 1
     # The page was opened before “News” was added, so it says nothing about it. A missing choice changes nothing.
-    saved = ann.posts("?choose=topics", save="yes", offered=[tips], topic=[tips])
+    saved = ann.saves({"offered": [tips], "shown_without": [tips]}, topic=[tips])
     assert "Your choices are saved" in saved
     assert opted_out() == []
     # Keys that are not offered, or no keys at all, are ignored.
-    ann.posts("?choose=topics", save="yes", offered=["x", "999999", str(topics["Old"].pk)], email="yes")
+    ann.saves({"offered": ["x", "999999", str(topics["Old"].pk)]}, email="yes")
     assert opted_out() == []
 
-    ann.posts("?choose=topics", save="yes", offered=both, topic=both, email="no")
+    ann.saves(ann.opens_preferences(), email="no")
     assert Customer.objects.get().unsubscribed_by_customer_at is not None
-    ann.posts("?choose=topics", save="yes", offered=both, topic=[tips], email="yes")
+    ann.saves(ann.opens_preferences(), topic=[tips], email="yes")
     assert not Customer.objects.get().unsubscribed_from_emails
     assert opted_out() == [("ann", "News")]
+    # A field that the page did not post never subscribes again.
+    ann.posts(all="yes")
+    ann.saves({"offered": both}, topic=both, email="yes")
+    assert Customer.objects.get().unsubscribed_from_emails
+    assert opted_out() == [("ann", "News")]
+
+
+def test_preferences_page_that_was_opened_earlier_undoes_no_opt_out(staff, server, post, topics):
+    server.user("ann")
+    staff.sets_live(subject="Tip", topic=topics["Tips"].pk)
+    staff.sets_live(subject="Without")
+    tip, without = map(Mailbox, post.to("ann"))
+    shown = tip.opens_preferences()
+
+    tip.posts(**{"List-Unsubscribe": "One-Click"})
+    without.posts(**{"List-Unsubscribe": "One-Click"})
+    page = tip.saves(shown, topic=[str(topics["Tips"].pk)])
+
+    assert "Your choices are saved" in page
+    assert opted_out() == [("ann", "News"), ("ann", "Tips")]
+    assert Customer.objects.get().unsubscribed_from_emails
+
+
+def test_saved_preferences_hold_for_a_customer_who_got_the_address_meanwhile(staff, server, post, topics):
+    server.user("ann", email="shared@x.example")
+    staff.sets_live(subject="News", topic=topics["News"].pk)
+    staff.sets_live(subject="Tip", topic=topics["Tips"].pk)
+    news, tip = map(Mailbox, post.to("shared"))
+    tip.posts()
+    server.user("bob", email="shared@x.example")
+
+    news.saves(news.opens_preferences())
+
+    assert opted_out() == [("ann", "Tips"), ("bob", "Tips")]
+    assert DeliveryRecord.objects.exclude(unsubscribed_at=None).get().message.topic == topics["Tips"]
 
 
 def test_message_without_a_topic_unsubscribes_from_everything_as_before(staff, server, post, topics):

@@ -236,6 +236,40 @@ def test_complaint_after_an_opt_out_of_the_topic_still_unsubscribes_from_everyth
     assert Customer.objects.get(pk=record.customer_id).unsubscribed_from_emails
 
 
+def test_providers_unsubscribe_after_opt_outs_of_the_topic_unsubscribes_from_everything_once(at, subtests):
+    topic = TopicFactory()
+    ann = CustomerFactory(email="ann@x.example")
+    first, second = (MessageFactory(topic=topic, one_off=True, live=True, at=at).records.get() for _ in range(2))
+    mark_records_sent(DeliveryRecord.objects.all(), at=at)
+    minute = timedelta(minutes=1)
+
+    def opts_out_by_both() -> None:
+        preferences.unsubscribe_from_message(first, at=at)
+        preferences.unsubscribe_from_message(second, at=at + minute)
+
+    def changes_her_mind() -> None:
+        preferences.unsubscribe_from_message(second, at=at)
+        preferences.change_topics(second, subscribed_to=[topic], at=at + minute)
+        preferences.unsubscribe_from_message(second, at=at + 2 * minute)
+
+    def subscribes_again_after_another_unsubscribe() -> None:
+        opts_out_by_both()
+        links.unsubscribe(first, at=at + 2 * minute)
+        links.subscribe_again(first, at=at + 3 * minute)
+
+    for does in (opts_out_by_both, changes_her_mind, subscribes_again_after_another_unsubscribe):
+        with subtests.test(does=does.__name__), rolled_back():
+            does()
+            assert not Customer.objects.get(pk=ann.pk).unsubscribed_from_emails
+            event = make_feedback(FeedbackType.UNSUBSCRIBED, at=at + timedelta(hours=1))
+            feedback.record_feedback(Referent(ReferentKind.RECORD, second.pk), event)
+            assert Customer.objects.get(pk=ann.pk).unsubscribed_from_emails
+
+            links.subscribe_again(second, at=at + timedelta(hours=2))
+            feedback.record_feedback(Referent(ReferentKind.RECORD, second.pk), event)
+            assert not Customer.objects.get(pk=ann.pk).unsubscribed_from_emails
+
+
 def test_hard_bounce_may_follow_a_soft_one(record, at):
     set_status(record, Status.SENT, at=at)
     feedback.record_feedback(Referent(ReferentKind.RECORD, record.pk), make_feedback(FeedbackType.BOUNCED, at=at))
