@@ -129,6 +129,7 @@ OWN = {
     "message_tag": (NOBODY, A),
     "message_tag_ticked": (NOBODY, A),
     "message_launching": (V, V),
+    "message_left_out": (V, V),
     "message_refresh": (V, V),
     "message_make_ongoing": (NOBODY, A),
     "message_edit_content": (S, S),
