@@ -106,6 +106,13 @@ def test_a_selected_button_image_or_table_is_changed(page):
 
     page.locator("trix-editor table").dblclick()
     dialog = page.get_by_role("dialog", name="HTML of the block")
+    table = "<table><tbody><tr><td>2</td></tr></tbody></table>"
+    rows = "<table>{% if plan %}<tr><td>2</td></tr>{% endif %}</table>"
+    for refused in ("", "text", "<!-- a -->", "<tr></tr>", table * 2, f"{{% if plan %}}{table}{{% endif %}}", rows):
+        dialog.get_by_label("HTML").fill(refused)
+        dialog.get_by_role("alert").evaluate("one => { one.textContent = ''; }")
+        dialog.get_by_role("button", name="Save block").click()
+        expect(dialog.get_by_role("alert")).to_contain_text("Enter one element")
     dialog.get_by_label("HTML").fill('<table><tbody><tr><td class="x">2</td></tr></tbody></table>')
     dialog.get_by_role("button", name="Save block").click()
     expect(page.locator("trix-editor td")).to_have_text("2")

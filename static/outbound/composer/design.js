@@ -184,3 +184,10 @@ export function imageHtml(attachment, { alt, width, link }) {
 }
 
 export const blockHtml = htmlOf;
+
+/* An attachment is one element: Liquid or text beside it would be lost, and the parser moves them out of the rows of a table. */
+export function isOneElement(html) {
+  const { children, childNodes } = parsed(html);
+  const others = [...childNodes].filter((node) => node.nodeType !== Node.ELEMENT_NODE && (node.nodeType !== Node.TEXT_NODE || node.data.trim()));
+  return children.length === 1 && !others.length;
+}

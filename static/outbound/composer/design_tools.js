@@ -2,7 +2,7 @@
 import { onEditorReady } from "../console/editors.js";
 import {
   COLUMNS, LINE, alignBlocks, blockHtml, buttonHtml, buttonValues, changeAttachment, imageHtml, imageValues, insertBlocks,
-  kindOfAttachment, selectedAlignment, selectedAttachment,
+  isOneElement, kindOfAttachment, selectedAlignment, selectedAttachment,
 } from "./design.js";
 
 const FULL_ADDRESS = "Enter a full address such as https://www.example.com/orders. Variables may follow the host.";
@@ -22,7 +22,7 @@ const DIALOGS = {
   },
   html: {
     values: (attachment) => ({ html: blockHtml(attachment) }), html: (_attachment, { html }) => html,
-    problem: ({ html }) => (html ? null : ["html", "Enter the HTML of the block."]),
+    problem: ({ html }) => (isOneElement(html) ? null : ["html", "Enter one element, such as a table, with conditions inside it."]),
   },
 };
 const fieldsOf = (dialog) => [...dialog.querySelectorAll("[data-field]")];

@@ -327,6 +327,7 @@
     const { html, url, width, content } = JSON.parse(holder.dataset.trixAttachment);
     if (!html && !url) return;
     let element = html ? parsed(html).body.firstElementChild : inert.createElement("img");
+    if (!element) return;
     if (!html) {
       element.setAttribute("src", url);
       element.setAttribute("alt", "");
