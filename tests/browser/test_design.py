@@ -82,8 +82,20 @@ def test_an_email_with_a_button_columns_and_a_line_is_designed_and_sent_as_drawn
     rendered = sent.render(values)
     assert 'href="https://out.example/c/0"' in rendered.html
     assert "See Pro (https://shop.example/?u=7)" in rendered.text
-    for style in ("background-color: #ffcc00", "max-width: 264px", "display: inline-block"):
+    for style in ("background-color: #ffcc00", "max-width: 248px", "display: inline-block"):
         assert style.replace(" ", "") in rendered.html.replace(" ", "")
+
+    # The columns stand side by side at the width of a desktop in the preview, also in a branded email.
+    branded = content.compile_version("", columns, target=content.RenderTarget.EMAIL, colour="#ffcc00", header="Shop")
+    for html in (rendered.html, branded.render(values).html):
+        page.set_viewport_size({"width": 600, "height": 800})
+        page.set_content(html)
+        first, second = (page.get_by_text(text, exact=True).bounding_box() for text in ("First", "Right column"))
+        assert first["y"] == second["y"]
+        assert second["x"] > first["x"] + 248
+        page.set_viewport_size({"width": 375, "height": 800})
+        first, second = (page.get_by_text(text, exact=True).bounding_box() for text in ("First", "Right column"))
+        assert second["y"] > first["y"]
 
 
 def test_a_selected_button_image_or_table_is_changed(page):
@@ -144,8 +156,18 @@ def test_tools_of_the_design_belong_to_emails_and_the_toolbar_to_the_keyboard(pa
     expect(page.locator("trix-editor strong")).to_have_text("Bold")
 
     page.keyboard.press("Control+k")
+    address = page.get_by_label("Address of the link")
+    for incomplete in ("", "www.acme.com", "https://", "/orders"):
+        address.fill(incomplete)
+        page.keyboard.press("Enter")
+        expect(toolbar.get_by_role("alert")).to_contain_text("Enter a full address")
+    for complete in ("https://a", " HTTP://a.example/?q={{ plan }}", "mailto:a@b.example", "tel:1", "{{ plan }}"):
+        address.fill(complete)
+        assert address.evaluate("one => one.checkValidity()"), complete
+        expect(toolbar.get_by_role("alert")).to_be_empty()
+    address.fill("")
     toolbar.get_by_label("Insert a variable into the address").select_option("company.name")
-    expect(page.get_by_label("Address of the link")).to_have_value("{{ company.name }}")
+    expect(address).to_have_value("{{ company.name }}")
     page.keyboard.press("Enter")
     assert body_of(page) == '<div><a href="{{ company.name }}"><strong>Bold</strong></a></div>'
 

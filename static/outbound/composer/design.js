@@ -1,7 +1,8 @@
 /* Commands of a designed email: blocks, alignment and attachments in the document of the editor. */
 
 const CONTAINERS = new Set(["box", "center", "quote"]);
-const MAX_COLUMN = 264;
+/* Two, with their margins, fit into the 528 pixels that the preview leaves of the width of a desktop. */
+const MAX_COLUMN = 248;
 const parsed = (html) => new DOMParser().parseFromString(`<!doctype html><body>${html}`, "text/html").body;
 const levelsOf = (block) => JSON.parse(block.htmlAttributes.kept ?? "[]");
 

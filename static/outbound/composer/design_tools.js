@@ -6,10 +6,11 @@ import {
 } from "./design.js";
 
 const FULL_ADDRESS = "Enter a full address such as https://www.example.com/orders. Variables may follow the host.";
-const ADDRESS = /^(?:https?:\/\/[^\s/]|mailto:|tel:|\{\{)/i;
+/* Also the `pattern` of a field, which is a regular expression with the flag v. */
+const ADDRESS = String.raw`(?:[Hh][Tt][Tt][Pp][Ss]?:\/\/[^\s\/]|mailto:|tel:|\{\{).*`;
 const WIDTH = /^(?:\d{1,4}(?:px)?|\d{1,3}%)?$/;
 
-const linkProblem = (link, isNeeded) => ((link || isNeeded) && !ADDRESS.test(link) ? ["link", FULL_ADDRESS] : null);
+const linkProblem = (link, isNeeded) => ((link || isNeeded) && !new RegExp(`^${ADDRESS}$`, "u").test(link) ? ["link", FULL_ADDRESS] : null);
 const DIALOGS = {
   button: {
     values: buttonValues, html: (_attachment, values) => buttonHtml(values),
@@ -58,6 +59,7 @@ function editSelected(element, attachment) {
 
 function insertInto(field, text) {
   field.setRangeText(text, field.selectionStart ?? field.value.length, field.selectionEnd ?? field.value.length, "end");
+  field.dispatchEvent(new Event("input"));
   field.focus();
 }
 
@@ -77,12 +79,20 @@ function variableChooser(field) {
 }
 
 /* Trix accepts only complete addresses in its dialog of a link, but a variable can be the whole address. */
-function improveLinkDialog(toolbar) {
-  const field = toolbar.querySelector("[data-trix-dialog=href] input[name=href]");
+function improveLinkDialog(element) {
+  const field = element.toolbarElement.querySelector("[data-trix-dialog=href] input[name=href]");
   field.type = "text";
   field.inputMode = "url";
+  field.pattern = String.raw`\s*${ADDRESS}`;
   field.setAttribute("aria-label", "Address of the link");
   field.after(variableChooser(field));
+  const problem = Object.assign(document.createElement("p"), { className: "ob-error" });
+  problem.setAttribute("role", "alert");
+  field.closest("[data-trix-dialog]").append(problem);
+  field.addEventListener("invalid", () => { problem.textContent = FULL_ADDRESS; });
+  for (const [one, name] of [[field, "input"], [element, "trix-toolbar-dialog-show"]]) {
+    one.addEventListener(name, () => { problem.textContent = ""; });
+  }
 }
 
 const commands = {
@@ -118,7 +128,7 @@ function start(element) {
   element.addEventListener("dblclick", (event) => {
     if (event.target.closest("figure[data-trix-attachment]") && selectedAttachment(element)) editSelected(element, selectedAttachment(element));
   });
-  improveLinkDialog(element.toolbarElement);
+  improveLinkDialog(element);
   show();
 }
 
