@@ -87,14 +87,15 @@ def test_an_email_with_a_button_columns_and_a_line_is_designed_and_sent_as_drawn
 
     # The columns stand side by side at the width of a desktop in the preview, also in a branded email.
     branded = content.compile_version("", columns, target=content.RenderTarget.EMAIL, colour="#ffcc00", header="Shop")
+    email = page.context.new_page()
     for html in (rendered.html, branded.render(values).html):
-        page.set_viewport_size({"width": 600, "height": 800})
-        page.set_content(html)
-        first, second = (page.get_by_text(text, exact=True).bounding_box() for text in ("First", "Right column"))
+        email.set_viewport_size({"width": 600, "height": 800})
+        email.set_content(html)
+        first, second = (email.get_by_text(text, exact=True).bounding_box() for text in ("First", "Right column"))
         assert first["y"] == second["y"]
         assert second["x"] > first["x"] + 248
-        page.set_viewport_size({"width": 375, "height": 800})
-        first, second = (page.get_by_text(text, exact=True).bounding_box() for text in ("First", "Right column"))
+        email.set_viewport_size({"width": 375, "height": 800})
+        first, second = (email.get_by_text(text, exact=True).bounding_box() for text in ("First", "Right column"))
         assert second["y"] > first["y"]
 
 
@@ -129,6 +130,41 @@ def test_a_selected_button_image_or_table_is_changed(page):
     dialog.get_by_role("button", name="Save block").click()
     expect(page.locator("trix-editor td")).to_have_text("2")
     assert ">2</td>" in body_of(page)
+
+
+def test_a_button_keeps_its_values_and_the_text_below_it_stays_below(page):
+    page.locator("trix-editor").click()
+    tool(page, "Button")
+    dialog = page.get_by_role("dialog", name="Button")
+    dialog.get_by_label("Text").fill("Buy")
+    dialog.get_by_label("Link", exact=True).fill("https://shop.example/")
+    for alignment in ("left", "center", "right"):
+        dialog.get_by_label("Alignment").select_option(alignment)
+        dialog.get_by_role("button", name="Save button").click()
+        # As after a draft is saved and opened.
+        load(page, content.sanitise(body_of(page)), 0, 1)
+        tool(page, "Edit selected")
+        expect(dialog.get_by_label("Text")).to_have_value("Buy")
+        expect(dialog.get_by_label("Alignment")).to_have_value(alignment)
+        expect(dialog.get_by_label("Colour")).to_have_value("#ffcc00")
+    page.keyboard.press("Escape")
+    html = body_of(page) + "<p>Below</p>"
+    rendered = content.compile_version("", html, target=content.RenderTarget.EMAIL).render({})
+    assert "Buy (https://shop.example/)" in rendered.text
+
+    # Other tools make buttons that differ from ours.
+    for cell in ('bgcolor="red" style="padding: 12px 24px; border-radius: 6px"', 'bgcolor="#ff0000" style="padding: 9px"'):
+        load(page, f'<table role="presentation"><tr><td {cell}><a href="https://a.example/">Go</a></td></tr></table>', 0, 1)
+        tool(page, "Edit selected")
+        expect(page.get_by_role("dialog", name="HTML of the block")).to_be_visible()
+        page.keyboard.press("Escape")
+
+    email = page.context.new_page()
+    email.set_viewport_size({"width": 600, "height": 800})
+    email.set_content(rendered.html)
+    button, below = (email.get_by_text(text, exact=True).bounding_box() for text in ("Buy", "Below"))
+    assert button["x"] + button["width"] == pytest.approx(600 - 24 - 24, abs=1)
+    assert below["y"] > button["y"] + button["height"]
 
 
 def test_blocks_are_aligned_and_the_tools_show_it(page):

@@ -96,11 +96,8 @@ export function selectedAttachment(element) {
 const htmlOf = (attachment) => attachment.getAttribute("html") ?? "";
 
 export function kindOfAttachment(attachment) {
-  const [root] = parsed(htmlOf(attachment)).children;
   if (attachment.getAttribute("url")) return "image";
-  const isButton = root?.matches("table[role=presentation]") && root.querySelectorAll("td").length === 1
-    && root.querySelectorAll("a").length === 1 && root.textContent.trim() === root.querySelector("a").textContent.trim();
-  return isButton ? "button" : "html";
+  return buttonValues(attachment) ? "button" : "html";
 }
 
 export function changeAttachment(element, attachment, html) {
@@ -122,27 +119,41 @@ function textColour(colour) {
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.3 ? "#1f2933" : "#ffffff";
 }
 
-/* A table, because mail programs draw neither padding nor colours of other elements everywhere. */
+/* A table, because mail programs draw neither padding nor colours of other elements everywhere. A table with align=right
+   floats, so a button at the right is in a table as wide as the text. */
+const BUTTON = { padding: "12px 24px", radius: "6px" };
+const AT_RIGHT = `<table role="presentation" border="0" cellpadding="0" cellspacing="0" width="100%"><tbody><tr><td align="right">`
+  + "</td></tr></tbody></table>";
 export function buttonHtml({ text, link, colour, alignment }) {
   const margin = { left: "0 0 16px", center: "0 auto 16px", right: "0 0 16px auto" }[alignment];
   const body = parsed(`<table role="presentation" border="0" cellpadding="0" cellspacing="0"><tbody><tr><td><a></a></td></tr></tbody></table>`);
   const [table, cell, anchor] = ["table", "td", "a"].map((name) => body.querySelector(name));
-  if (alignment !== "left") table.setAttribute("align", alignment);
+  if (alignment === "center") table.setAttribute("align", alignment);
   table.setAttribute("style", `margin: ${margin}; border-collapse: separate`);
   cell.setAttribute("bgcolor", colour);
-  cell.setAttribute("style", `padding: 12px 24px; border-radius: 6px; background-color: ${colour}; text-align: center`);
+  cell.setAttribute("style", `padding: ${BUTTON.padding}; border-radius: ${BUTTON.radius}; background-color: ${colour}; text-align: center`);
   anchor.setAttribute("href", link);
   anchor.setAttribute("style", `display: inline-block; color: ${textColour(colour)}; font-weight: 600; text-decoration: none`);
   anchor.textContent = text;
-  return table.outerHTML;
+  if (alignment !== "right") return table.outerHTML;
+  const around = parsed(AT_RIGHT).firstElementChild;
+  around.querySelector("td").append(table);
+  return around.outerHTML;
 }
 
+/* The values of a button that the dialog has made, or null: it would change the look of others. */
 export function buttonValues(attachment) {
-  const [table] = parsed(htmlOf(attachment)).children;
-  const anchor = table.querySelector("a");
+  const root = parsed(htmlOf(attachment)).firstElementChild;
+  const cell = root?.querySelector("td[bgcolor]");
+  const [anchor, ...others] = cell?.children ?? [];
+  const isOurs = cell && /^#[0-9a-f]{6}$/i.test(cell.getAttribute("bgcolor")) && cell.style.padding === BUTTON.padding
+    && cell.style.borderRadius === BUTTON.radius && anchor?.localName === "a" && !others.length && !anchor.children.length
+    && root.textContent.trim() === anchor.textContent.trim();
+  if (!isOurs) return null;
+  const table = cell.closest("table");
   return {
-    text: anchor.textContent, link: anchor.getAttribute("href") ?? "",
-    colour: table.querySelector("td").getAttribute("bgcolor") ?? "", alignment: table.getAttribute("align") ?? "left",
+    text: anchor.textContent, link: anchor.getAttribute("href") ?? "", colour: cell.getAttribute("bgcolor"),
+    alignment: table === root ? table.getAttribute("align") ?? "left" : "right",
   };
 }
 
