@@ -100,12 +100,20 @@ export function kindOfAttachment(attachment) {
   return buttonValues(attachment) ? "button" : "html";
 }
 
+/* Replace the attachment in its place: versions of the document, to which staff return with Undo, share an attachment. */
 export function changeAttachment(element, attachment, html) {
-  element.editor.recordUndoEntry("Change");
-  const content = window.Trix.models.HTMLSanitizer.sanitize(html).getHTML();
+  const { editor } = element;
+  const { Attachment, HTMLSanitizer, Text } = window.Trix.models;
   /* Trix does not draw while an attachment is selected. */
-  element.editor.composition.stopEditingAttachment();
-  attachment.setAttributes({ html, ...(attachment.hasContent() && { content }) });
+  editor.composition.stopEditingAttachment();
+  const document = editor.getDocument();
+  const range = document.getRangeOfAttachment(attachment);
+  const content = attachment.hasContent() && { content: HTMLSanitizer.sanitize(html).getHTML() };
+  const changed = new Attachment({ ...attachment.getAttributes(), html, ...content });
+  const text = Text.textForAttachmentWithAttributes(changed, document.getPieceAtPosition(range[0]).getAttributes());
+  editor.recordUndoEntry("Change");
+  editor.composition.setDocument(document.insertTextAtRange(text, range));
+  editor.setSelectedRange(range);
 }
 
 /* Buttons */
