@@ -76,6 +76,32 @@ def test_each_kind_of_dropped_content_is_named_and_a_clean_paste_is_silent(page)
     expect(notice).to_have_text("")
 
 
+# Each: pasted HTML, whose links, marks and alignment are at elements around blocks, and the text of the editor.
+AROUND_BLOCKS = [
+    ('<a href="https://x.example/"><h3>One</h3><p>Two</p>three</a>',
+     '<h3><a href="https://x.example/">One</a></h3><p><a href="https://x.example/">Two</a></p>'
+     '<div><a href="https://x.example/">three</a></div>'),
+    ('<div style="color: red"><p>One</p><p style="color: blue">Two</p></div>',
+     '<p><span style="color: red">One</span></p><p><span style="color: blue">Two</span></p>'),
+    ('<div align="center"><p>One</p><p align="right">Two</p></div><center><p>Three</p></center>',
+     '<p style="text-align: center">One</p><p style="text-align: right">Two</p>'
+     '<p style="text-align: center">Three</p>'),
+    ('<i><div><u><p>One</p></u></div></i>', "<p><em><u>One</u></em></p>"),
+    ('<div align="center" style="color: red"><table><tr style="text-align: right"><td>One</td><th>Two</th></tr></table>'
+     "</div>",
+     '<table cellpadding="4"><tbody><tr><td style="text-align: right"><span style="color: red">One</span></td>'
+     '<th style="text-align: right"><span style="color: red">Two</span></th></tr></tbody></table>'),
+    ('<b style="font-weight: normal"><p>One</p></b>', "<p>One</p>"),
+    ('<ul style="color: red"><li>One<ul><li>Two</li></ul></li></ul>',
+     '<ul><li><span style="color: red">One</span><ul><li><span style="color: red">Two</span></li></ul></li></ul>'),
+]  # fmt: skip
+
+
+def test_links_marks_and_alignment_around_blocks_go_to_the_text_in_them(page):
+    for html, expected in AROUND_BLOCKS:
+        assert paste(page, html) == expected
+
+
 def test_text_copied_in_the_editor_is_pasted_as_it_was(page):
     html = '<div style="margin: 0"><p style="text-align: center">a <span style="font-size: 20px">b</span></p></div>'
     editor = page.locator("trix-editor")

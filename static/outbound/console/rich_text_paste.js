@@ -141,6 +141,58 @@
     if (inner !== element) inner.append(...content);
   }
 
+  /* Elements with blocks inside are not kept, or cannot carry marks: their links and marks go to the text inside. */
+  const STRUCTURE = `${BLOCKS}, caption, tbody, td, tfoot, th, thead, tr`;
+  const hasBlock = (node) => node.nodeType === Node.ELEMENT_NODE && (node.matches(STRUCTURE) || node.querySelector(STRUCTURE) !== null);
+  const INHERITED = ["color", "font-style", "font-weight", "text-align", "text-decoration-line"];
+  const TAG_STYLES = {
+    "b, strong": ["font-weight", "bold"], "em, i": ["font-style", "italic"], u: ["text-decoration-line", "underline"],
+    "del, s, strike": ["text-decoration-line", "line-through"], "center, :is(div, tr)[align=center]": ["text-align", "center"],
+    ":is(div, tr)[align=right]": ["text-align", "right"], ":is(div, tr)[align=justify]": ["text-align", "justify"],
+  };
+  /* Put neighbours without blocks into a copy of the element each. */
+  function wrapTexts(parent, wrapper) {
+    let open = null;
+    for (const node of [...parent.childNodes]) {
+      if (hasBlock(node)) {
+        open = null;
+        if (wrapper.localName === "a") wrapTexts(node, wrapper);
+      } else if (open || node.textContent.trim() || node.querySelector?.("img") || node.localName === "img") {
+        if (!open) node.before(open = wrapper.cloneNode());
+        open.append(node);
+      }
+    }
+  }
+  function inheritedStyles(element) {
+    const styles = new Map(INHERITED.map((name) => [name, element.style.getPropertyValue(name)]));
+    const colour = element.localName === "font" && element.getAttribute("color");
+    const given = Object.entries(TAG_STYLES).filter(([selector]) => element.matches(selector)).map(([, one]) => one);
+    for (const [name, value] of colour ? [...given, ["color", colour]] : given) if (!styles.get(name)) styles.set(name, value);
+    /* A list, a quote or a cell keeps its alignment itself. */
+    if (element.matches("blockquote, h1, h2, h3, h4, h5, h6, li, ol, p, pre, td, th, ul")) styles.delete("text-align");
+    return [...styles].filter(([, value]) => value);
+  }
+  function passMarksInside(body) {
+    for (const element of body.querySelectorAll("*")) {
+      if (!element.isConnected || !element.querySelector(STRUCTURE)) continue;
+      if (element.localName === "a") {
+        wrapTexts(element, element);
+        unwrap(element);
+        continue;
+      }
+      const styles = inheritedStyles(element);
+      for (const child of [...element.children].filter(hasBlock)) {
+        for (const [name, value] of styles) {
+          const isOwn = child.style.getPropertyValue(name) || (name === "text-align" && (child.matches("[align], table")));
+          if (!isOwn) child.style.setProperty(name, value);
+        }
+      }
+      const span = element.ownerDocument.createElement("span");
+      for (const [name, value] of styles) if (name !== "text-align") span.style.setProperty(name, value);
+      if (span.style.length) wrapTexts(element, span);
+    }
+  }
+
   function cleanElement(element, found) {
     const name = element.localName;
     if (REMOVED.has(name) || /^(v|w|m):/.test(name)) {
@@ -216,6 +268,7 @@
     body.querySelectorAll("br.Apple-interchange-newline").forEach((one) => one.remove());
     inlineSheets(page);
     makeLists(body);
+    passMarksInside(body);
     const found = { fonts: new Set(), sizes: new Set(), dropped: new Set() };
     const comments = page.createTreeWalker(body, NodeFilter.SHOW_COMMENT);
     const notes = [];
