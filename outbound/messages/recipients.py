@@ -47,7 +47,7 @@ def search_text(request: HttpRequest) -> str:
 
 
 def filtered_records(message: Message, *, status: str, search: str, reason: str = "") -> QuerySet[DeliveryRecord]:
-    records = message.records.select_related("customer", "company", "message")
+    records = message.records.select_related("customer", "company", "message__topic")
     if status in Status.values:
         records = records.filter(status=status)
     if reason and reason in Reason.values:

@@ -80,7 +80,7 @@ class DeliveryRecordAdmin(uncertain.UncertainPages):
         return record.matched_at
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeliveryRecord]:
-        return super().get_queryset(request).select_related("customer", "message", "company", "version")
+        return super().get_queryset(request).select_related("customer", "message__topic", "company", "version")
 
     def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
         """Show one record: its content, status, reason and timeline."""

@@ -123,7 +123,7 @@ class ProfilePages(ConsoleAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
         customer = self.get_object_or_refuse(request, object_id, to="view")
-        records = customer.records.select_related("message", "version", "company").order_by("-pk")
+        records = customer.records.select_related("message__topic", "version", "company").order_by("-pk")
         can_change = self.has_change_permission(request, customer)
         return self.page(
             request,
