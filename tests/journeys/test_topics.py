@@ -245,3 +245,5 @@ def test_composer_offers_topics_in_use_and_the_list_filters_by_topic(staff, serv
     MessageTopic.objects.filter(name="Tips").update(is_archived=True)
     staff.edits(draft, title="About tips", topic=topics["Tips"].pk)
     assert Message.objects.get(pk=draft).topic == topics["Tips"]
+    unsaved = staff.fields(topic=topics["Tips"].pk)
+    assert "This topic cannot be chosen" in staff.presses("message_forecast", **unsaved)
