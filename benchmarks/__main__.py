@@ -10,7 +10,7 @@ from config.postgres import embedded
 
 NAMES = (
     *("matching", "changes", "ping", "email_speed", "latency", "memory", "outbound_list", "importing", "throttle"),
-    *("peer_speed", "growth", "webhooks", "priority", "launching", "search"),
+    *("peer_speed", "growth", "webhooks", "priority", "prompt", "launching", "search"),
 )
 
 

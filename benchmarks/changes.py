@@ -6,8 +6,6 @@ OUTBOUND_BENCH_CUSTOMERS sets the population (1,000,000), OUTBOUND_BENCH_GROWTH 
 import json
 import os
 import statistics
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -21,14 +19,13 @@ from django.test import Client
 from django.utils import timezone
 
 from audiences import identity_verification
-from audiences.models import Customer, Integration, Workspace
+from audiences.models import Integration, Workspace
 from benchmarks import population
 from benchmarks.matching import live_message
 from benchmarks.measure import Row, measure_alternately, ratio_row
-from delivery import change_thread
 from delivery.matching import date_indexes, ongoing, rounds
 from delivery.models import MatchState
-from messaging.models import Checking, Message
+from messaging.models import Message
 
 CUSTOMERS = int(os.environ.get("OUTBOUND_BENCH_CUSTOMERS", "1000000"))
 GROWTH = int(os.environ.get("OUTBOUND_BENCH_GROWTH", "3000000"))
@@ -37,8 +34,6 @@ CUSTOMERS_OF_A_COMPANY = 20
 MESSAGES = 50
 MANY_MESSAGES, CUSTOMERS_OF_MANY_MESSAGES, CHANGED = 1_000, 25_000, 1_000
 PAIRS, WRITES = 20, 200
-# In seconds.
-LATEST = 30
 # Path, body and headers of a request.
 Asked = tuple[str, bytes, dict[str, str]]
 
@@ -200,49 +195,13 @@ def write_rows() -> list[Row]:
     return rows
 
 
-def prompt_row(*, changes: int = 40) -> Row:
-    """Measure the time from the commit of a change to its record, with the change thread of a worker."""
-    message = live_message(
-        {"match": "all", "rules": [{"attribute": "name", "operator": "starts_with", "value": "Now"}]}
-    )
-    Message.objects.filter(pk=message.pk).update(checking=Checking.AT_ONCE)
-    rounds.run_round(at=timezone.now())
-    reachable = Customer.objects.filter(unsubscribed_from_emails=False, has_hard_bounced=False)
-    keys = list(reachable.order_by("pk").values_list("pk", flat=True)[: changes * 97 : 97])
-    ended, took = threading.Event(), list[float]()
-    thread = threading.Thread(target=change_thread.watch, kwargs={"until": ended})
-    thread.start()
-    try:
-        for number, key in enumerate(keys):
-            Customer.objects.filter(pk=key).update(name=f"Now {number}")
-            began = perf_counter()
-            while message.records.count() <= number:
-                time.sleep(0.01)
-                assert perf_counter() - began < LATEST, "The customer was not matched."
-            took.append(perf_counter() - began)
-    finally:
-        ended.set()
-        thread.join()
-    p95 = statistics.quantiles(took, n=20)[-1]
-    note = f"seconds; median {statistics.median(took):.2f}, one of them the quiet second; {changes} changes in turn"
-    return Row(
-        name="commit of a change to its record, as soon as something changes, p95",
-        ratio=round(p95, 3),
-        low=round(min(took), 3),
-        high=round(max(took), 3),
-        aim="<= 2 s",
-        met=p95 <= 2,
-        note=note,
-    )
-
-
 def measure(*, times: int = 5) -> list[Row]:
     """Measure rounds at two populations, and writes."""
     populate(SMALL)
     at = timezone.now()
     forget_old_entries(at)
     small = [idle_round(at) for _ in range(times)]
-    rows = [*write_rows(), prompt_row(), many_messages_row(times=times)]
+    rows = [*write_rows(), many_messages_row(times=times)]
     populate(CUSTOMERS)
     at = timezone.now()
     forget_old_entries(at)

@@ -17,7 +17,7 @@ app.autodiscover_tasks(["delivery"])
 # A worker serves all queues unless it is started with -Q, and the queue of version 0.1 for one release.
 QUEUES: dict[str, tuple[str, ...]] = {
     "sending": ("hand_over_due", "help_hand_over", "forward_answers"),
-    "matching": ("match_ongoing_messages", "match_message", "launch_message", "sweep"),
+    "matching": ("match_ongoing_messages", "match_message", "launch_message", "judge_waiting", "sweep"),
     "bulk": ("go_on_importing", "change_kind", "work_off_jobs", "forget_old", "check_domains"),
     "webhooks": ("tell_subscribers",),
 }

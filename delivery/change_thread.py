@@ -31,8 +31,9 @@ BUSY_INTERVAL, WEBHOOK_INTERVAL, IDLE_INTERVAL = timedelta(seconds=0.4), timedel
 # How often it looks after sending, and for how long due messages that no worker sends have been due: their own nudge
 # may be on its way. Nudges that have no effect come less and less often.
 SENDING_INTERVAL, DUE_FOR, NUDGE_MAX_INTERVAL = timedelta(seconds=2), timedelta(seconds=2), timedelta(seconds=60)
-# How many times as long as a look took the next one waits: an open transaction makes each one read the same entries.
-REST_FACTOR = 3
+# How many times as long as a look took the next one waits: an open transaction makes each one read the same entries. A
+# look during an import judges some ten thousand customers, and those who change meanwhile wait for the next one.
+REST_FACTOR = 1
 
 
 class Nudge:

@@ -19,7 +19,8 @@ from delivery import process, reservation
 from delivery.conversations import answer_emails, threads
 from delivery.maintenance import attribute_kinds, retention
 from delivery.maintenance import sweep as maintenance_sweep
-from delivery.matching import date_indexes, launch_job, ongoing, rounds
+from delivery.matching import date_indexes, launch_job, ongoing, recheck, rounds
+from delivery.models import Reason
 from delivery.monitoring import domain_checks, health, reputation
 from delivery.sending import dispatcher as sending_dispatcher
 from delivery.telemetry import metrics
@@ -175,6 +176,14 @@ def check_domains(**_later: object) -> None:
 
 @shared_task
 @in_turn
+def judge_waiting(reason: str, **_later: object) -> None:
+    """Judge the records that wait for this reason again, after a setting was changed."""
+    if recheck.make_waiting_records_due(Reason(reason), at=database_clock()):
+        enqueue_dispatch()
+
+
+@shared_task
+@in_turn
 def tell_subscribers(**_later: object) -> None:
     """Deliver outgoing webhooks."""
     clock = DatabaseClock()
@@ -242,6 +251,12 @@ def enqueue_launch(message: Message) -> None:
 
 def enqueue_import(import_id: int) -> None:
     enqueue_task(go_on_importing, import_id)
+
+
+def enqueue_judging(reason: Reason) -> None:
+    """Queue the judging of records that wait for this reason. If the broker is down, do it now."""
+    if not enqueue_task(judge_waiting, reason.value):
+        recheck.make_waiting_records_due(reason, at=database_clock())
 
 
 def enqueue_kind_change(change_id: int) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.contrib.admin.models import CHANGE, LogEntry
 
-from audiences.models import Audience
+from audiences.models import Audience, MessageTopic
 from config.demo import past
 from config.demo.company import every, rule
 from config.demo.staff import Team
@@ -32,6 +32,7 @@ MESSAGES: tuple[dict[str, Any], ...] = (
         "title": "First project",
         "channel": Channel.IN_APP,
         "format": Format.CHAT,
+        "topic": "Tips",
         "send_type": SendType.ONGOING,
         "rules": every(
             rule("signed_up_at", "more_than_days_ago", 2),
@@ -65,6 +66,7 @@ MESSAGES: tuple[dict[str, Any], ...] = (
         "title": "New: reports you can share",
         "channel": Channel.EMAIL,
         "send_type": SendType.ONE_OFF,
+        "topic": "Product news",
         "rules": every(
             rule("last_seen_at", "less_than_days_ago", 30), rule("event_count.exported-report", "greater_than", 4)
         ),
@@ -79,6 +81,13 @@ MESSAGES: tuple[dict[str, Any], ...] = (
 )
 
 
+# With the descriptions that customers see.
+TOPICS = {
+    "Product news": "What is new in Fernwood, about once a month.",
+    "Tips": "How to get more out of your projects.",
+}
+
+
 def fill_messages(team: Team, *, at: datetime) -> None:
     """Create the messages and set each live on its day. The worker sends them to customers who match now."""
     sender = Sender.objects.create(
@@ -86,9 +95,11 @@ def fill_messages(team: Team, *, at: datetime) -> None:
     )
     # The user of the demo can log in as either of them.
     sender.users.add(team.boss)
+    topics = {name: MessageTopic.objects.create(name=name, description=said) for name, said in TOPICS.items()}
     for written in MESSAGES:
         began = at - past.BEGAN[written["title"]]
-        message = create_draft(**written, sender=sender, team=team, at=began)
+        topic = topics.get(written.get("topic", ""))
+        message = create_draft(**{**written, "topic": topic}, sender=sender, team=team, at=began)
         launch.launch(message, at=began)
         log_set_live(message, team, at=began)
         past.fill_history(message, at=at)

@@ -8,13 +8,12 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from django.db import connection, transaction
+from django.db import connection
 
-from delivery.models import IN_AN_INBOX, DeliveryRecord, Reason, Status
+from delivery.models import IN_AN_INBOX, Status
 
 # How long a one-off waits for the cap before it gives up on a customer.
 GIVE_UP_AFTER = timedelta(days=7)
-SLICE = 5_000
 
 LOCK_CUSTOMERS = "SELECT id FROM audiences_customer WHERE id = ANY(%s) FOR NO KEY UPDATE SKIP LOCKED"
 RECENT_MESSAGES = (
@@ -75,18 +74,3 @@ def cap_of(customers: Collection[int], *, most: int, days: int, at: datetime) ->
             if status == Status.SENDING:
                 cap.expecting.add(customer)
     return cap
-
-
-def recheck_waiting_records(reason: Reason, *, at: datetime) -> int:
-    """Make all records that wait for this reason due, after the settings have changed. Return how many.
-
-    Commits in slices so that no other transaction waits long: do not call it within a transaction.
-    """
-    waiting = DeliveryRecord.objects.filter(status=Status.WAITING, reason=reason, due_at__gt=at)
-    total = 0
-    while True:
-        with transaction.atomic():
-            slice_of = list(waiting.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True)[:SLICE])
-            if not slice_of:
-                return total
-            total += DeliveryRecord.objects.filter(pk__in=slice_of).update(due_at=at)

@@ -11,18 +11,20 @@ from django.db.utils import OperationalError
 from audiences.customer_counts import count_sampled, estimate_customer_count, sample_clause
 from audiences.transactions import time_limit, without_nested_loops
 from delivery.eligibility import conditions
-from delivery.models import UNDONE, Reason, Status
+from delivery.models import Reason, Status
 from messaging.models import Message
 
-# Two outcomes besides the reasons to be left out.
-RECEIVED, WAITS = "received", "waits"
+# Outcomes besides the reasons to be left out.
+RECEIVED, UNCERTAIN, WAITS = "received", "uncertain", "waits"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcomes:
-    """Each customer who matches now is counted once: people = received + waiting + the sum of left_out."""
+    """Each customer who matches now is counted once: people = received + uncertain + waiting + the sum of left_out."""
 
     received: int
+    # They may have received it, and get no other copy.
+    uncertain: int
     # Their copy waits or is being sent, or the next check makes it.
     waiting: int
     left_out: dict[Reason, int]
@@ -31,7 +33,7 @@ class Outcomes:
 
     @property
     def people(self) -> int:
-        return self.received + self.waiting + sum(self.left_out.values())
+        return self.received + self.uncertain + self.waiting + sum(self.left_out.values())
 
 
 def count_outcomes_within(message: Message, *, at: datetime, within: timedelta) -> Outcomes | None:
@@ -69,7 +71,8 @@ def count_outcomes(message: Message, *, at: datetime, customers: int = 0) -> Out
         # A customer who has one copy counts as received, whatever happened to the others.
         statement = (
             f"SELECT CASE WHEN bool_or(outcome = '{RECEIVED}') THEN '{RECEIVED}'"
-            f" WHEN bool_or(outcome = '{WAITS}') THEN '{WAITS}' ELSE min(outcome) END AS of_person, customer_id"
+            f" WHEN bool_or(outcome = '{WAITS}') THEN '{WAITS}'"
+            f" WHEN bool_or(outcome = '{UNCERTAIN}') THEN '{UNCERTAIN}' ELSE min(outcome) END AS of_person, customer_id"
             f" FROM ({pairs}) AS pairs GROUP BY customer_id"
         )
         statement = f"SELECT of_person, count(*) FROM ({statement}) AS people GROUP BY of_person"
@@ -85,6 +88,7 @@ def count_outcomes(message: Message, *, at: datetime, customers: int = 0) -> Out
     scaled = {outcome: round(number * scale) for outcome, number in counted.items()}
     return Outcomes(
         received=scaled.pop(RECEIVED, 0),
+        uncertain=scaled.pop(UNCERTAIN, 0),
         waiting=scaled.pop(WAITS, 0),
         left_out={Reason(reason): number for reason, number in scaled.items()},
         exact=not sample,
@@ -93,12 +97,13 @@ def count_outcomes(message: Message, *, at: datetime, customers: int = 0) -> Out
 
 def outcome_sql(message: Message) -> str:
     """Return SQL for the outcome of a matching pair with its record `r`, which may not exist."""
-    undone = ", ".join(f"'{status}'" for status in UNDONE)
+    left_out = conditions.left_out_reason_sql(message)
     return (
         f"CASE WHEN r.status = '{Status.SENT}' THEN '{RECEIVED}'"
-        f" WHEN r.status = '{Status.WAITING}' AND r.reason = '{Reason.CAP}' THEN r.reason"
-        f" WHEN r.status IN ({undone}) THEN '{WAITS}'"
+        f" WHEN r.status = '{Status.UNCERTAIN}' THEN '{UNCERTAIN}' WHEN r.status = '{Status.SENDING}' THEN '{WAITS}'"
+        # The claim withdraws a copy to someone who cannot be reached any more.
+        f" WHEN r.status = '{Status.WAITING}' AND r.reason = '{Reason.CAP}' THEN coalesce({left_out}, r.reason)"
         f" WHEN r.status IN ('{Status.FAILED}', '{Status.SKIPPED}') OR r.reason = '{Reason.STOPPED}' THEN r.reason"
-        # Others were withdrawn, and the next round requeues them, or have no record yet.
-        f" ELSE coalesce({conditions.left_out_reason_sql(message)}, '{WAITS}') END"
+        # Others wait, or were withdrawn, and the next round requeues them, or have no record yet.
+        f" ELSE coalesce({left_out}, '{WAITS}') END"
     )

@@ -10,8 +10,11 @@ from audiences.compiler import Condition
 from audiences.rules import RuleError
 from delivery.eligibility import conditions
 from delivery.matching import sql
-from delivery.models import Reason, Status
-from messaging.models import Channel, Message
+from delivery.models import DeliveryRecord, Reason, Status
+from messaging.models import RUNNING, Channel, Message, State
+
+# Records that are made due in one transaction, for which no other has to wait long.
+DUE_SLICE = 5_000
 
 
 def recheck_slice(message: Message, *, at: datetime) -> bool:
@@ -87,6 +90,9 @@ def recheck_records(
         where=f"{conditions.reachable_sql(message.channel, topic=message.topic_id)} AND {same_company}",
         columns=f", r.id AS record_id, {due} AS due_at, {conditions.KEPT_LAST_SEEN} AS last_seen",
     )
+    unreachable = (
+        f"(SELECT {conditions.unreachable_reason_sql(message)} FROM audiences_customer c WHERE c.id = r.customer_id)"
+    )
     statement = (
         f"WITH slice AS MATERIALIZED (SELECT r.* FROM delivery_deliveryrecord r WHERE {waiting}"
         " ORDER BY r.due_at, r.id LIMIT %(slice)s FOR UPDATE SKIP LOCKED),"
@@ -98,7 +104,7 @@ def recheck_records(
         " UPDATE delivery_deliveryrecord r SET"
         f" status = CASE WHEN holds THEN '{Status.WAITING}' ELSE '{Status.WITHDRAWN}' END,"
         f" reason = CASE WHEN NOT holds AND {conditions.has_left_sql()} THEN '{Reason.LEFT_COMPANY}'"
-        f" WHEN NOT holds THEN '{Reason.NO_LONGER_MATCHES}'"
+        f" WHEN NOT holds THEN coalesce({unreachable}, '{Reason.NO_LONGER_MATCHES}')"
         f" WHEN judged.due_at > %(now)s THEN '{Reason.WINDOW}' ELSE '{Reason.QUEUED}' END,"
         f" due_at = judged.due_at, matched_at = {matched_at},"
         " judged_last_seen_at = judged.last_seen FROM judged WHERE judged.id = r.id"
@@ -119,3 +125,21 @@ def recheck_records(
         if len(rows) < sql.SLICE:
             break
     return withdrawn
+
+
+def make_waiting_records_due(reason: Reason, *, at: datetime) -> int:
+    """Make the records that wait for this reason due, after the settings have changed. Return how many.
+
+    Commits in slices: do not call it within a transaction. Each record is looked at once, because a dispatcher may make
+    it wait again meanwhile.
+    """
+    total = 0
+    for message in Message.objects.filter(state__in=(*RUNNING, State.PAUSED)).order_by("pk"):
+        waiting = message.records.filter(status=Status.WAITING, reason=reason, due_at__gt=at)
+        keys = list(waiting.order_by("pk").values_list("pk", flat=True))
+        for first in range(0, len(keys), DUE_SLICE):
+            with transaction.atomic():
+                found = waiting.filter(pk__in=keys[first : first + DUE_SLICE]).select_for_update(no_key=True)
+                locked = list(found.order_by("pk").values_list("pk", flat=True))
+                total += DeliveryRecord.objects.filter(pk__in=locked).update(due_at=at)
+    return total

@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 MAX_LOG_BYTES = 4 * 1024**3
 # A customer is matched promptly after so long without a further change, and at the latest so long after the first one.
 QUIET, UNQUIET_AT_MOST = timedelta(seconds=1), timedelta(seconds=10)
+# Up to so many changed customers are judged promptly, even if that is a large share: during an import, for example.
+MANY_CHANGED = 200_000
 # How long after its last full match a message that is checked as soon as something changes may have the next one.
 FULL_MATCH_INTERVAL = timedelta(minutes=10)
 
@@ -46,6 +48,8 @@ class Facts(NamedTuple):
     """The fields of a message that decide how it is matched. The others are read only if it has people to add."""
 
     pk: int
+    channel: str
+    problem: str
     recheck_before: datetime | None
     last_matched_at: datetime | None
 
@@ -102,10 +106,12 @@ def judge_messages(*, at: datetime, progress: sql.Progress) -> Round:
     compiled = compiled_messages()
     result = Round()
     live = Message.objects.live().ongoing()
-    for message in live.filter(channel=Channel.IN_APP).only("problem"):
-        if message.problem or message.pk not in compiled:
-            check_rules(message)
-    messages = facts_of(live.exclude(channel=Channel.IN_APP))
+    every = facts_of(live)
+    in_app = [message for message in every if message.channel == Channel.IN_APP]
+    doubtful = [message.pk for message in in_app if message.problem or message.pk not in compiled]
+    for message in with_audiences(live.filter(pk__in=doubtful)):
+        check_rules(message)
+    messages = [message for message in every if message.channel != Channel.IN_APP]
     followed = followed_messages(messages, compiled, horizon=horizon, at=at)
     if not followed or not match_by_changes(followed, result, at=at, horizon=horizon, progress=progress):
         followed = []
@@ -239,11 +245,11 @@ def run_prompt_round(*, at: datetime) -> int:
 def match_promptly(followed: Sequence[Followed], *, at: datetime, horizon: int) -> int:
     """Match messages for the customers who changed and are quiet. Return how many records were made.
 
-    If a large share of the customers changed, the states are deleted, and a task judges everyone.
+    If very many changed, and a large share of the customers, the states are deleted, and a task judges everyone.
     """
     try:
         found = changes.store_candidates(followed, at=None)
-        if changes.is_large_share(found):
+        if found > MANY_CHANGED and changes.is_large_share(found):
             log.info("%s customers changed, so everyone is judged", found)
             MatchState.objects.filter(message__in=[one.live.pk for one in followed]).delete()
             return 0

@@ -263,8 +263,9 @@ def warn_domain(message: Message, _tree: Group, _found: Review, _at: datetime) -
 def warn_opens_late(message: Message, _tree: Group, _found: Review, at: datetime) -> str:
     """Warn if the delivery times stay closed for days."""
     workspace = Workspace.current()
-    opening = delivery_window.next_opening(message.open_window(workspace.quiet_hours), at, workspace.tz)
-    if opening - at <= CLOSED_FOR_LONG:
+    window = message.open_window(workspace.quiet_hours)
+    opening = delivery_window.next_opening(window, at, workspace.tz)
+    if window == delivery_window.NEVER or opening - at <= CLOSED_FOR_LONG:
         return ""
     return f"The delivery times do not open before {timezone.localtime(opening):%A %-d %B at %H:%M}."
 
@@ -304,6 +305,8 @@ def delivery_times(message: Message, *, at: datetime) -> str:
     if not open_window.spans:
         return ANY_TIME
     hours = within_sentence(delivery_window.describe_window(window, "")) if window.spans else "at any time"
+    if open_window == delivery_window.NEVER:
+        return f"Delivered {hours}{quiet}: never."
     if message.window_zone == WindowZone.CUSTOMER:
         return f"Delivered {hours}{quiet}, in each customer’s own time zone."
     opening = delivery_window.next_opening(open_window, at, workspace.tz)

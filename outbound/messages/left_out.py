@@ -46,6 +46,7 @@ def describe_outcomes(found: Outcomes, message: Message) -> LeftOut:
     left_out = sum(found.left_out.values())
     parts = (
         (found.received, "received it"),
+        (found.uncertain, "may have received it"),
         (found.waiting, "will receive it"),
         (left_out, "is left out" if left_out == 1 else "are left out"),
     )

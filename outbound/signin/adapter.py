@@ -57,6 +57,8 @@ CHANGES: dict[str, str] = {
     CODES_GUESSED: "A person who knows the password entered so many wrong codes that the login is locked for a while.",
     RESET_ON_SERVER: "The administrator of the server removed your second factors and ended your sessions.",
 }
+# The texts and allauth's names of the ways to confirm a change with a second factor.
+FACTORS = {"Use a code": "mfa_reauthenticate", "Use a passkey": "mfa_reauthenticate:webauthn"}
 # Emails are sent by so many threads of a web process, and so many wait for them.
 MAIL_THREADS, WAITING_MAILS_MOST = 2, 100
 mail_threads = ThreadPoolExecutor(MAIL_THREADS, thread_name_prefix="account-mail")
@@ -143,8 +145,13 @@ class AccountAdapter(DefaultAccountAdapter):
     def get_reauthentication_methods(self, user: Any) -> list[dict[str, str]]:
         """Return the ways to confirm a change: the second factor; without one, the password or a linked identity."""
         methods = list(super().get_reauthentication_methods(user))
-        if by_factor := [each for each in methods if each["id"].startswith("mfa_")]:
-            return by_factor
+        by_factor = [
+            {**each, "description": text} for text in FACTORS for each in methods if each["id"] == FACTORS[text]
+        ]
+        if by_factor:
+            # The first one is offered: the passkey, unless there is an app.
+            has_app = Authenticator.objects.filter(user=user, type=Authenticator.Type.TOTP).exists()
+            return by_factor if has_app else by_factor[::-1]
         identities = get_identity_adapter()
         linked = set(SocialAccount.objects.filter(user_id=user.pk).values_list("provider", flat=True))
         for each in identities.list_providers(self.request) if linked else ():

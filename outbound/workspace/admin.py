@@ -9,7 +9,6 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.decorators import display
@@ -20,7 +19,6 @@ from unfold.widgets import (
 
 from audiences.models import Workspace
 from delivery import tasks
-from delivery.eligibility import frequency_cap
 from delivery.models import Reason
 from messaging import delivery_window
 from messaging.models import RUNNING, Message, State
@@ -29,15 +27,9 @@ from outbound.edits.admin import ChangeLogAdmin
 
 # Settings for which records wait; they are judged again when one of these is changed.
 HOLDING_SETTINGS: dict[Reason, frozenset[str]] = {
-    Reason.CAP: frozenset({"cap_messages", "cap_days"}),
-    Reason.WINDOW: frozenset({"quiet_from", "quiet_to"}),
+    Reason.CAP: frozenset({"cap_messages", "cap_days", "quiet_from", "quiet_to", "zone"}),
+    Reason.WINDOW: frozenset({"quiet_from", "quiet_to", "zone"}),
 }
-
-
-def recheck_records(reason: Reason) -> None:
-    """Recheck the records that wait for this reason, after a setting was changed."""
-    if frequency_cap.recheck_waiting_records(reason, at=timezone.now()):
-        tasks.enqueue_dispatch()
 
 
 QUIET_HOURS_HELP = (
@@ -152,7 +144,8 @@ class WorkspaceForm(forms.ModelForm):
             self.add_error(
                 "quiet_from",
                 f"The delivery times of {', '.join(closed[:MESSAGES_NAMED])}{more} lie within these hours, so they"
-                " could not be sent. Stop them, or let them go out also during quiet hours.",
+                " could not be sent. Stop the one-offs; pause each ongoing message, and choose “Also during quiet"
+                " hours” for it.",
             )
 
     def save(self, commit: bool = True) -> Any:  # noqa: FBT001, FBT002 - Django's own signature
@@ -225,7 +218,7 @@ class WorkspaceAdmin(ChangeLogAdmin):
         super().save_model(request, obj, form, change)
         for reason, names in HOLDING_SETTINGS.items():
             if names & set(form.changed_data):
-                transaction.on_commit(partial(recheck_records, reason))
+                transaction.on_commit(partial(tasks.enqueue_judging, reason))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -61,7 +61,6 @@ def test_search_finds_people_messages_segments_pages_and_actions(console):
 
 
 def test_role_sees_only_results_that_it_may_open():
-    roles.install()
     CustomerFactory(name="Ada Byron")
     message = MessageFactory(title="Ada’s welcome")
     SegmentFactory(name="Adaptable people")

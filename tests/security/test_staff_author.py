@@ -27,7 +27,6 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def mallory(db) -> Client:
     """An Author, logged in to the console."""
-    roles.install()
     user = User.objects.create_user("mallory", "mallory@acme.example", "pass", is_staff=True)
     roles.give_role(user, Role.AUTHOR)
     client = Client(raise_request_exception=False)

@@ -109,7 +109,7 @@ def asked(url: str, *, token: str, sends: dict[str, object] | None = None) -> di
 def test_two_of_each_role_send_each_customer_one_email_though_a_worker_is_killed(
     environment, there: Servers, catcher: Catcher, start
 ):
-    manage(environment, "migrate", "--verbosity", "0")
+    servers.migrate(environment)
     token = manage(environment, "shell", "--verbosity", "0", "-c", PREPARE).split()[-1]
     ports = [servers.free_port(), servers.free_port()]
     webs = [

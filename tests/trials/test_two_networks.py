@@ -89,7 +89,7 @@ def there(namespaces) -> Iterator[Servers]:
     lacking = servers.missing()
     require(f"{lacking} is not installed: apt-get install postgresql redis-server" if lacking else "")
     with servers.running(network.HOST) as found:
-        manage({**os.environ, "DATABASE_URL": found.postgres, "SECRET_KEY": SECRET_KEY}, "migrate", "--verbosity", "0")
+        servers.migrate({**os.environ, "DATABASE_URL": found.postgres, "SECRET_KEY": SECRET_KEY})
         yield found
 
 

@@ -262,7 +262,6 @@ def test_only_admins_have_the_buttons(admin_client, client):
     ann = CustomerFactory(name="Ann")
     page = reverse("admin:audiences_customer_change", args=[ann.pk])
     viewer = User.objects.create_user("viewer", is_staff=True)
-    roles.install()
     roles.give_role(viewer, roles.Role.SENDER)
     client.force_login(viewer)
 

@@ -9,8 +9,7 @@ from django.db import connection
 
 from audiences.models import Customer, Workspace
 from delivery.channels import CHANNELS
-from delivery.eligibility import frequency_cap
-from delivery.matching import direct, ongoing
+from delivery.matching import direct, ongoing, recheck
 from delivery.models import DeliveryRecord, Reason, Status
 from delivery.sending import batch as sending_batch
 from delivery.sending import claim, dispatcher, outcome, settle
@@ -113,7 +112,7 @@ def test_lifted_cap_holds_no_record(at, cap, most):
     assert state(second) == (Status.WAITING, Reason.CAP)
 
     cap(most)
-    assert frequency_cap.recheck_waiting_records(Reason.CAP, at=at + DAY) == 1
+    assert recheck.make_waiting_records_due(Reason.CAP, at=at + DAY) == 1
     hand_over(at + DAY)
 
     assert state(second) == (Status.SENT, "")

@@ -3,6 +3,7 @@
 from collections import Counter
 from datetime import timedelta
 from random import Random
+from uuid import uuid4
 
 import pytest
 from django.db import connection
@@ -10,11 +11,20 @@ from django.db import connection
 from audiences import customer_counts
 from audiences.models import Company, Customer, Device, Membership
 from delivery.eligibility.explain import Case, Explanation, Verdict, explain
-from delivery.eligibility.left_out import RECEIVED, WAITS, Outcomes, count_outcomes, count_outcomes_within
+from delivery.eligibility.left_out import RECEIVED, UNCERTAIN, WAITS, Outcomes, count_outcomes, count_outcomes_within
 from delivery.matching import forecast, launch, ongoing
 from delivery.models import DeliveryRecord, Reason, Status
 from messaging.models import Message
-from tests.factories import AT, CompanyFactory, CustomAttributeFactory, CustomerFactory, MessageFactory, rule
+from tests.factories import (
+    AT,
+    CompanyFactory,
+    CustomAttributeFactory,
+    CustomerFactory,
+    MessageFactory,
+    TopicFactory,
+    TopicOptOutFactory,
+    rule,
+)
 from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db
@@ -34,7 +44,7 @@ OUTCOMES = {
     Verdict.NEXT_CHECK: WAITS,
     Verdict.NEXT_VISIT: WAITS,
     Verdict.ON_ITS_WAY: WAITS,
-    Verdict.UNCERTAIN: WAITS,
+    Verdict.UNCERTAIN: UNCERTAIN,
 }
 
 
@@ -76,9 +86,12 @@ def settle_records(draw: Random, message: Message) -> None:
     """Give the waiting records random outcomes."""
     for record in message.records.filter(status=Status.WAITING).order_by("pk"):
         found = DeliveryRecord.objects.filter(pk=record.pk)
-        outcome = draw.choice(["sent", "skipped", "withdrawn", "cap", "window", ""])
+        outcome = draw.choice(["sent", "uncertain", "skipped", "withdrawn", "cap", "window", ""])
         if outcome == "sent":
             mark_records_sent(found, at=AT)
+        elif outcome == "uncertain":
+            found.mark_sending(claim=uuid4(), until=AT)
+            found.update(status=Status.UNCERTAIN, claim=None, leased_until=None)
         elif outcome == "skipped":
             found.skip(reason=draw.choice([Reason.SAME_INBOX, Reason.CONTENT]))
         elif outcome == "withdrawn":
@@ -95,6 +108,8 @@ def outcome_of(explained: Explanation, case: Case) -> str:
         return explained.unreachable[0]
     assert case.record, case.verdict
     if case.verdict is Verdict.WAITING:
+        if explained.unreachable:
+            return explained.unreachable[0]
         return Reason.CAP if case.record.reason == Reason.CAP else WAITS
     assert case.verdict in (Verdict.SKIPPED, Verdict.FAILED)
     return case.record.reason
@@ -107,13 +122,13 @@ def explained_outcomes(message: Message) -> Counter[str]:
         explained = explain(message, customer, at=AT)
         found = {outcome_of(explained, case) for case in explained.cases if case.matches}
         if found:
-            first = [outcome for outcome in (RECEIVED, WAITS) if outcome in found]
+            first = [outcome for outcome in (RECEIVED, WAITS, UNCERTAIN) if outcome in found]
             counted[(first or sorted(found))[0]] += 1
     return counted
 
 
 def counted_outcomes(found: Outcomes) -> Counter[str]:
-    return Counter({RECEIVED: found.received, WAITS: found.waiting, **found.left_out})
+    return Counter({RECEIVED: found.received, UNCERTAIN: found.uncertain, WAITS: found.waiting, **found.left_out})
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -121,6 +136,9 @@ def test_every_matching_customer_is_counted_once_with_the_outcome_that_why_expla
     draw = Random(seed)  # noqa: S311
     draw_customers(draw)
     messages = [MessageFactory(title=name, live=True, **facts) for name, facts in MESSAGES.items()]
+    messages.append(MessageFactory(title="topic", live=True, in_app=True, topic=TopicFactory(), rules=ON_PRO))
+    for customer in Customer.objects.order_by("pk")[::4]:
+        TopicOptOutFactory(customer=customer, topic=messages[-1].topic)
     for message in messages:
         ongoing.match(message, at=AT)
         settle_records(draw, message)
@@ -133,7 +151,14 @@ def test_every_matching_customer_is_counted_once_with_the_outcome_that_why_expla
         reasons |= set(found.left_out)
         assert counted_outcomes(found) == explained_outcomes(message), message.title
         assert found.people == forecast.forecast(message, at=AT).people, message.title
-    assert reasons >= {Reason.UNSUBSCRIBED, Reason.NO_DEVICE, Reason.NO_COMPANY, Reason.MATCHED_AT_LAUNCH, Reason.CAP}
+    assert reasons >= {
+        Reason.OPTED_OUT,
+        Reason.UNSUBSCRIBED,
+        Reason.NO_DEVICE,
+        Reason.NO_COMPANY,
+        Reason.MATCHED_AT_LAUNCH,
+        Reason.CAP,
+    }
 
 
 @pytest.mark.parametrize("name", ["email", "push", "in_app", "per company", "companies together"])
@@ -165,6 +190,6 @@ def test_slow_count_is_estimated_and_a_slower_one_is_given_up(monkeypatch):
     monkeypatch.setattr(customer_counts, "SAMPLE_SIZE", 20)
     monkeypatch.setattr("delivery.eligibility.left_out.outcome_sql", lambda _message: "pg_sleep(1)::text")
 
-    assert exact == Outcomes(received=0, waiting=20, left_out={})
+    assert exact == Outcomes(received=0, uncertain=0, waiting=20, left_out={})
     assert not sampled.exact
     assert count_outcomes_within(message, at=AT, within=timedelta(milliseconds=20)) is None

@@ -9,8 +9,7 @@ from django.db import IntegrityError, transaction
 
 from audiences.models import Customer, Device, Workspace
 from delivery.channels import CHANNELS
-from delivery.eligibility import frequency_cap
-from delivery.matching import direct, launch, ongoing
+from delivery.matching import direct, launch, ongoing, recheck
 from delivery.matching import lifecycle as matching_lifecycle
 from delivery.models import Reason, Status
 from delivery.sending import claim, dispatcher, lane
@@ -173,7 +172,7 @@ def test_lifted_quiet_hours_let_waiting_copies_go(ann, quiet):
     message = sends()
     quiet(None, None)
 
-    assert frequency_cap.recheck_waiting_records(Reason.WINDOW, at=NIGHT) == 1
+    assert recheck.make_waiting_records_due(Reason.WINDOW, at=NIGHT) == 1
     hand_over(NIGHT)
 
     assert state(message)[0] == Status.SENT

@@ -16,6 +16,7 @@ from delivery.sending import claim
 from delivery.visits import visit
 from messaging import duplication
 from messaging.models import Message
+from outbound.messages import recipients
 from tests.factories import CustomerFactory, MessageFactory, TopicFactory, TopicOptOutFactory, rule
 
 pytestmark = pytest.mark.django_db
@@ -130,6 +131,18 @@ def test_visit_shows_no_in_app_message_about_it(is_capped, tips, people, at):
 
     assert shown == {"ann": {plain.pk}, "bob": {plain.pk}, "eve": {plain.pk, ongoing.pk, one_off.pk}}
     assert outcomes(one_off) == {"ann": LEFT_OUT, "bob": LEFT_OUT, "eve": (Status.SENT, "")}
+
+
+def test_list_of_recipients_reads_the_topic_with_the_records(tips, people, at, django_assert_num_queries):
+    for customer in people.values():
+        TopicOptOut.objects.opt_out([customer.pk], tips, source=OptOutSource.STAFF, at=at)
+    CustomerFactory(user_id="ida", email="ida@x.example")
+    message = MessageFactory(one_off=True, topic=tips, live=True, at=at)
+
+    with django_assert_num_queries(1):
+        reasons = [record.why for record in recipients.filtered_records(message, status="skipped", search="")]
+
+    assert reasons == ["Opted out of the topic “Tips”"] * 3
 
 
 def test_message_without_a_topic_does_not_read_the_opt_outs(people):

@@ -28,6 +28,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "audiences_membership": ("join_company", "move_membership"),
     "audiences_eventsummary": ("record_event",),
     "audiences_device": ("change_devices",),
+    "audiences_topicoptout": ("change_topics", "withdraw"),
     "delivery_deliveryrecord": ("withdraw", "send", "open_or_click"),
 }
 

@@ -450,6 +450,7 @@ def test_large_share_of_changed_customers_leaves_a_prompt_round_to_a_full_match(
     Customer.objects.filter(pk=ada.pk).update(name="Eve")
     age_entries(2)
     monkeypatch.setattr(changes, "SMALL_NUMBER", 0)
+    monkeypatch.setattr(rounds, "MANY_CHANGED", 0)
     monkeypatch.setattr(changes, "estimate_customer_count", lambda: 19)
 
     assert rounds.run_prompt_round(at=at) == 0
@@ -460,6 +461,18 @@ def test_large_share_of_changed_customers_leaves_a_prompt_round_to_a_full_match(
     assert list(rounds.unmatched_messages(at=later)) == [prompt_message]
     assert ongoing.match(prompt_message, at=later) == 1
     assert not rounds.unmatched_messages(at=at + HOUR).exists()
+
+
+def test_large_share_during_an_import_is_judged_promptly(at, monkeypatch, ada, prompt_message):
+    rounds.run_round(at=at)
+    monkeypatch.setattr(changes, "SMALL_NUMBER", 0)
+    monkeypatch.setattr(changes, "estimate_customer_count", lambda: 19)
+    Customer.objects.filter(pk=ada.pk).update(name="Eve")
+    age_entries(2)
+
+    assert rounds.run_prompt_round(at=at) == 1
+
+    assert MatchState.objects.filter(message=prompt_message).exists()
 
 
 def test_message_whose_rules_fail_for_a_customer_holds_up_no_other_prompt_message(at, monkeypatch, ada, prompt_message):
@@ -494,6 +507,8 @@ def test_open_transaction_that_keeps_changes_unread_for_hours_raises_an_alarm(at
         assert alarms.check_due_messages(at) == ""
         age_entries(3 * 3600)
         assert alarms.check_due_messages(at) == alarms.UNREAD_CHANGES
+        # The server ends the transaction of a closed connection later.
+        other.rollback()
     finally:
         other.close()
     rounds.run_round(at=at)

@@ -385,7 +385,6 @@ def test_every_page_of_the_console_shows_active_alarms(at, admin_client):
 
 @pytest.mark.parametrize("role", roles.Role)
 def test_alarm_has_no_link_to_a_page_without_permission(at, client, role):
-    roles.install()
     teammate = User.objects.create_user("eve", is_staff=True)
     roles.give_role(teammate, role)
     client.force_login(teammate)

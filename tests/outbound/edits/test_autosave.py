@@ -23,7 +23,7 @@ from delivery.maintenance import retention
 from delivery.models import Pace
 from messaging.models import Autosave, FormVisit, Message, SavedReply
 from outbound.edits import autosave
-from tests.factories import CustomerFactory, MessageFactory, SegmentFactory, SenderFactory, TagFactory
+from tests.factories import CustomerFactory, MessageFactory, SegmentFactory, SenderFactory, TagFactory, TopicFactory
 from tests.support.pages import field_of
 from tests.support.staff import Staff
 
@@ -262,7 +262,7 @@ def test_form_of_each_guarded_table_reports_under_its_name(console, boss):
     moment = {"created_at": timezone.now(), "updated_at": timezone.now()}
     Subscription.objects.create(url="https://x.example", topics=["user.created"], **moment)
     SavedReply.objects.create(name="Delay", body="Sorry for the delay.")
-    for make in (TagFactory, SenderFactory, SegmentFactory, Workspace.current):
+    for make in (TagFactory, TopicFactory, SenderFactory, SegmentFactory, Workspace.current):
         make()
     CrontabSchedule.objects.get_or_create(minute="7")
     ClockedSchedule.objects.create(clocked_time=timezone.now())

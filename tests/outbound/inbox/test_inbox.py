@@ -458,7 +458,6 @@ def test_later_today_is_not_offered_late_at_night(at):
 
 @pytest.mark.parametrize("verb", admin.ACTIONS)
 def test_viewer_cannot_act(client, verb):
-    roles.install()
     viewer = User.objects.create_user("viewer", is_staff=True)
     roles.give_role(viewer, Role.VIEWER)
     client.force_login(viewer)

@@ -199,6 +199,23 @@ def test_password_confirms_no_change_of_an_account_with_a_second_factor(grace):
     assert thief.get(f"{APP}remove/").status_code == 200
 
 
+def test_teammate_with_a_passkey_alone_is_asked_for_it_first(grace):
+    passkey, setting_up = Passkey(), Client()
+    log_in(setting_up)
+    add_passkey(setting_up, passkey)
+    client, page = Client(), f"{ACCOUNT}recovery-codes/new/"
+    client.force_login(grace)
+
+    confirm = client.get(page).url
+    asked = client.get(confirm).content.decode()
+    signed = passkey.sign(passkey_options(asked)["challenge"])
+
+    assert confirm.startswith("/admin/account/confirm/passkey/")
+    assert "Use a code" in asked
+    assert client.post(confirm, {"credential": signed, "next": page}).url == page
+    assert client.get(page).status_code == 200
+
+
 def test_change_that_a_thief_of_the_session_asked_for_is_not_made_after_the_confirmation(grace):
     set_up_app(grace)
     before = RecoveryCodes.activate(grace).get_unused_codes()

@@ -1,6 +1,7 @@
 """The workspace settings: validation and log."""
 
 from datetime import time, timedelta
+from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -8,6 +9,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import reverse
 
 from audiences.models import Workspace
+from delivery import tasks
 from delivery.models import Reason
 from messaging.models import Sender
 from tests.factories import AT, CustomerFactory, MessageFactory
@@ -43,12 +45,18 @@ def test_change_is_logged_with_old_and_new_value(console):
     assert "from “5” to “8”" in said
 
 
-def test_lifted_frequency_cap_releases_waiting_records(console, django_capture_on_commit_callbacks):
+def test_lifted_frequency_cap_makes_a_worker_release_waiting_records(
+    console, django_capture_on_commit_callbacks, monkeypatch
+):
+    queued: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(tasks, "enqueue_task", lambda *task: queued.append(task) or True)
     message = MessageFactory(live=True)
     later = AT + timedelta(days=9000)
     record = message.records.create(customer=CustomerFactory(), matched_at=AT, due_at=later, reason=Reason.CAP)
     with django_capture_on_commit_callbacks(execute=True):
         console.post(page(), form(cap_messages=3))
+    [(judge, reason)] = queued
+    judge(reason)
 
     record.refresh_from_db()
     assert record.due_at < later
@@ -58,7 +66,10 @@ NIGHT = {"quiet_from": "22:00", "quiet_to": "08:00"}
 EVENINGS = [{"weekday": day, "from": "22:00", "to": "24:00"} for day in range(7)]
 
 
-def test_quiet_hours_are_saved_and_lifted_ones_release_waiting_records(console, django_capture_on_commit_callbacks):
+def test_quiet_hours_are_saved_and_lifted_ones_release_waiting_records_also_without_a_broker(
+    console, django_capture_on_commit_callbacks, monkeypatch
+):
+    monkeypatch.setattr(tasks, "enqueue_task", lambda *_task: False)
     message = MessageFactory(live=True)
     later = AT + timedelta(days=9000)
     record = message.records.create(customer=CustomerFactory(), matched_at=AT, due_at=later, reason=Reason.WINDOW)
