@@ -61,7 +61,7 @@ simulate: .venv/.dev
 	@$(python) tests/simulation/run.py $(SEEDS)
 
 simulate-faults: .venv/.dev
-	@$(python) tests/simulation/run.py 1-200 --faults=
+	@$(python) tests/simulation/run.py 1-1000 --faults=
 
 tour: .venv/.dev
 	@$(python) -m config.demo.tour

@@ -148,6 +148,9 @@ def launch_problems_by_field(message: Message, *, at: datetime) -> dict[str, lis
             compiler.compile_tree(message.audience.tree)
         except RuleError as wrong:
             found["rules"] = [str(wrong)]
+    # A sampled message keeps its topic for the rest.
+    if message.topic and message.topic.is_archived and not message.is_locked:
+        found["topic"] = [f"The topic “{message.topic}” is archived. Choose another topic, or none."]
     if problem := window_problem(message, Workspace.current().quiet_hours):
         found["window"] = [problem]
     if message.has_ended(at=at):

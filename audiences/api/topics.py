@@ -1,6 +1,7 @@
 """Endpoints of topics, called subscription types in the API, and of a customer's opt-outs (wire 5.15)."""
 
 from django.db.models import QuerySet
+from django.db.models.functions import Lower
 from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -25,7 +26,7 @@ class SubscriptionTypes(Endpoint):
 
     def get(self, request: Request) -> Response:
         """List the topics by name."""
-        return Response(topic_list(MessageTopic.objects.order_by("name")))
+        return Response(topic_list(MessageTopic.objects.all()))
 
 
 class ContactSubscriptions(Endpoint):
@@ -33,7 +34,7 @@ class ContactSubscriptions(Endpoint):
 
     def get(self, request: Request, pk: str) -> Response:
         """List the topics that a user or lead opted out of."""
-        return Response(topic_list(MessageTopic.objects.filter(opt_outs__customer=find_person(pk)).order_by("name")))
+        return Response(topic_list(MessageTopic.objects.filter(opt_outs__customer=find_person(pk))))
 
     def post(self, request: Request, pk: str) -> Response:
         """Opt a user or lead out of a topic."""
@@ -67,7 +68,7 @@ def find_person(pk: str) -> Customer:
 
 
 def topic_list(topics: QuerySet[MessageTopic]) -> Json:
-    return {"type": "list", "data": [topic(one) for one in topics]}
+    return {"type": "list", "data": [topic(one) for one in topics.order_by(Lower("name"))]}
 
 
 def topic(found: MessageTopic) -> Json:

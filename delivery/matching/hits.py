@@ -4,7 +4,7 @@ Many messages share rules. A rule that several of them have is evaluated once fo
 a thousand messages takes longer than evaluating them.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -17,9 +17,10 @@ from delivery.eligibility.live_messages import Live
 from delivery.matching import sql
 from delivery.matching.changes import CANDIDATES, HITS, Followed
 
-# How many messages have a rule in common before it is evaluated for every candidate, also for those who fail another
-# rule. How many such rules a statement has at most; PostgreSQL limits the columns of a row to 1,664.
-SHARED_FROM, MAX_SHARED = 4, 1_000
+# How many messages have a rule in common before it is evaluated for every candidate that a change of it concerns, also
+# for those who fail another rule. How many such rules and how many conditions of reachability have columns at most;
+# PostgreSQL limits a row to 1,664.
+SHARED_FROM, MAX_SHARED, MAX_GATES = 4, 1_000, 600
 # The records of a customer `h`: looked up for each message that matches; all at once if that is about as many.
 RECORDS = " UNION ALL ".join(
     "SELECT r.message_id, r.company_id, r.status, r.reason FROM delivery_deliveryrecord r"
@@ -76,11 +77,14 @@ def hits_select(asked: Sequence[Followed], *, joins_company: bool) -> str:
     gates: dict[str, str] = {}
     shared = shared_rules(asked)
     tests = ", ".join(
-        f"CASE WHEN s.{gates.setdefault(gate_sql(one), f'g{len(gates)}')} AND {match_expression(one, shared)}"
+        f"CASE WHEN {column_of_gate(gate_sql(one), gates)} AND {match_expression(one, shared)}"
         f" THEN {one.live.pk}::bigint END"
         for one in asked
     )
-    columns = [f"{expression} AS {name}" for expression, name in (*gates.items(), *shared.values())]
+    columns = [
+        *(f"{expression} AS {name}" for expression, name in gates.items()),
+        *(f"CASE WHEN n.bits & {bits}::bigint <> 0 THEN {rule} END AS {name}" for rule, bits, name in shared.values()),
+    ]
     each = ", ".join(str(one.live.pk) for one in asked if one.live.per_company)
     company, join = ("k.id", COMPANY_OF_PAIR) if joins_company else ("NULL::bigint", "")
     pair = f"CASE WHEN r.message_id IN ({each}) THEN h.company_id END" if each else "NULL::bigint"
@@ -103,23 +107,36 @@ def gate_sql(one: Followed) -> str:
     return f"(n.bits & {one.dependencies.bits}::bigint <> 0{member} AND {one.live.reachable})"
 
 
-def shared_rules(asked: Iterable[Followed]) -> dict[str, tuple[str, str]]:
-    """Return the rules that several messages share: the SQL and the name of each column, by its meaning."""
+def column_of_gate(gate: str, gates: dict[str, str]) -> str:
+    """Return the column that has the value of this condition, after adding it; the condition if there are too many."""
+    if gate not in gates and len(gates) == MAX_GATES:
+        return gate
+    return f"s.{gates.setdefault(gate, f'g{len(gates)}')}"
+
+
+def shared_rules(asked: Iterable[Followed]) -> dict[str, tuple[str, int, str]]:
+    """Return the rules that several messages share: by meaning the SQL, the bits that concern it, and its column.
+
+    A rule is evaluated for the customers whose changes concern one of its messages.
+    """
     found: dict[str, str] = {}
+    bits: defaultdict[str, int] = defaultdict(int)
     uses: Counter[str] = Counter()
     for one in asked:
         found |= one.dependencies.rules
         uses.update(one.dependencies.rules.keys())
+        for meaning in one.dependencies.rules:
+            bits[meaning] |= one.dependencies.bits
     common = [meaning for meaning, times in uses.most_common(MAX_SHARED) if times >= SHARED_FROM]
-    return {meaning: (found[meaning], f"r{number}") for number, meaning in enumerate(common)}
+    return {meaning: (found[meaning], bits[meaning], f"r{number}") for number, meaning in enumerate(common)}
 
 
-def match_expression(one: Followed, shared: Mapping[str, tuple[str, str]]) -> str:
+def match_expression(one: Followed, shared: Mapping[str, tuple[str, int, str]]) -> str:
     """Return SQL for whether the current pair matches, with the names of shared rules in place of their SQL."""
     expression = one.condition.match_expression
     for meaning, rule in one.dependencies.rules.items():
         if meaning in shared:
-            expression = expression.replace(rule, f"s.{shared[meaning][1]}")
+            expression = expression.replace(rule, f"s.{shared[meaning][2]}")
     return expression
 
 

@@ -60,9 +60,12 @@ def recheck_held(message: Message, *, at: datetime, slices: int | None = None) -
         due=sql.DUE,
         slices=slices,
     )
-    # Records that another worker is rechecking count as held; that worker, or a later one, clears the mark.
-    still_held = message.records.filter(status=Status.WAITING, matched_at__lt=message.recheck_before)
-    done = Message.objects.filter(pk=message.pk, recheck_before=message.recheck_before).exclude(Exists(still_held))
+    # Records that another worker is rechecking count as held, and so do those of a killed worker, which may wait again.
+    # That worker, or a later one, clears the mark.
+    held = message.records.filter(matched_at__lt=message.recheck_before)
+    done = Message.objects.filter(pk=message.pk, recheck_before=message.recheck_before)
+    for status in (Status.WAITING, Status.SENDING):
+        done = done.exclude(Exists(held.filter(status=status)))
     done.update(recheck_before=None)
     return withdrawn
 

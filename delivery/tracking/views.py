@@ -67,12 +67,12 @@ def unsubscribe(request: HttpRequest, token: str) -> HttpResponse:
         "done": done,
         "topic": topic,
         "topics": topics,
+        "gets_email": preferences.gets_email(record),
     }
     template = "delivery/unsubscribe.html"
-    if topics and ("choose" in request.GET or done == "saved"):
+    if done == "saved" or (topics and "choose" in request.GET):
         template = "delivery/preferences.html"
         context["opted_out_of"] = preferences.topics_opted_out_of(record)
-        context["gets_email"] = preferences.gets_email(record)
     page = render(request, template, context)
     page["Referrer-Policy"] = "no-referrer"
     return page

@@ -390,4 +390,4 @@ def launch_progress(request: HttpRequest, message: Message) -> HttpResponse:
 # Leaves half of a second for the estimate and the page.
 COUNT_WITHIN = timedelta(milliseconds=500)
 CONTENT_FIELDS = ("subject", "body", "text", "link")
-REVIEWED_FIELDS = ("subject", "body", "text", "link", "rules", "window", "shown_until")
+REVIEWED_FIELDS = ("subject", "body", "text", "link", "rules", "window", "shown_until", "topic")

@@ -99,9 +99,12 @@ def confirm_before_link(request: HttpRequest, user: User) -> None:
     if enrolment.needs_link(request, user, at=timezone.now()):
         raise ImmediateHttpResponse(HttpResponseRedirect(page))
     if is_reauthentication_required(request, app="allauth.socialaccount"):
+        ways = get_account_adapter(request).get_reauthentication_methods(user)
+        if not ways:
+            messages.error(request, "Choose a password first, and then link your identity again.")
+            raise ImmediateHttpResponse(HttpResponseRedirect(page))
         messages.info(request, "Confirm that it is you, and then link your identity again.")
-        way = get_account_adapter(request).get_reauthentication_methods(user)[0]["url"]
-        raise ImmediateHttpResponse(HttpResponseRedirect(f"{way}?{urlencode({'next': page})}"))
+        raise ImmediateHttpResponse(HttpResponseRedirect(f"{ways[0]['url']}?{urlencode({'next': page})}"))
 
 
 def find_invited(path: str | None) -> User | None:

@@ -89,6 +89,15 @@ def test_one_click_unsubscribes_from_the_topic_of_the_message_and_offers_everyth
     staff.sets_live(subject="Last")
     assert post.subjects_to("ann") == ["Tip 1", "News 1", "Without"]
 
+    # No sentence says that emails come, because they do not.
+    assert "Other emails still come" in done
+    page = ann.posts()
+    assert "You are unsubscribed from “Tips”" in page
+    assert "Other emails still come" not in page
+    assert "Unsubscribe from all emails" not in page
+    assert "is unsubscribed from all emails" in ann.posts(again="topic")
+    assert "may send emails to" in ann.posts(again="yes")
+
 
 def test_preferences_page_changes_topics_and_email_and_only_what_it_showed(staff, server, post, topics):
     server.user("ann")
@@ -171,6 +180,13 @@ def test_message_without_a_topic_unsubscribes_from_everything_as_before(staff, s
     assert opted_out() == []
     # A page that was opened before the upgrade.
     assert "You are subscribed again" in ann.posts(again="yes")
+    # A page of preferences that was opened before the last topic was archived.
+    shown = ann.opens_preferences()
+    MessageTopic.objects.update(is_archived=True)
+    saved = ann.saves(shown, email="no")
+    assert "Your choices are saved" in saved
+    assert "Topics" not in saved
+    assert Customer.objects.get().unsubscribed_from_emails
 
 
 def test_opt_out_holds_for_everyone_who_has_the_address_now(staff, server, post, topics):
@@ -229,3 +245,5 @@ def test_composer_offers_topics_in_use_and_the_list_filters_by_topic(staff, serv
     MessageTopic.objects.filter(name="Tips").update(is_archived=True)
     staff.edits(draft, title="About tips", topic=topics["Tips"].pk)
     assert Message.objects.get(pk=draft).topic == topics["Tips"]
+    unsaved = staff.fields(topic=topics["Tips"].pk)
+    assert "This topic cannot be chosen" in staff.presses("message_forecast", **unsaved)

@@ -1,9 +1,10 @@
 """The actors of a schedule: workers, matchers, customers and teammates, each a process with a database connection."""
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import connection, transaction
 
@@ -11,26 +12,47 @@ from audiences import intake
 from audiences.intake.attributes.fields import raise_refusal
 from audiences.intake.csv_import.upsert import COLUMNS, upsert_slice
 from audiences.models import Company, Customer
+from audiences.transactions import retried
 from delivery.customers import erase, merge
 from delivery.maintenance import sweep
 from delivery.matching import ongoing, rounds
 from delivery.models import DeliveryRecord, Status
-from delivery.sending import dispatcher, suppression
+from delivery.sending import dispatcher, suppression, uncertain
 from delivery.tracking import links
 from delivery.visits import visit
 from messaging.models import Message
-from tests.simulation.staff import Staff
+from tests.simulation.processes import Process
+from tests.simulation.staff import Beginning, Staff
 
-# How long a dispatcher works, and how long after that the next one begins, in simulated seconds.
-DISPATCH_SECONDS, PAUSES = 15, (0.5, 2.0, 50.0)
-# Actors that matter only together with another one.
-COMPANIONS = {
-    "second reader": "reader",
-    "second launcher": "launcher",
-    "round pauser": "full matcher",
-    "visit pauser": "visitor",
-    "importer": "eraser",
-}
+T = TypeVar("T")
+
+# How long a dispatcher works, and how long after that the next one may begin, in simulated seconds.
+DISPATCH_SECONDS, PAUSES = 15, (1.0, 40.0)
+# Actors that can get into each other's way. Each schedule has at least one of these pairs, and often the second one
+# begins during a transaction of the first one.
+PAIRS = (
+    ("reader", "second reader"),
+    ("launcher", "second launcher"),
+    ("sampler", "launcher"),
+    ("full matcher", "round pauser"),
+    ("full matcher", "visitor"),
+    ("full matcher", "reader"),
+    ("full matcher", "rule editor"),
+    ("visitor", "visit pauser"),
+    ("eraser", "importer"),
+    ("writer", "matcher"),
+    ("writer", "prompt matcher"),
+    ("merger", "full matcher"),
+    ("push stopper", "sweeper"),
+    ("stand-in", "writer"),
+    ("stand-in", "resolver"),
+    ("killer", "sweeper"),
+    ("killer", "round pauser"),
+)
+# How many actors there are at least, besides the threads that send.
+FEWEST = 5
+# How long a worker is stopped, and after how much of it its lease has expired (behaviour 5), in simulated seconds.
+STOPPED_FOR, EXPIRED_AFTER = 400.0, 310.0
 # Not the engine's constant, which a planted fault changes (behaviour 4.7).
 CHECK_SECONDS = 900
 
@@ -41,10 +63,10 @@ class Actors(Staff):
     def add_all(self) -> None:
         """Add the actors of a schedule: workers, and a choice of everything that may happen meanwhile."""
         draw = self.world.random
-        has_two_machines = draw.random() < 0.4
+        has_two_machines = draw.random() < 0.5
         self.workers = [
             self.add(f"worker {number}", self.send_repeatedly, machine=draw.choice("AB") if has_two_machines else "A")
-            for number in range(draw.choice((1, 2, 2, 3, 3)))
+            for number in range(draw.choice((2, 3) if self.world.cap else (1, 2, 2, 3)))
         ]
         work: dict[str, Callable[[], object]] = {
             "matcher": self.match_by_changes,
@@ -77,14 +99,25 @@ class Actors(Staff):
             "resolver": self.mark_as_sent,
             "repeater": self.send_again,
             "operator": self.stop_worker,
+            "push stopper": self.stop_push,
+            "stand-in": self.stand_in,
+            "killer": self.kill_worker,
         }
-        chosen = draw.sample(sorted(work), draw.randint(4, 7))
-        chosen += [COMPANIONS[name] for name in chosen if name in COMPANIONS and COMPANIONS[name] not in chosen]
+        chosen = list(draw.choice(PAIRS))
+        chosen += draw.sample(sorted(work.keys() - set(chosen)), draw.randint(0, 2))
         if draw.random() < 0.6:
             # So that there is something to send.
             self.add("first launcher", self.launch)
-        for name in chosen:
-            self.add(name, self.delayed(name, work[name], seconds=draw.choice((0.0, 0.5, None, None))))
+        if missing := max(0, FEWEST - len(self.scheduler.actors) - len(chosen)):
+            chosen += draw.sample(sorted(work.keys() - set(chosen)), missing)
+        first, second, *others = chosen
+        if draw.random() < 0.5:
+            begins, partner = Beginning.DURING_A_TRANSACTION, first
+        else:
+            begins, partner = draw.choice(list(Beginning)), ""
+        self.add(second, self.delayed(second, work[second], begins=begins, partner=partner))
+        for name in [first, *others]:
+            self.add(name, self.delayed(name, work[name], begins=draw.choice(list(Beginning))))
 
     # Workers
 
@@ -93,9 +126,10 @@ class Actors(Staff):
         dispatcher.dispatch(clock=now, until=now() + timedelta(seconds=DISPATCH_SECONDS))
 
     def send_repeatedly(self) -> None:
-        for seconds in PAUSES:
+        self.send()
+        if self.world.random.random() < 0.4:
+            self.scheduler.sleep(self.world.random.choice(PAUSES))
             self.send()
-            self.scheduler.sleep(seconds)
 
     def stop_worker(self) -> None:
         """Ask a worker process to end, as SIGTERM does."""
@@ -120,6 +154,45 @@ class Actors(Staff):
             sweep.sweep(at=self.scheduler.now())
             self.scheduler.sleep(self.world.random.choice((0.1, 1.0, 200.0)))
 
+    def busy_workers(self) -> list[Process]:
+        """Return the workers with a copy on its way."""
+        return [one for one in self.workers if one in {copy.process for copy in self.world.servers.in_flight}]
+
+    def kill_worker(self) -> None:
+        """Kill a worker with a copy on its way."""
+        self.wait_until(lambda: bool(self.busy_workers()))
+        if busy := self.busy_workers():
+            self.world.random.choice(busy).is_doomed = True
+
+    def stand_in(self) -> None:
+        """Stop a worker for so long that it loses its lease, and do its work meanwhile."""
+        world, scheduler = self.world, self.scheduler
+        self.wait_until(lambda: bool(self.busy_workers()))
+        if not (busy := self.busy_workers()):
+            return
+        stopped = world.random.choice(busy)
+        scheduler.note(f"{stopped} is stopped for {STOPPED_FOR:g} s")
+        stopped.stopped_until = scheduler.seconds + STOPPED_FOR
+        scheduler.sleep(EXPIRED_AFTER)
+        sweep.sweep(at=scheduler.now())
+        world.reached["a worker lost its lease"] += 1
+        if world.random.random() < 0.5:
+            uncertain.send_again(DeliveryRecord.objects.all(), at=scheduler.now())
+        self.send()
+
+    def run_slowly(self, work: Callable[[], T]) -> T:
+        """Run work in a transaction, in which what follows may take a while."""
+        seconds = self.world.random.choice((0.0, 0.0, 0.5, 2.0))
+
+        @retried
+        def run() -> T:
+            done = work()
+            if seconds:
+                self.scheduler.sleep(seconds)
+            return done
+
+        return run()
+
     # Customers
 
     def visit(self) -> None:
@@ -127,7 +200,8 @@ class Actors(Staff):
         for pk in world.random.sample(world.customers, 3):
             known = Customer.objects.get(pk=pk)
             if known.archived_at is None:
-                world.reached["a visit showed a message"] += bool(visit.visit(known, at=self.scheduler.now()).shown)
+                visited = self.run_slowly(functools.partial(visit.visit, known, at=self.scheduler.now()))
+                world.reached["a visit showed a message"] += bool(visited.shown)
 
     def check(self) -> None:
         """Ask for the conversations twice: the second request must not match."""
@@ -190,12 +264,13 @@ class Actors(Staff):
     def write(self) -> None:
         world, draw = self.world, self.world.random
         number = draw.randint(0, 7)
+        is_new = number >= len(world.customers)
         facts: dict[str, Any] = {"user_id": f"u{number}"}
-        facts["custom_attributes"] = {"plan": draw.choice(("pro", "free"))}
-        if draw.random() < 0.2:
-            facts["email"] = f"{draw.randint(0, 9)}@x.example"
+        facts["custom_attributes"] = {"plan": draw.choice(("pro", "pro", "free"))}
+        if is_new or draw.random() < 0.2:
+            facts["email"] = f"{number if is_new else draw.randint(0, 9)}@x.example"
         with self.changing(*world.customers[number : number + 1]):
-            intake.identify(facts, at=self.scheduler.now())
+            self.run_slowly(lambda: intake.identify(facts, at=self.scheduler.now()))
 
     def import_rows(self) -> None:
         rows = []

@@ -1,8 +1,11 @@
 """Gates at SQL statements, lock waits read from PostgreSQL, and a database that starts each schedule alike."""
 
+import os
 import re
+import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -12,9 +15,8 @@ from django.db.utils import OperationalError
 
 from tests.simulation.processes import Actor, current_actor
 from tests.simulation.scheduler import Scheduler
+from tests.simulation.statements import RELEASES, THREAD_NUMBERS, Kind, concerns_shares, kind_of
 
-# Names of savepoints and cursors, which contain the number of a thread.
-THREAD_NUMBERS = re.compile(r"s\d+_x|_django_curs_\d+_\w+")
 # A wait that closes a circle of locks is cancelled after this long.
 DEADLOCK_TIMEOUT = "1ms"
 # Whether a session waits for a lock, and whether it waits in a circle, which PostgreSQL resolves by itself.
@@ -24,8 +26,13 @@ WAITING = (
     " SELECT count(*) > 0, coalesce(bool_or(pid = %(pid)s), FALSE) FROM blocked"
 )
 TIMEOUT_VALUE = re.compile(r"(\d+)(ms|s)")
-# In PostgreSQL no wait for a lock times out: the scheduler cancels it by the simulated clock.
+# In PostgreSQL no wait for a lock times out, and no circle of them is resolved: the scheduler does both, so that a
+# session that waits does nothing at all.
 ENDLESS = "1h"
+# Makes a session like a new one, except for what it knows about the tables: to learn that again takes long.
+LIKE_NEW = (
+    "RESET ALL; DEALLOCATE ALL; SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES; SELECT setseed(0.5)"
+)
 # Sessions of earlier schedules, which the next ones use: to open a session takes long.
 IDLE: list[Any] = []
 
@@ -39,29 +46,52 @@ class Watch:
         params.pop("context", None)
         self.session = psycopg.connect(**{**params, "autocommit": True})
         self.session.prepare_threshold = 0
+        # By backend: whether it is a process of this machine that may be stopped for a moment.
+        self.ours: dict[int, bool] = {}
+        self.name = connection.settings_dict["NAME"].encode()
 
     def waits_for_lock(self, actor: Actor) -> bool:
-        """Return whether a statement waits for a lock, and PostgreSQL will not cancel the wait as a deadlock."""
+        """Return whether a statement of the actor waits for a lock. A wait that closes a circle is cancelled."""
         for backend in actor.backends:
-            # Asked twice: while PostgreSQL resolves a circle, the answer may be half of one and half of none.
-            certain = 0
-            while certain < 2:
-                waits, is_in_circle = self.rows(WAITING, {"pid": backend})[0]
-                if not waits:
-                    break
-                certain = 0 if is_in_circle else certain + 1
-            else:
-                return True
+            waits, is_in_circle = self.rows(WAITING, {"pid": backend})[0]
+            if is_in_circle and not actor.is_deadlocked:
+                actor.is_deadlocked = True
+                self.cancel(actor)
+            if waits:
+                return not actor.is_deadlocked
         return False
+
+    def hold(self, actor: Actor) -> None:
+        """Stop the sessions of an actor that waits for a lock: they do nothing when they get it."""
+        self.signal(actor, signal.SIGSTOP)
+
+    def let_go(self, actor: Actor) -> None:
+        """Let the sessions of an actor go on."""
+        self.signal(actor, signal.SIGCONT)
+
+    def signal(self, actor: Actor, number: int) -> None:
+        """Send a signal to the server processes of an actor's sessions, if they are on this machine."""
+        for backend in actor.backends:
+            if backend not in self.ours:
+                with suppress(OSError):
+                    title = Path(f"/proc/{backend}/cmdline").read_bytes()
+                    self.ours[backend] = title.startswith(b"postgres: ") and self.name in title
+            if self.ours.get(backend):
+                with suppress(ProcessLookupError):
+                    os.kill(backend, number)
 
     def terminate(self, actor: Actor) -> None:
         """End the sessions of an actor and wait until their locks are free."""
         for backend in actor.backends:
             self.rows("SELECT pg_terminate_backend(%s)", [backend])
-        # A wait in PostgreSQL looks only every 100 ms.
-        while self.rows("SELECT FROM pg_stat_get_activity(NULL) WHERE pid = ANY(%s)", [actor.backends]):
-            pass
+        self.wait_for_end(actor.backends)
         actor.backends.clear()
+
+    def wait_for_end(self, backends: list[int]) -> None:
+        """Wait until sessions have ended."""
+        # A wait in PostgreSQL looks only every 100 ms.
+        while self.rows("SELECT FROM pg_stat_get_activity(NULL) WHERE pid = ANY(%s)", [backends]):
+            pass
 
     def cancel(self, actor: Actor) -> None:
         """Cancel the statement of an actor, which waits for a lock."""
@@ -78,8 +108,8 @@ class Watch:
 class Sessions:
     """Gives each actor a database connection whose statements are gates."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
-        self.scheduler = scheduler
+    def __init__(self, scheduler: Scheduler, watch: Watch) -> None:
+        self.scheduler, self.locks = scheduler, watch
 
     def open(self) -> DatabaseWrapper:
         """Give the current thread a connection."""
@@ -97,10 +127,11 @@ class Sessions:
 
     def execute(self, execute: Callable[..., Any], sql: Any, params: Any, *rest: Any) -> Any:
         """Execute a statement of Django's when it is the actor's turn."""
-        text = sql if isinstance(sql, str) else repr(sql)
-        return self.run_statement(THREAD_NUMBERS.sub("", text), lambda given: execute(sql, given, *rest), params)
+        text = THREAD_NUMBERS.sub("", sql if isinstance(sql, str) else repr(sql))
+        session = rest[-1]["connection"].connection
+        return self.run_statement(text, lambda given: execute(sql, given, *rest), params, session)
 
-    def run_statement(self, text: str, call: Callable[[Any], Any], params: Any) -> Any:
+    def run_statement(self, text: str, call: Callable[[Any], Any], params: Any, session: Any) -> Any:
         """Execute a statement when it is the actor's turn. Its lock timeout counts by the simulated clock."""
         actor = current_actor()
         if actor is None:
@@ -110,18 +141,27 @@ class Sessions:
             timeout = None
         elif "lock_timeout" in text:
             timeout, params = self.read_lock_timeout(params)
+        kind = kind_of(text)
+        # Nobody waits for a transaction that has only read.
+        actor.matters |= kind is Kind.LOUD and not concerns_shares(text)
         try:
-            return self.at_gate(text, lambda: call(params))
+            return self.at_gate(text, lambda: call(params), is_gate=kind is not Kind.QUIET)
         except (OperationalError, psycopg.errors.QueryCanceled) as error:
-            if not actor.is_timed_out:
+            if actor.is_timed_out:
+                late = psycopg.errors.LockNotAvailable("canceling statement due to lock timeout")
+            elif actor.is_deadlocked:
+                late = psycopg.errors.DeadlockDetected("deadlock detected")
+            else:
                 raise
-            actor.is_timed_out = False
-            late = psycopg.errors.LockNotAvailable("canceling statement due to lock timeout")
+            actor.is_timed_out = actor.is_deadlocked = False
             if isinstance(error, OperationalError):
                 raise OperationalError(str(late)) from late
             raise late from error
         finally:
             actor.lock_timeout = timeout
+            is_over = session is None or session.info.transaction_status != psycopg.pq.TransactionStatus.INTRANS
+            if (is_over and kind is Kind.LOUD) or RELEASES.search(text):
+                actor.has_released = True
 
     def read_lock_timeout(self, params: Any) -> tuple[float | None, Any]:
         """Return the lock timeout among the parameters, in seconds, and the parameters with an endless one."""
@@ -134,11 +174,13 @@ class Sessions:
                 return seconds, changed
         return None, params
 
-    def at_gate(self, name: str, call: Callable[[], object]) -> Any:
+    def at_gate(self, name: str, call: Callable[[], object], *, is_gate: bool = True) -> Any:
         actor = current_actor()
         if actor is None:
             return call()
-        self.scheduler.stop_at(name)
+        # When all is calm, only what was committed is looked at.
+        if is_gate and (actor.has_released or not self.scheduler.is_calm):
+            self.scheduler.stop_at(name)
         actor.is_in_statement = True
         try:
             return call()
@@ -164,7 +206,7 @@ class Watched:
             if not session.closed:
                 break
         else:
-            session = self.get_new_connection({**params, "options": f"-c deadlock_timeout={DEADLOCK_TIMEOUT}"})
+            session = self.get_new_connection({**params, "options": f"-c deadlock_timeout={ENDLESS}"})
             session.autocommit = True
             session.execute("SELECT setseed(0.5)", prepare=False)
         self.actor.backends.append(session.info.backend_pid)
@@ -177,6 +219,9 @@ class Watched:
         pid, status = session.info.backend_pid, session.info.transaction_status
         if status != psycopg.pq.TransactionStatus.IDLE or not self.keep_session(session):
             session.close()
+            # It releases its locks a moment later.
+            self.sessions.locks.wait_for_end([pid])
+        self.actor.has_released = True
         if pid in self.actor.backends:
             self.actor.backends.remove(pid)
 
@@ -184,11 +229,10 @@ class Watched:
         """Keep a session for the next connection, as if it were new. Return whether that was possible."""
         try:
             session.autocommit = True
-            session.execute("DISCARD ALL", prepare=False)
+            session.execute(LIKE_NEW, prepare=False)
             # The driver must not believe that its prepared statements are still there.
             session._prepared.clear()
             session._prepared._to_flush.clear()
-            session.execute("SELECT setseed(0.5)", prepare=False)
         except psycopg.Error:
             return False
         IDLE.append(session)
@@ -204,9 +248,10 @@ class Watched:
             if self.made.connection is None:
                 return call()
             try:
-                return self.sessions.at_gate(name, call)
+                return self.sessions.at_gate(name, call, is_gate=self.actor.matters)
             finally:
-                self.actor.lock_timeout = None
+                self.actor.lock_timeout, self.actor.matters = None, False
+                self.actor.has_released = True
 
         return run
 
@@ -221,7 +266,11 @@ def gated_cursor(cursor: Any, sessions: Sessions) -> Any:
 
     def execute(self: Any, query: Any, params: Any = None, **options: Any) -> Any:
         text = query.decode() if isinstance(query, bytes) else str(query)
-        return sessions.run_statement(text, lambda given: cursor.execute(self, query, given, **options), params)
+
+        def call(given: Any) -> Any:
+            return cursor.execute(self, query, given, **options)
+
+        return sessions.run_statement(text, call, params, self.connection)
 
     return type(f"Gated{cursor.__name__}", (cursor,), {"execute": execute})
 

@@ -44,13 +44,14 @@ INTERVALS = (
     (locks, "LOCK_POLL_INTERVAL", 0.5),
     (dispatcher, "CONTENTION_PAUSE", 0.5),
     (dispatcher, "WAIT_INTERVAL", 0.3),
+    (dispatcher, "REFRESH_INTERVAL", 1.0),
     (lane, "RENEW_INTERVAL", 5.0),
     (lane, "HURRIED_RENEW_INTERVAL", 0.5),
 )
 # How many connections all processes share, drawn for each schedule: with few of them, copies wait for their turn.
 CONNECTIONS = (2, 3, 6)
 # How many records a worker claims at once: with few of them, several workers send one message.
-BATCHES = (1, 2, 10)
+BATCHES = (1, 2, 2, 10, 10)
 # Attributes of `delivery.process` that each process has for itself.
 MEMORY: dict[str, Callable[[], Any]] = {
     "free_journals": list,

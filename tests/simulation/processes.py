@@ -58,6 +58,8 @@ class Process:
     memory: dict[str, Any] = field(default_factory=dict)
     journals: list[Any] = field(default_factory=list)
     is_frozen: bool = False
+    # Whether it is killed at its next turn.
+    is_doomed: bool = False
     has_lost_connection: bool = False
     # Until when it is stopped, as by SIGSTOP.
     stopped_until: float = 0.0
@@ -80,12 +82,20 @@ class Actor:
     is_in_statement: bool = False
     # Whether the statement has waited for a lock: then the thread stops behind it.
     is_blocked: bool = False
+    # Whether its last step may have released locks, or committed something; and whether its transaction will do so.
+    has_released: bool = False
+    matters: bool = False
     connections: list[Any] = field(default_factory=list)
     gate: str = "begin"
+    # How often it is chosen, compared with others.
+    weight: int = 1
     # How long its transaction waits for a lock at most, and until when the current wait lasts; whether it was too long.
     lock_timeout: float | None = None
     lock_deadline: float = 0.0
     is_timed_out: bool = False
+    # When its current wait for a lock began, in steps; and whether the wait closed a circle.
+    blocked_since: int = 0
+    is_deadlocked: bool = False
     # While it waits: until when, and for what.
     deadline: float | None = None
     holds: Callable[[], bool] = lambda: False

@@ -1,7 +1,7 @@
 """`make simulate SEEDS=1-1000`: run schedules on all cores and report what was found.
 
 Each process has a database of its own. With --trace the trace of one seed is printed; with --twice each seed runs twice
-and must give the same trace.
+and must give the same trace. With --results FILE a run that was ended goes on where it was.
 """
 
 import argparse
@@ -11,10 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import mean, quantiles
 from types import ModuleType
 from typing import Any
 
@@ -28,6 +26,7 @@ sys.modules["tests"].__path__ = [str(ROOT / "tests")]
 
 from config.postgres import embedded  # noqa: E402
 from config.pytest_plugin import template_database  # noqa: E402
+from tests.simulation.results import ResultFile, distribution, fault_table, reached_states, table  # noqa: E402
 from tests.simulation.sometimes import missing_states  # noqa: E402
 
 
@@ -39,6 +38,8 @@ def main() -> int:
     parser.add_argument("--twice", action="store_true", help="run each seed twice and compare the traces")
     parser.add_argument("--trace", action="store_true", help="print the trace of each schedule")
     parser.add_argument("--faults", metavar="WORDS", help="plant the faults with these words in their name, or all: ''")
+    parser.add_argument("--enough", type=int, default=1, help="how many schedules have to find a planted fault")
+    parser.add_argument("--results", type=Path, help="a file for the results; the seeds in it do not run again")
     parser.add_argument("--part", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.part:
@@ -55,12 +56,17 @@ def main() -> int:
         given.processes = 1
     if given.faults is not None:
         return report_faults(run_in_processes(first, last, given))
+    kept = ResultFile(given.results) if given.results else None
+    earlier = kept.read(range(first, last + 1)) if kept else {}
+    # The processes leave these out, too.
+    results = list(earlier.values())
     began = time.monotonic()
-    results = []
     for result in run_in_processes(first, last, given):
         results.append(result)
         report_result(result, shows_trace=given.trace)
-    return report(results, took=time.monotonic() - began)
+        if kept is not None:
+            kept.add({**result, "reached": sorted(result["reached"])})
+    return report(results, new=len(results) - len(earlier), took=time.monotonic() - began, has_table=bool(kept))
 
 
 def run_in_processes(first: int, last: int, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -85,7 +91,8 @@ def read_results(
     """Start a process for each database, and yield the lines that they print."""
     command = [sys.executable, __file__, f"{first}-{last}"]
     command += ["--twice"] * given.twice + ["--trace"] * given.trace
-    command += [f"--faults={given.faults}"] * (given.faults is not None)
+    command += [f"--faults={given.faults}", f"--enough={given.enough}"] * (given.faults is not None)
+    command += [f"--results={given.results}"] * (given.results is not None)
     reader, writer = os.pipe()
     workers = []
     for number, name in enumerate(names):
@@ -112,39 +119,28 @@ def report_result(result: dict[str, Any], *, shows_trace: bool) -> None:
         write(f"seed {result['seed']}:", *(f"  {words}" for words in result["wrong"]))
 
 
-def report(results: list[dict[str, Any]], *, took: float) -> int:
+def report(results: list[dict[str, Any]], *, new: int, took: float, has_table: bool) -> int:
     """Print the distribution of actors, scheduling points and states. Return the exit code."""
-    failed = [result["seed"] for result in results if result["wrong"]]
-    reached: Counter[str] = Counter()
-    for result in results:
-        reached.update(result["reached"].keys())
-    steps = sorted(result["steps"] for result in results)
-    actors = Counter(result["actors"] for result in results)
-    parts = quantiles(steps, n=10) if len(steps) > 1 else steps * 9
-    write(
-        f"{len(results)} schedules in {took:.0f} s, {len(results) / took:.1f} per second",
-        f"actors: {', '.join(f'{count} in {times}' for count, times in sorted(actors.items()))}",
-        f"scheduling points: {mean(steps):.0f} on average, {steps[0]} to {steps[-1]},"
-        f" deciles {', '.join(f'{part:.0f}' for part in parts)};"
-        f" with the repair {mean(result['all_steps'] for result in results):.0f}",
-        "reached in so many schedules:",
-        *(f"  {times:6} {name}" for name, times in reached.most_common()),
-    )
-    if missing := missing_states(reached.keys(), schedules=len(results)):
+    failed = sorted(result["seed"] for result in results if result["wrong"])
+    write(f"{new} schedules in {took:.0f} s, {new / took:.1f} per second", *distribution(results))
+    if has_table:
+        write(*table(results))
+    if missing := missing_states(reached_states(results).keys(), schedules=len(results)):
         write(f"never reached: {', '.join(missing)}")
     write(f"findings: {len(failed)}" + (f", seeds {failed}" if failed else ""))
     return 1 if failed or missing else 0
 
 
 def report_faults(results: Iterator[dict[str, Any]]) -> int:
-    """Print in how many schedules each planted fault was found. Return the exit code."""
-    found, missed = 0, []
+    """Print which schedules found each planted fault, and a table. Return the exit code."""
+    found = []
     for result in results:
+        found.append(result)
         seeds = result["seeds"]
         write(f"{len(seeds)} of {result['tried']:3}  {result['fault']}", f"          {seeds}: {result['words'][:200]}")
-        found += bool(seeds)
-        missed += [result["fault"]] * (not seeds)
-    write(f"found: {found} of {found + len(missed)}", *(f"not found: {name}" for name in missed))
+    write(*fault_table(found))
+    missed = [result["fault"] for result in found if not result["seeds"]]
+    write(f"found: {len(found) - len(missed)} of {len(found)}", *(f"not found: {name}" for name in missed))
     return 1 if missed else 0
 
 

@@ -10,7 +10,7 @@ from random import Random
 
 from audiences.models import Customer
 from delivery.channels import CHANNELS
-from delivery.models import IN_AN_INBOX, DeliveryRecord, Status
+from delivery.models import IN_AN_INBOX, DeliveryRecord, DeviceCopy, MissedMatch, Reason, Status
 from delivery.monitoring import invariants
 from messaging.models import Channel, Message, State
 from tests.factories import AT
@@ -23,6 +23,8 @@ from tests.simulation.world import BEGINNING, ONGOING, World
 
 # Breaks a guard of the engine for a while.
 Fault = Callable[[], AbstractContextManager[object]]
+# Gates at which an actor is often slow.
+WRITES = ("COMMIT", "INSERT", "UPDATE")
 # A waiting record may have these reasons when everything has settled.
 MAY_WAIT = {"visit", "paused", "cap", "window"}
 # Customers keep these records when they are merged into another one.
@@ -43,6 +45,8 @@ class SeededFaults:
         self.rate = draw.choice((0.0, 0.003, 0.01, 0.03))
         self.left = {"killed": draw.randint(0, 3), "dropped": draw.randint(0, 2), "stopped": draw.randint(0, 2)}
         self.left["slow"] = 30
+        # Much may happen between a look and a write, and between a write and its commit.
+        self.write_rate = draw.choice((0.0, 0.1, 0.3))
         # A dispatcher that is slow all the time, while its threads send.
         self.sluggish = draw.choice(("worker 0", "", ""))
 
@@ -59,6 +63,8 @@ class SeededFaults:
         return self.may_happen("dropped", self.rate / 2)
 
     def may_delay(self, actor: Actor) -> bool:
+        if actor.gate.startswith(WRITES):
+            return self.may_happen("slow", self.write_rate)
         return self.may_happen("slow", 0.15 if actor.name == self.sluggish else self.rate)
 
     def may_stop(self, process: Process) -> bool:
@@ -110,7 +116,7 @@ class Schedule:
             swap=environment.swap_memory,
             on_freeze=environment.release_journals,
         )
-        sessions = Sessions(scheduler)
+        sessions = Sessions(scheduler, watch)
         faults = SeededFaults(draw)
         with (
             tempfile.TemporaryDirectory() as folder,
@@ -119,7 +125,7 @@ class Schedule:
             world = World(scheduler, watch, draw)
             # Only the first world of its kind is created, which takes random numbers.
             begin()
-            scheduler.on_step = world.check_statuses
+            scheduler.on_commit = world.check_statuses
             before = dict(CHANNELS)
             CHANNELS[Channel.EMAIL], CHANNELS[Channel.PUSH] = world.servers.open_email, world.servers.open_push
             faults.busy = lambda: {copy.process for copy in world.servers.in_flight}
@@ -134,7 +140,7 @@ class Schedule:
                 scheduler.run()
                 steps = scheduler.steps
                 # Now nothing goes wrong any more, and everything has to settle.
-                scheduler.faults = NoFaults()
+                scheduler.faults, scheduler.is_calm = NoFaults(), True
                 scheduler.seconds += 1_000
                 actors.add("repair", actors.repair, is_mortal=False)
                 scheduler.run()
@@ -197,6 +203,9 @@ class Checks:
         self.check_audiences(records)
         self.check_people(records)
         self.check_cap(records)
+        self.check_pushes(records)
+        for missed in MissedMatch.objects.all():
+            world.fail(f"rounds missed customer {missed.customer_id} for message {missed.message_id}")
         world.wrong += list(invariants.find_violations(at=world.scheduler.now()))
 
     def check_records(self, records: dict[int, DeliveryRecord]) -> None:
@@ -266,6 +275,13 @@ class Checks:
         for one in Customer.objects.filter(pk__in=world.erased):
             if one.email or one.name or one.user_id:
                 world.fail(f"customer {one.pk} is erased and still has {one.email}, {one.name}")
+
+    def check_pushes(self, records: dict[int, DeliveryRecord]) -> None:
+        """Check that a push that a device has counts as sent."""
+        for pk in DeviceCopy.objects.values_list("record", flat=True).distinct():
+            record = records.get(pk)
+            if record and record.status in (Status.WITHDRAWN, Status.SKIPPED) and record.reason != Reason.MERGED:
+                self.world.fail(f"a device has the push {pk}, and it is {record.status} ({record.reason})")
 
     def check_cap(self, records: dict[int, DeliveryRecord]) -> None:
         """Check that no customer got more messages than the cap allows."""

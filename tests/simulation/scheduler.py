@@ -8,7 +8,8 @@ the same seed, everything happens again in the same order.
 import hashlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
@@ -17,11 +18,13 @@ from typing import Protocol
 from tests.simulation.processes import Actor, Killed, Process, State, Stuck, current_actor, local, stack_of
 
 # In seconds of the machine. A statement that takes longer, without a lock wait, ends the run as stuck.
-STUCK_AFTER = 5.0
+STUCK_AFTER = 20.0
 # In seconds of the machine. A statement that takes longer is asked about: does it wait for a lock?
 STATEMENT_TAKES = 0.002
 # A schedule with more steps than this fails: an actor goes round in circles.
 MAX_STEPS = 4_000
+# Some actors are faster than others.
+WEIGHTS = (1, 1, 4)
 # In seconds of the simulated clock: how long a step takes, a slow actor takes for one, and a process is stopped.
 STEP_SECONDS = (0.001, 0.03)
 SLOW_SECONDS = (0.1, 0.4, 2.0)
@@ -32,7 +35,13 @@ class LockWatch(Protocol):
     """What the scheduler asks of the database."""
 
     def waits_for_lock(self, actor: Actor) -> bool:
-        """Return whether a statement of the actor waits for a lock, and will go on waiting."""
+        """Return whether a statement of the actor waits for a lock. A wait that closes a circle is cancelled."""
+
+    def hold(self, actor: Actor) -> None:
+        """Stop the sessions of an actor that wait for locks, so that they do not go on when they get them."""
+
+    def let_go(self, actor: Actor) -> None:
+        """Let the sessions of an actor go on."""
 
     def terminate(self, actor: Actor) -> None:
         """End the database sessions of an actor."""
@@ -82,8 +91,8 @@ class Scheduler:
     locks: LockWatch
     swap: Callable[[Process | None, Process], None]
     faults: Faults = field(default_factory=NoFaults)
-    # Called after each step with the actor that ran, and the gate at which it began.
-    on_step: Callable[[Actor, str], None] = lambda _actor, _gate: None
+    # Called after each step that may have committed something, with the actor that ran.
+    on_commit: Callable[[Actor], None] = lambda _actor: None
     on_freeze: Callable[[Process], None] = lambda _process: None
     seconds: float = 0.0
     actors: list[Actor] = field(default_factory=list)
@@ -93,7 +102,11 @@ class Scheduler:
     last: Process | None = None
     steps: int = 0
     trace: list[str] = field(default_factory=list)
+    # Those whose sessions are held.
+    crowd: list[Actor] = field(default_factory=list)
     is_over: bool = False
+    # Whether only statements after a commit are gates: one process is left, and nothing goes wrong.
+    is_calm: bool = False
 
     # The clock
 
@@ -113,7 +126,7 @@ class Scheduler:
 
     def spawn(self, name: str, process: Process, work: Callable[[], object]) -> Actor:
         """Add an actor. It begins when it is chosen."""
-        actor = Actor(name, process)
+        actor = Actor(name, process, weight=self.random.choice(WEIGHTS))
 
         def run() -> None:
             local.actor = actor
@@ -175,7 +188,7 @@ class Scheduler:
                 if not self.skip_time():
                     return
                 continue
-            actor = self.random.choice(able)
+            actor = self.random.choices(able, [actor.weight for actor in able])[0]
             if self.interfere(actor):
                 continue
             self.seconds += self.random.uniform(*STEP_SECONDS)
@@ -205,14 +218,17 @@ class Scheduler:
             if a.state == State.BLOCKED and a.lock_timeout is not None and self.seconds >= a.lock_deadline
         ]
         for actor in late:
-            self.note(f"{actor.name} waits for a lock no longer")
-            actor.is_timed_out = True
-            self.locks.cancel(actor)
-            # For a moment PostgreSQL still calls it waiting.
-            if not actor.parked.acquire(timeout=STUCK_AFTER):
-                raise Stuck(f"{actor.name} does not come back from a wait that was cancelled:\n{stack_of(actor)}")
-            actor.state = actor.next_state
-            self.collect_blocked()
+            # An earlier one may have let it go on.
+            if actor.state == State.BLOCKED:
+                self.note(f"{actor.name} waits for a lock no longer")
+                actor.is_timed_out = True
+                with self.one_by_one(but=actor):
+                    self.locks.cancel(actor)
+                    # For a moment PostgreSQL still calls it waiting.
+                    if not actor.parked.acquire(timeout=STUCK_AFTER):
+                        raise Stuck(f"{actor.name} does not come back from a cancelled wait:\n{stack_of(actor)}")
+                    actor.state = actor.next_state
+                    self.collect_blocked()
         return bool(late)
 
     def is_able(self, actor: Actor) -> bool:
@@ -228,13 +244,15 @@ class Scheduler:
     def interfere(self, actor: Actor) -> bool:
         """Let something go wrong at an actor's turn, perhaps. Return whether it loses the turn."""
         process = actor.process
-        if process.is_mortal and self.faults.may_freeze(process):
+        if process.is_mortal and (process.is_doomed or self.faults.may_freeze(process)):
             self.freeze(process)
             return True
         if actor.backends and self.faults.may_drop(actor):
             self.note(f"{actor.name} loses its connection")
             process.has_lost_connection = True
-            self.locks.terminate(actor)
+            with self.one_by_one(but=actor):
+                self.locks.terminate(actor)
+                self.collect_blocked()
         if process.is_mortal and self.faults.may_stop(process):
             seconds = self.random.choice(STOPPED_SECONDS)
             self.note(f"{process} is stopped for {seconds:g} s")
@@ -251,25 +269,29 @@ class Scheduler:
         """Kill a process: its threads never run again, and its database sessions end."""
         self.note(f"{process} is killed")
         process.is_frozen = True
-        for actor in self.actors:
-            if actor.process is process and actor.state != State.DONE:
-                actor.state = State.FROZEN
+        dead = [actor for actor in self.actors if actor.process is process and actor.state != State.DONE]
+        for actor in dead:
+            actor.state = State.FROZEN
+        with self.one_by_one():
+            for actor in dead:
                 self.locks.terminate(actor)
-        self.on_freeze(process)
-        self.collect_blocked()
+            self.on_freeze(process)
+            self.collect_blocked()
 
     def step(self, actor: Actor) -> None:
         """Let one actor run to its next gate, or until it waits for a lock."""
         self.swap(self.last, actor.process)
         self.last = actor.process
         self.steps += 1
-        gate = actor.gate
-        self.note(f"{actor.name}: {gate}")
-        actor.state = State.RUNNING
-        actor.go.release()
-        self.wait_for_gate(actor)
-        self.collect_blocked()
-        self.on_step(actor, gate)
+        self.note(f"{actor.name}: {actor.gate}")
+        actor.state, actor.has_released = State.RUNNING, False
+        with self.one_by_one():
+            actor.go.release()
+            self.wait_for_gate(actor)
+            # A step that only takes locks lets none of the others go on.
+            others_went_on = actor.has_released and self.collect_blocked()
+        if actor.has_released or others_went_on:
+            self.on_commit(actor)
         if actor.state == State.DONE:
             self.living.remove(actor)
         if actor.error is not None:
@@ -282,23 +304,50 @@ class Scheduler:
             if actor.is_in_statement and self.locks.waits_for_lock(actor):
                 self.note(f"{actor.name} waits for a lock")
                 # Its thread stops as soon as the statement returns.
-                actor.is_blocked, actor.state = True, State.BLOCKED
+                actor.is_blocked, actor.state, actor.blocked_since = True, State.BLOCKED, self.steps
                 actor.lock_deadline = self.seconds + (actor.lock_timeout or 0.0)
                 return
             if time.monotonic() - began > STUCK_AFTER:
                 raise Stuck(f"{actor.name} does not come back from {actor.gate}:\n{stack_of(actor)}")
         actor.state = actor.next_state
 
-    def collect_blocked(self) -> None:
-        """Collect the actors whose lock was released: they stopped behind their statement.
+    @contextmanager
+    def one_by_one(self, *, but: Actor | None = None) -> Iterator[None]:
+        """Hold the sessions that wait for locks during the block.
+
+        Otherwise PostgreSQL would wake some of them at once, and the machine would decide who is first.
+        """
+        self.crowd = [actor for actor in self.living if actor.state == State.BLOCKED and actor is not but]
+        try:
+            for actor in self.crowd:
+                self.locks.hold(actor)
+            yield
+        finally:
+            for actor in self.crowd:
+                self.locks.let_go(actor)
+            self.crowd = []
+
+    def collect_blocked(self) -> bool:
+        """Let the actors whose lock was released stop behind their statement. Return whether there were any.
 
         One of them may let the next one go on, so this ends when all that are left wait.
         """
+        waiting = sorted((a for a in self.living if a.state == State.BLOCKED), key=lambda a: a.blocked_since)
         found: list[Actor] = []
-        while again := [a for a in self.living if a.state == State.BLOCKED and self.is_released(a)]:
+        while again := [actor for actor in waiting if actor not in found and self.goes_on(actor)]:
             found += again
-        for actor in sorted(found, key=lambda actor: actor.name):
+        return bool(found)
+
+    def goes_on(self, actor: Actor) -> bool:
+        """Return whether an actor that waited for a lock has it, and let it alone go on as far as it can."""
+        if actor in self.crowd:
+            self.locks.let_go(actor)
+        if self.is_released(actor):
             self.note(f"{actor.name} goes on")
+            return True
+        if actor in self.crowd:
+            self.locks.hold(actor)
+        return False
 
     def is_released(self, actor: Actor) -> bool:
         """Return whether the statement of an actor that waited for a lock has returned, and stop the actor."""

@@ -12,7 +12,7 @@ from tests.simulation.processes import Process, current_actor
 from tests.simulation.scheduler import Scheduler
 
 # How long a server takes for a copy. A pause waits up to 10 seconds for it.
-SECONDS = (0.0, 0.5, 1.5, 4.0)
+SECONDS = (0.0, 0.4, 1.0, 2.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +117,12 @@ class PushServer:
             for token in envelope.to:
                 servers.take_time()
                 mood = servers.mood()
-                if mood < 0.25:
+                if mood < 0.3:
                     answers[token] = Unavailable("503")
                     continue
                 servers.accepted_devices[copy.record, token] += 1
                 servers.on_accept(copy.record)
-                if mood < 0.3:
+                if mood < 0.35:
                     answers[token] = TimeoutError("no answer")
                 else:
                     answers[token] = f"{copy.record}-{token}"

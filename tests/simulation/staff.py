@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import Enum, auto
 
 import psycopg
+from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from django.db.utils import InterfaceError, OperationalError
 
@@ -28,12 +30,25 @@ from tests.simulation.world import World
 # A teammate or a worker that loses its database connection gets one of these; a later try, or the sweep, goes on.
 CONNECTION_ERRORS = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
 # Refusals that a teammate reads; and rows that another actor erased or merged meanwhile.
-REFUSALS = (WrongState, NotReady, Customer.DoesNotExist, DeliveryRecord.DoesNotExist, Refused, intake.Conflict)
+REFUSALS = (
+    *(WrongState, NotReady, ValidationError, Refused, intake.Conflict),
+    *(Customer.DoesNotExist, DeliveryRecord.DoesNotExist),
+)
 # In simulated seconds. A pause that took longer gave up waiting (behaviour 4.9).
 PAUSE_PATIENCE = 9.0
 # How long an actor waits for something that it wants to meet, in simulated seconds.
 PATIENCE = 3.0
 ONE_OFF_EMAILS = ("news", "offer")
+
+
+class Beginning(Enum):
+    """When an actor begins."""
+
+    AT_ONCE = auto()
+    LATER = auto()
+    # While a copy is on its way, or while another actor has an open transaction that has written or locked something.
+    DURING_A_HAND_OVER = auto()
+    DURING_A_TRANSACTION = auto()
 
 
 @dataclass
@@ -64,15 +79,19 @@ class Crew:
         self.scheduler.spawn(name, process, run)
         return process
 
-    def delayed(self, name: str, work: Callable[[], object], *, seconds: float | None) -> Callable[[], object]:
-        """Return work that begins later; without a time, while a copy is on its way."""
+    def delayed(
+        self, name: str, work: Callable[[], object], *, begins: Beginning, partner: str = ""
+    ) -> Callable[[], object]:
+        """Return work that begins at a certain moment; with a partner, during a transaction of this actor."""
 
         def run() -> object:
-            if seconds is not None:
-                self.scheduler.sleep(seconds)
-            else:
+            if begins is Beginning.LATER:
+                self.scheduler.sleep(0.5)
+            elif begins is Beginning.DURING_A_HAND_OVER:
                 self.wait_until(lambda: bool(self.world.servers.in_flight))
                 self.scheduler.sleep(self.world.random.choice((0.0, 0.02, 0.2)))
+            elif begins is Beginning.DURING_A_TRANSACTION:
+                self.wait_until(lambda: any(one.matters and partner in ("", one.name) for one in self.scheduler.living))
             self.world.busy.add(name)
             try:
                 return work()
@@ -90,7 +109,8 @@ class Staff(Crew):
 
     def launch(self) -> None:
         world = self.world
-        message = world.message(*ONE_OFF_EMAILS, "push", "push", "notice")
+        # The last one is live already.
+        message = world.message(*ONE_OFF_EMAILS, "push", "push", "notice", "welcome")
         assert message is not None
         if world.random.random() < 0.5:
             launch.launch(message, at=self.scheduler.now())
@@ -124,7 +144,7 @@ class Staff(Crew):
 
     def pause_during_visit(self) -> None:
         self.wait_until(lambda: "visitor" in self.world.busy)
-        self.pause("chat", "notice")
+        self.pause("chat" if "chat" in self.world.messages else "notice")
 
     def pause(self, *names: str) -> None:
         message = self.world.message(*names)
@@ -139,13 +159,25 @@ class Staff(Crew):
             message_lifecycle.resume(Message.objects.get(pk=pk), at=self.scheduler.now())
             # From the moment of the commit it may go on.
             self.world.paused.discard(pk)
-            self.world.resumed[pk] = self.scheduler.seconds
+            if pk not in self.world.loose:
+                self.world.resumed[pk] = self.scheduler.seconds
 
     def stop(self) -> None:
         message = self.world.message(*self.world.messages)
         assert message is not None
         with self.pausing(message):
             lifecycle.stop(message)
+
+    def stop_push(self) -> None:
+        """Launch a push, and stop it while one device has it and another one does not."""
+        world = self.world
+        launch.launch(Message.objects.get(pk=world.messages["push"]), at=self.scheduler.now())
+        self.wait_until(lambda: bool(world.servers.accepted_devices))
+        self.scheduler.sleep(world.random.choice((0.1, 1.0, 4.0)))
+        message = Message.objects.get(pk=world.messages["push"])
+        with self.pausing(message):
+            lifecycle.stop(message)
+        world.reached["stopped a push"] += 1
 
     @contextmanager
     def pausing(self, message: Message) -> Iterator[None]:
@@ -185,7 +217,7 @@ class Staff(Crew):
         assert message is not None
         with self.pausing(message):
             lifecycle.pause(message)
-        name = self.world.random.choice(("Ada", "Bob"))
+        name = self.world.random.choice(("Ada", "Bob", "Bob"))
         rules = {"match": "all", "rules": [rule("name", "is", name)]}
         authoring.change_audience(Message.objects.get(pk=message.pk), rules=rules, by=None, at=self.scheduler.now())
         self.world.rules[message.pk] = "name", name

@@ -1,14 +1,12 @@
 """One process of `make simulate`: runs every n-th seed and prints each result as a line of JSON."""
 
 import argparse
+import gc
 import json
 import logging
 import sys
 
 import django
-
-# A planted fault is found when so many schedules have found it.
-FOUND_ENOUGH = 1
 
 
 def run_part(given: argparse.Namespace) -> None:
@@ -18,14 +16,19 @@ def run_part(given: argparse.Namespace) -> None:
     django.setup()
     logging.disable(logging.CRITICAL)
     from tests.simulation import database
+    from tests.simulation.results import ResultFile
     from tests.simulation.schedule import Schedule
 
     database.switch_autovacuum_off()
     if given.faults is not None:
-        plant_faults(range(first, last + 1), given.faults, part=number, of=every)
+        plant_faults(range(first, last + 1), given.faults, enough=given.enough, part=number, of=every)
         database.close_idle_sessions()
         return
-    for seed in range(first + number, last + 1, every):
+    earlier = set(ResultFile(given.results).read(range(first, last + 1))) if given.results else set()
+    # Nothing of what exists now will ever be garbage.
+    gc.collect()
+    gc.freeze()
+    for seed in [seed for seed in range(first, last + 1) if seed not in earlier][number::every]:
         result = Schedule(seed).run()
         if given.twice and (difference := result.difference_from(Schedule(seed).run())):
             result.wrong.append(difference)
@@ -37,8 +40,8 @@ def run_part(given: argparse.Namespace) -> None:
     database.close_idle_sessions()
 
 
-def plant_faults(seeds: range, words: str, *, part: int, of: int) -> None:
-    """Run schedules with each planted fault whose name has these words, until it was found often enough."""
+def plant_faults(seeds: range, words: str, *, enough: int, part: int, of: int) -> None:
+    """Run schedules with each planted fault whose name has these words, until so many have found it."""
     from tests.simulation.faults import FAULTS
     from tests.simulation.schedule import Schedule
 
@@ -49,7 +52,7 @@ def plant_faults(seeds: range, words: str, *, part: int, of: int) -> None:
             tried += 1
             if wrong := Schedule(seed, FAULTS[name]).run().wrong:
                 found[seed] = wrong[0]
-            if len(found) == FOUND_ENOUGH:
+            if len(found) == enough:
                 break
         facts = {"fault": name, "seeds": list(found), "tried": tried, "words": next(iter(found.values()), "")}
         sys.stdout.write(json.dumps(facts) + "\n")

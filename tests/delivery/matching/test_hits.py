@@ -93,3 +93,13 @@ def test_only_messages_that_a_change_concerns_are_judged(at, judged):
 
     assert (done.by_changes, done.made) == ([message.pk, other.pk], 1)
     assert "c.city" not in judged[0][0]
+
+
+def test_conditions_beyond_the_limit_of_columns_are_written_out(monkeypatch):
+    monkeypatch.setattr(hits, "MAX_GATES", 1)
+    gates: dict[str, str] = {}
+
+    columns = [hits.column_of_gate(gate, gates) for gate in ("(a)", "(b)", "(a)")]
+
+    assert columns == ["s.g0", "(b)", "s.g0"]
+    assert gates == {"(a)": "g0"}

@@ -1,13 +1,16 @@
 """Recheck of held records by a dispatcher: one slice at a time, so that other copies begin meanwhile."""
 
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 
+from audiences.models import Customer
 from delivery.matching import ongoing, recheck, sql
 from delivery.models import Reason
 from delivery.models.record import DeliveryRecordQuerySet
-from tests.factories import CustomerFactory, MessageFactory
+from messaging import lifecycle
+from tests.factories import CustomerFactory, MessageFactory, rule
 
 pytestmark = pytest.mark.django_db
 
@@ -58,3 +61,25 @@ def test_record_that_a_dispatcher_lets_wait_again_is_made_due_once(at, monkeypat
 
     assert recheck.make_waiting_records_due(Reason.WINDOW, at=at) == 3
     assert made_due == [at] * 3
+
+
+def test_copy_that_a_killed_worker_had_when_the_message_was_paused_is_judged_again_before_it_is_sent(at):
+    left, moved = (CustomerFactory(email=f"{number}@x.example", country="Japan") for number in range(2))
+    message = MessageFactory(rules=[rule("country", "is", "Japan")], live=True, at=at)
+    ongoing.match(message, at=at)
+    in_hand = message.records.filter(customer=moved)
+    in_hand.mark_sending(claim=uuid4(), until=at + timedelta(minutes=5))
+    lifecycle.pause(message)
+    Customer.objects.filter(pk=moved.pk).update(country="France")
+    later = at + timedelta(minutes=1)
+    lifecycle.resume(message, at=later)
+
+    recheck.recheck_held(message, at=later)
+    message.refresh_from_db()
+    in_hand.put_back(reason=Reason.QUEUED, due_at=later)
+    recheck.recheck_held(message, at=later + timedelta(minutes=5))
+
+    found = dict(message.records.values_list("customer", "reason"))
+    assert found == {left.pk: Reason.QUEUED, moved.pk: Reason.NO_LONGER_MATCHES}
+    message.refresh_from_db()
+    assert message.recheck_before is None

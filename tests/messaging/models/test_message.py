@@ -7,9 +7,10 @@ import pytest
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
 
-from messaging import authoring, lifecycle
+from audiences.models import MessageTopic
+from messaging import authoring, duplication, lifecycle
 from messaging.models import NEXT_STATES, Message, NotReady, State, WrongState
-from tests.factories import MessageFactory, rule
+from tests.factories import MessageFactory, TopicFactory, rule
 from tests.support.rows import rolled_back
 
 pytestmark = pytest.mark.django_db
@@ -65,6 +66,19 @@ def test_message_without_text_subject_or_sender_is_not_ready_and_lists_each(at):
         "An email needs a subject.",
         "Choose who the message is from.",
     ]
+
+
+def test_draft_and_its_copy_with_an_archived_topic_wait_for_another_topic(at):
+    topic = TopicFactory(name="Tips")
+    draft, live = MessageFactory(topic=topic), MessageFactory(topic=topic, live=True)
+    MessageTopic.objects.update(is_archived=True)
+
+    # Without the topic, the copy would reach customers who opted out of it.
+    for one in (draft, duplication.duplicate(live, by=None, at=at)):
+        with pytest.raises(NotReady) as refused:
+            lifecycle.set_live(Message.objects.get(pk=one.pk), at=at)
+        assert refused.value.message_dict == {"topic": ["The topic “Tips” is archived. Choose another topic, or none."]}
+    assert authoring.launch_problems(Message.objects.get(pk=live.pk), at=at) == []
 
 
 def test_edit_that_would_add_the_first_company_variable_is_refused_once_live(at):

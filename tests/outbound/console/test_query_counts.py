@@ -23,7 +23,7 @@ from audiences.models import (
 )
 from delivery.conversations import threads
 from delivery.matching import direct, lifecycle, ongoing
-from delivery.models import DeliveryRecord, Pace, Reason
+from delivery.models import DeliveryRecord, Pace, Reason, Status
 from messaging import authoring
 from messaging.models import Message, Sender
 from tests.factories import (
@@ -39,6 +39,8 @@ from tests.factories import (
     MessageFactory,
     SegmentFactory,
     SenderFactory,
+    TopicFactory,
+    TopicOptOutFactory,
     rule,
 )
 from tests.support.imports import stored_import
@@ -67,7 +69,8 @@ class World:
             "segment": SegmentFactory(name="Named A", rules={"match": "all", "rules": [rule("name", "is", "A")]}).pk,
             "sender": sender.pk,
             "draft": MessageFactory(title="Draft", sender=sender).pk,
-            "ongoing": MessageFactory(title="Ongoing", live=True, sender=sender).pk,
+            "ongoing": MessageFactory(title="Ongoing", live=True, sender=sender, topic=TopicFactory()).pk,
+            "topic": TopicOptOutFactory(customer=ada).topic_id,
             "paused": MessageFactory(title="Paused", live=True, sender=sender).pk,
             "per_company": MessageFactory(
                 title="Each", live=True, sender=sender, subject="{{ company.name }}", body="Hi {{ company.name }}"
@@ -123,7 +126,17 @@ class World:
         SegmentFactory(name=f"Segment {n}", rules={"match": "all", "rules": [rule("segment", "is", one["segment"])]})
         asks = [rule("tag", "is", one["tag"]), rule("segment", "is", one["segment"])]
         MessageFactory(title=f"Draft {n}", rules=asks, sender=SenderFactory(name=f"Sender {n}"))
-        live = MessageFactory(title=f"Live {n}", live=True, one_off=True, sender=sender, in_app=bool(n % 2))
+        # Ada opted out of the topic, which her copy names, and Eve of that of the ongoing message.
+        live = MessageFactory(
+            title=f"Live {n}", live=True, one_off=True, sender=sender, in_app=bool(n % 2), topic_id=one["topic"]
+        )
+        DeliveryRecord.objects.create(
+            message_id=one["ongoing"],
+            customer=CustomerFactory(name=f"Eve {n}", email=f"eve{n}@acme.example"),
+            status=Status.SKIPPED,
+            reason=Reason.OPTED_OUT,
+            matched_at=AT,
+        )
         for message in (Message.objects.get(pk=one["ongoing"]), Message.objects.get(pk=one["paused"])):
             authoring.revise(
                 message, subject=f"Hello {n}", body=f'<a href="https://x.example/{n}">x</a>', by=self.boss, at=AT

@@ -346,3 +346,16 @@ def test_command_prints_the_url_for_the_provider(issuer, capsys, settings):
 
     assert printed == f"OpenID Connect, callback URL: {settings.PUBLIC_URL}{login_url(issuer)}callback/\n"
     assert "docs/sign_in.md" in capsys.readouterr().out
+
+
+def test_teammate_without_a_password_whose_provider_changed_is_told_to_choose_one(grace, issuer):
+    grace.set_unusable_password()
+    grace.save()
+    SocialAccount.objects.create(user=grace, provider="https://former.example", uid="g-1")
+    client = Client()
+    client.force_login(grace)
+
+    there = sign_in_at(client, issuer, subject="g-1", process="connect")
+
+    assert "Choose a password first" in client.get(there.url).content.decode()
+    assert SocialAccount.objects.get().provider == "https://former.example"
