@@ -167,6 +167,9 @@ def test_a_button_keeps_its_values_and_the_text_below_it_stays_below(page):
         expect(dialog.get_by_label("Alignment")).to_have_value(alignment)
         expect(dialog.get_by_label("Colour")).to_have_value("#ffcc00")
     page.keyboard.press("Escape")
+    # The theme would draw the text of each table in a table smaller.
+    size = page.locator("trix-editor").evaluate("one => getComputedStyle(one).fontSize")
+    expect(page.locator("trix-editor td a")).to_have_css("font-size", size)
     html = body_of(page) + "<p>Below</p>"
     rendered = content.compile_version("", html, target=content.RenderTarget.EMAIL).render({})
     assert "Buy (https://shop.example/)" in rendered.text
