@@ -1,7 +1,10 @@
 """Counts of the customers who match rules, estimated from a sample if counting is slow; the sizes of segments."""
 
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import psycopg
 from django.db import connection, transaction
@@ -11,7 +14,7 @@ from django.db.utils import OperationalError
 from audiences.compiler import compile_tree
 from audiences.models import Audience, SegmentSize
 from audiences.rules import Group
-from audiences.transactions import time_limit
+from audiences.transactions import time_limit, without_nested_loops
 
 # How many customers an estimate evaluates.
 SAMPLE_SIZE = 20_000
@@ -80,6 +83,22 @@ def count_sampled(cursor: CursorWrapper, sample: str) -> int:
     """Return how many customers are in the sample, at least 1: the blocks of the table differ in number and size."""
     cursor.execute(f"SELECT count(*) FROM audiences_customer{sample}")  # noqa: S608 - a clause of ours
     return max(1, int(cursor.fetchone()[0]))
+
+
+def fetch_counts(statement: str, params: Mapping[str, Any], *, customers: int) -> tuple[list[Any], float]:
+    """Return the rows of a statement that counts customers, and the factor that scales their numbers up.
+
+    The statement evaluates `sample_clause(customers)`.
+    """
+    sample = sample_clause(customers)
+    # A sample is looked up row by row; all customers are scanned.
+    planned = nullcontext() if sample else without_nested_loops()
+    with transaction.atomic(), planned, connection.cursor() as cursor:
+        # Compiling costs many times more than it saves.
+        cursor.execute("SET LOCAL jit = off")
+        cursor.execute(statement, params)
+        rows = cursor.fetchall()
+        return rows, customers / count_sampled(cursor, sample) if sample else 1
 
 
 def count_segment(segment: Audience, *, at: datetime, within: timedelta) -> SegmentSize:

@@ -59,7 +59,7 @@ def measure() -> list[Row]:
 
 
 def prompt_message() -> Message:
-    """Return a message that is checked as soon as something changes, and that nobody matches yet."""
+    """Return a message that is checked as soon as something changes, and that no customer matches yet."""
     rules = {"match": "all", "rules": [{"attribute": "name", "operator": "starts_with", "value": "Now"}]}
     message = live_message(rules)
     Message.objects.filter(pk=message.pk).update(checking=Checking.AT_ONCE)

@@ -1,15 +1,13 @@
 """Customers who match a live message to an audience now: how many have it, wait for it, or are left out and why."""
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import psycopg
-from django.db import connection, transaction
 from django.db.utils import OperationalError
 
-from audiences.customer_counts import count_sampled, estimate_customer_count, sample_clause
-from audiences.transactions import time_limit, without_nested_loops
+from audiences.customer_counts import estimate_customer_count, fetch_counts, sample_clause
+from audiences.transactions import time_limit
 from delivery.eligibility import conditions
 from delivery.models import Reason, Status
 from messaging.models import Message
@@ -76,16 +74,8 @@ def count_outcomes(message: Message, *, at: datetime, customers: int = 0) -> Out
             f" FROM ({pairs}) AS pairs GROUP BY customer_id"
         )
         statement = f"SELECT of_person, count(*) FROM ({statement}) AS people GROUP BY of_person"
-    with (
-        transaction.atomic(),
-        nullcontext() if sample else without_nested_loops(),
-        connection.cursor() as cursor,
-    ):
-        cursor.execute("SET LOCAL jit = off")
-        cursor.execute(statement, {**condition.params, "now": at, "message": message.pk})
-        counted = dict(cursor.fetchall())
-        scale = customers / count_sampled(cursor, sample) if sample else 1
-    scaled = {outcome: round(number * scale) for outcome, number in counted.items()}
+    rows, scale = fetch_counts(statement, {**condition.params, "now": at, "message": message.pk}, customers=customers)
+    scaled = {outcome: round(number * scale) for outcome, number in rows}
     return Outcomes(
         received=scaled.pop(RECEIVED, 0),
         uncertain=scaled.pop(UNCERTAIN, 0),

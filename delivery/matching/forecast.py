@@ -1,15 +1,13 @@
 """Forecast: how many customers a message would reach, and why it would not reach the others."""
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
-from django.db import connection, transaction
 from django.db.utils import OperationalError
 
-from audiences.customer_counts import count_sampled, estimate_customer_count, sample_clause
+from audiences.customer_counts import estimate_customer_count, fetch_counts, sample_clause
 from audiences.transactions import time_limit, without_nested_loops
 from delivery.eligibility import conditions
 from delivery.matching import sql
@@ -62,17 +60,7 @@ def forecast(message: Message, *, at: datetime, customers: int = 0) -> Forecast:
     statement = (
         f"SELECT blocked, count(*), sum(copies)::bigint FROM ({people_sql(message, pairs)}) AS people GROUP BY blocked"
     )
-    # A sample is looked up row by row; all customers are scanned.
-    with (
-        transaction.atomic(),
-        nullcontext() if sample else without_nested_loops(),
-        connection.cursor() as cursor,
-    ):
-        # Compiling costs many times more than it saves.
-        cursor.execute("SET LOCAL jit = off")
-        cursor.execute(statement, params)
-        rows = cursor.fetchall()
-        scale = customers / count_sampled(cursor, sample) if sample else 1
+    rows, scale = fetch_counts(statement, params, customers=customers)
     return Forecast(
         people=round(scale * sum(people for _, people, _ in rows)),
         copies=round(scale * sum(copies for *_, copies in rows)),
