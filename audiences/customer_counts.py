@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import psycopg
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 from django.db.utils import OperationalError
@@ -14,7 +13,7 @@ from django.db.utils import OperationalError
 from audiences.compiler import compile_tree
 from audiences.models import Audience, SegmentSize
 from audiences.rules import Group
-from audiences.transactions import time_limit, without_nested_loops
+from audiences.transactions import hit_time_limit, time_limit, without_nested_loops
 
 # How many customers an estimate evaluates.
 SAMPLE_SIZE = 20_000
@@ -42,7 +41,7 @@ def count_matching_within(tree: Group, *, at: datetime, within: timedelta) -> Cu
         with time_limit(within):
             return count_matching(tree, at=at)
     except OperationalError as wrong:
-        if not isinstance(wrong.__cause__, psycopg.errors.QueryCanceled):
+        if not hit_time_limit(wrong):
             raise
     customers = estimate_customer_count()
     sample = sample_clause(customers)

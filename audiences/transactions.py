@@ -35,6 +35,11 @@ def was_cancelled(wrong: Exception) -> bool:
     return getattr(cause, "sqlstate", None) in (DEADLOCK, SERIALIZATION_FAILURE)
 
 
+def hit_time_limit(wrong: Exception) -> bool:
+    """Return whether the database cancelled a statement because it took too long."""
+    return isinstance(wrong.__cause__ or wrong, psycopg.errors.QueryCanceled)
+
+
 def retried(function: Callable[P, R]) -> Callable[P, R]:
     """Decorator: run the function in a transaction, and again if a deadlock or serialization failure cancels it.
 

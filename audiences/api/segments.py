@@ -6,7 +6,6 @@ from datetime import datetime, timedelta
 from time import monotonic
 from typing import Any
 
-import psycopg
 from django.db import OperationalError, connection
 from django.utils import timezone
 from rest_framework.request import Request
@@ -23,7 +22,7 @@ from audiences.intake.attributes.fields import read_flag
 from audiences.models import Audience, CustomAttribute, Customer, Workspace
 from audiences.models.audience import parse_stored_rules
 from audiences.rules import RuleError
-from audiences.transactions import time_limit
+from audiences.transactions import hit_time_limit, time_limit
 
 # Limit for one request: the client waits, and a process is busy for as long.
 COUNT_TIMEOUT = timedelta(seconds=12)
@@ -97,7 +96,7 @@ def counts_within(segments: Collection[Audience], *, at: datetime, seconds: floa
         with time_limit(timedelta(seconds=seconds)):
             found = counts_of(segments, at=at)
     except OperationalError as wrong:
-        if not isinstance(wrong.__cause__, psycopg.errors.QueryCanceled):
+        if not hit_time_limit(wrong):
             raise
         return None
     return found

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import psycopg
 from django.db.utils import OperationalError
 
 from audiences.customer_counts import estimate_customer_count, fetch_counts, sample_clause
-from audiences.transactions import time_limit
+from audiences.transactions import hit_time_limit, time_limit
 from delivery.eligibility import conditions
 from delivery.models import Reason, Status
 from messaging.models import Message
@@ -44,7 +43,7 @@ def count_outcomes_within(message: Message, *, at: datetime, within: timedelta) 
             with time_limit(within):
                 return count_outcomes(message, at=at, customers=estimate_customer_count() if is_estimate else 0)
         except OperationalError as wrong:
-            if not isinstance(wrong.__cause__, psycopg.errors.QueryCanceled):
+            if not hit_time_limit(wrong):
                 raise
     return None
 

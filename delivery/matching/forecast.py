@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-import psycopg
 from django.db.utils import OperationalError
 
 from audiences.customer_counts import estimate_customer_count, fetch_counts, sample_clause
-from audiences.transactions import time_limit, without_nested_loops
+from audiences.transactions import hit_time_limit, time_limit, without_nested_loops
 from delivery.eligibility import conditions
 from delivery.matching import sql
 from delivery.models import IN_AN_INBOX, Reason
@@ -43,7 +42,7 @@ def forecast_within(message: Message, *, at: datetime, within: timedelta) -> For
         with time_limit(within):
             found = forecast(message, at=at)
     except OperationalError as wrong:
-        if not isinstance(wrong.__cause__, psycopg.errors.QueryCanceled):
+        if not hit_time_limit(wrong):
             raise
         return forecast(message, at=at, customers=estimate_customer_count())
     return found

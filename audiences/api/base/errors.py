@@ -14,6 +14,7 @@ from rest_framework.views import exception_handler, set_rollback
 
 from audiences.intake import Conflict, Refused, Unknown
 from audiences.intake.attributes.fields import replace_unstorable
+from audiences.transactions import hit_time_limit
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +41,6 @@ DISK_FULL = "The server’s disk is full, so this was not saved. Its operator ha
 STATEMENT_CANCELED = "The request took too long, and nothing was changed. Request less data, or try again later."
 
 
-def is_canceled(exc: Exception) -> bool:
-    """Return whether the database canceled a statement because of its time limit."""
-    return isinstance(exc.__cause__ or exc, psycopg.errors.QueryCanceled)
-
-
 def is_disk_full(exc: BaseException) -> bool:
     """Return whether the disk of this machine, or that of the database, had no space left."""
     if isinstance(exc, OSError):
@@ -54,7 +50,7 @@ def is_disk_full(exc: BaseException) -> bool:
 
 def temporary_reason(exc: Exception) -> str:
     """Return why a request failed that may succeed later, as a text for its sender; "" if it is another error."""
-    if is_canceled(exc):
+    if hit_time_limit(exc):
         log.warning("a statement was canceled: it reached its time limit")
         return STATEMENT_CANCELED
     if is_disk_full(exc):

@@ -15,8 +15,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connection, transaction
 from django.test import Client
 
-from audiences.api.base import errors
 from audiences.models import Customer, Integration, Tag
+from audiences.transactions import hit_time_limit
 from outbound.console import timeouts
 from outbound.people.export import csv_lines
 from tests.factories import CustomerFactory
@@ -80,7 +80,7 @@ def test_a_statement_that_runs_too_long_is_cancelled_and_the_connection_stays_us
     with pytest.raises(OperationalError) as wrong:
         sleep(5)
 
-    assert errors.is_canceled(wrong.value)
+    assert hit_time_limit(wrong.value)
     assert timeout_now() == "1s"
 
 
