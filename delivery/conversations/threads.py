@@ -20,6 +20,7 @@ from audiences.webhook_outbox import announce
 from delivery import locks
 from delivery.models import AnswerMail, Conversation, ConversationPart, DeliveryRecord, PartType
 from messaging.content import paragraphs_html, sanitise
+from messaging.models import Channel
 
 Attachments = Sequence[dict[str, Any]]
 
@@ -95,7 +96,10 @@ def reply_by_customer(
     if (existing := part_with_ticket(ticket)) is not None:
         return existing
     if found.record_id:
-        DeliveryRecord.objects.filter(pk=found.record_id, replied_at=None).update(replied_at=at)
+        record = DeliveryRecord.objects.filter(pk=found.record_id)
+        record.filter(replied_at=None).update(replied_at=at)
+        # The messenger may reply before it reports the open, and reports none for a conversation that is read.
+        record.filter(opened_at=None, message__channel=Channel.IN_APP).update(opened_at=at)
     Customer.objects.filter(pk=found.customer_id).update(last_heard_from_at=at)
     update_conversation(
         conversation,

@@ -49,7 +49,7 @@ def test_customers_reply_waits_for_an_answer_and_counts_for_the_message(started,
 
     assert part.body == "<p>Yes &amp; &lt;no&gt;</p>"
     assert (started.first_reply_at, started.waiting_since, started.read) == (later, later, True)
-    assert started.record.replied_at == later
+    assert (started.record.replied_at, started.record.opened_at) == (later, later)
     started.customer.refresh_from_db()
     assert started.customer.last_heard_from_at == later + timedelta(minutes=1)
 
