@@ -344,6 +344,16 @@ def test_starts_from_a_segment(console, live_server, monkeypatch, are_many):
     assert "Person 8" in page.locator("input[name=rules]").input_value()
 
 
+def test_refused_form_shows_its_first_error_on_the_screen(console, live_server):
+    page = console
+    page.set_viewport_size({"width": 390, "height": 300})
+    page.goto(f"{live_server.url}/admin/messaging/message/add/")
+    page.locator("trix-editor").fill("Hello {{ first_name")
+    page.get_by_role("button", name="Save draft").last.click()
+
+    expect(page.locator(".ob-error:visible").first).to_be_in_viewport()
+
+
 def test_enter_in_a_text_field_never_submits_the_form(console, live_server):
     SenderFactory()
     CustomerFactory(name="Ada Byron", email="ada@byron.example")

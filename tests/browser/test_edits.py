@@ -105,6 +105,7 @@ def test_text_of_each_long_form_outlives_its_tab(console, live_server):
             expect(page.get_by_role("button", name="Add note")).to_be_visible()
         else:
             assert asked == [], name
+        page.wait_for_load_state("networkidle")
         for size in (PHONE, {"width": 1440, "height": 900}):
             page.set_viewport_size(size)
             fits(page)

@@ -93,7 +93,8 @@ def test_message_is_sent_from_the_sheet_and_shown_on_the_profile(console, live_s
     expect_focus_in_text(page)
     frame_of(page).get_by_role("button", name="Send", exact=True).click()
     # A refused form keeps the sheet open and names the field.
-    expect(frame_of(page).locator(".ob-error").first).to_be_visible()
+    expect(frame_of(page).locator(".ob-error:visible")).to_have_text("The message has no text yet.")
+    expect(frame_of(page).locator(".ob-error:visible")).to_be_in_viewport()
     expect_focus_in_text(page)
     page.keyboard.type("Your bill is attached.")
     frame_of(page).get_by_role("button", name="Send", exact=True).click()

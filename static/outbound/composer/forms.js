@@ -4,6 +4,11 @@ import { contentTexts, copyTextTo } from "./content.js";
 
 const COMPANY_VARIABLE = /\{[{%][^}]*\bcompany\./;
 
+function scrollToError() {
+  const errors = [...document.querySelectorAll(".ob-error")];
+  errors.find((line) => line.checkVisibility())?.scrollIntoView({ block: "center" });
+}
+
 const sharedMethods = {
   get hasSubject() { return this.channel !== "in_app" || this.format === "announcement"; },
   formChanged() { notifyChanged(); },
@@ -30,7 +35,7 @@ export const composer = (channel = "", format = "") => withSharedMethods({
     this.kind = chosen("send_type") ?? this.kind;
     this.$watch("channel", copyTextTo);
     this.$root.addEventListener("trix-change", () => this.formChanged());
-    this.$nextTick(() => document.querySelector(".ob-error:not([style*=none])")?.scrollIntoView({ block: "center" }));
+    this.$nextTick(scrollToError);
   },
 });
 
@@ -46,5 +51,6 @@ export const directMessage = (way) => withSharedMethods({
     this.$root.addEventListener("trix-change", findCompanyVariable);
     this.$root.addEventListener("input", findCompanyVariable);
     this.$nextTick(findCompanyVariable);
+    this.$nextTick(scrollToError);
   },
 });
