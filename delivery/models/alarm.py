@@ -26,6 +26,7 @@ class Kind(models.TextChoices):
     MISSED = "missed", "Matching missed a customer"
     SECRET_KEY = "secret_key", "SECRET_KEY is too short"
     CLOCK = "clock", "A machine’s clock is wrong"
+    DOMAIN = "domain", "Providers reject a sender’s domain"
 
 
 class Alarm(models.Model):

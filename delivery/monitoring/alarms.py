@@ -29,7 +29,7 @@ from delivery.models import (
 )
 from delivery.models.alarm import OUTAGE_OVER_AFTER
 from delivery.monitoring import health
-from messaging.models import Channel, Message, State
+from messaging.models import Channel, Message, Sender, SendingDomain, State
 
 log = logging.getLogger(__name__)
 
@@ -194,6 +194,14 @@ def check_clocks(at: datetime) -> str:
     return f"{summarise(wrong)} Is a time service (NTP) running there?" if wrong else ""
 
 
+def check_sender_domains(_at: datetime) -> str:
+    """Report the domains of live emails that large mailbox providers reject, as the daily check found them."""
+    live = Message.objects.filter(channel=Channel.EMAIL, state=State.LIVE)
+    names = {sender.domain for sender in Sender.objects.filter(pk__in=live.values("sender"))}
+    domains = SendingDomain.objects.filter(pk__in=names).order_by("pk")
+    return summarise([f"{domain}: {problem}" for domain in domains if (problem := domain.rejection)])
+
+
 CHECKS: dict[AlarmKind, Callable[[datetime], str]] = {
     AlarmKind.BEAT: check_beat,
     AlarmKind.SWEEP: check_sweep,
@@ -208,6 +216,7 @@ CHECKS: dict[AlarmKind, Callable[[datetime], str]] = {
     AlarmKind.MISSED: check_missed_matches,
     AlarmKind.SECRET_KEY: check_secret_key,
     AlarmKind.CLOCK: check_clocks,
+    AlarmKind.DOMAIN: check_sender_domains,
 }
 # The console page on which staff can solve the problem.
 PAGES: dict[AlarmKind, str] = {
@@ -224,6 +233,7 @@ PAGES: dict[AlarmKind, str] = {
     AlarmKind.MISSED: "/admin/",
     AlarmKind.SECRET_KEY: "/admin/",
     AlarmKind.CLOCK: "/admin/",
+    AlarmKind.DOMAIN: "/admin/messaging/sender/domains/",
 }
 
 

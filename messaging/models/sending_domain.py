@@ -68,9 +68,14 @@ class SendingDomain(models.Model):
     @property
     def launch_problem(self) -> str:
         """Return why an email from this domain cannot go live, or ""."""
-        if not self.is_rejected or self.allowed_at or is_reserved(self.name):
+        return REJECTED.format(self.name, self.rejection) if self.rejection else ""
+
+    @property
+    def rejection(self) -> str:
+        """Return why large mailbox providers reject emails from this domain, unless an Admin allowed them; else ""."""
+        if self.allowed_at or is_reserved(self.name):
             return ""
-        return REJECTED.format(self.name, join_texts(self.findings_with(Verdict.REJECTED)))
+        return join_texts(self.findings_with(Verdict.REJECTED))
 
     @property
     def launch_warning(self) -> str:

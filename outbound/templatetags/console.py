@@ -56,6 +56,7 @@ PAGE_PERMISSIONS: dict[AlarmKind, str] = {
     AlarmKind.MISSED: "messaging.view_message",
     AlarmKind.SECRET_KEY: "audiences.view_workspace",
     AlarmKind.CLOCK: "audiences.view_workspace",
+    AlarmKind.DOMAIN: "messaging.view_sender",
 }
 
 

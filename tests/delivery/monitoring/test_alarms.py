@@ -4,7 +4,7 @@ import re
 import smtplib
 import threading
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.conf import settings
@@ -35,10 +35,11 @@ from delivery.models import (
     RefusedVisitors,
 )
 from delivery.monitoring import alarms, health
-from messaging.models import Channel
+from messaging.models import Channel, Message, SendingDomain, State
+from messaging.models.sending_domain import Verdict
 from outbound import roles
 from outbound.templatetags.console import PAGE_PERMISSIONS
-from tests.factories import CustomerFactory, MessageFactory
+from tests.factories import CustomerFactory, MessageFactory, SenderFactory
 from tests.support.records import mark_records_sent
 from tests.support.sending import send_one_batch
 
@@ -137,6 +138,16 @@ def fallbacks(settings) -> None:
     settings.SECRET_KEY_FALLBACKS = [settings.SECRET_KEY]
 
 
+def domain_rejected(at) -> None:
+    MessageFactory(live=True, sender=SenderFactory(email="ann@Shop.acme.co"))
+    store_rejection("shop.acme.co")
+
+
+def store_rejection(domain: str, **facts) -> None:
+    finding = {"check": "DMARC", "verdict": Verdict.REJECTED, "text": "DMARC is missing.", "records": []}
+    SendingDomain.objects.update_or_create(name=domain, defaults={"findings": [finding], **facts})
+
+
 HAPPENS = {
     AlarmKind.BEAT: (late_beat, "The scheduler (celery beat) has not run since"),
     AlarmKind.SWEEP: (late_sweep, "The minute sweep has not finished since 4 May 2026, 09:56."),
@@ -157,6 +168,7 @@ HAPPENS = {
         short_key,
         "SECRET_KEY has 3 characters; it needs at least 32. Set a new key, and add the old",
     ),
+    AlarmKind.DOMAIN: (domain_rejected, "shop.acme.co: DMARC is missing.\n"),
     AlarmKind.CLOCK: (
         clock_behind,
         "The clock of worker-2 is 600 seconds behind the database’s. Is a time service (NTP) running there?\n",
@@ -405,3 +417,21 @@ def test_console_shows_a_late_sweep_although_no_check_runs(at, admin_client):
 
     assert "The minute sweep has not finished since" in admin_client.get("/admin/").content.decode()
     assert Alarm.objects.count() == 0
+
+
+@pytest.mark.parametrize(
+    ("message", "domain", "facts"),
+    [
+        ({"state": State.PAUSED}, "shop.acme.co", {}),
+        ({}, "acme.co", {}),
+        ({}, "shop.acme.co", {"allowed_at": datetime(2026, 5, 1, tzinfo=UTC)}),
+        ({}, "shop.acme.co", {"findings": []}),
+    ],
+    ids=["paused", "another domain", "allowed by an Admin", "nothing to reject"],
+)
+def test_domain_that_no_live_email_needs_raises_no_alarm(at, message, domain, facts):
+    live = MessageFactory(live=True, sender=SenderFactory(email="ann@shop.acme.co"))
+    Message.objects.filter(pk=live.pk).update(**message)
+    store_rejection(domain, **facts)
+
+    assert alarms.check_sender_domains(at) == ""
