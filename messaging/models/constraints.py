@@ -1,5 +1,7 @@
 """Constraints and triggers of messages: the lock, and the order of states (behaviour 4.2)."""
 
+from collections.abc import Sequence
+
 import pgtrigger
 from django.db import models
 
@@ -12,6 +14,16 @@ def transitions_sql() -> str:
     allowed = [f"('{before}', '{after}')" for before, afters in NEXT_STATES.items() for after in afters]
     return ", ".join(allowed)
 
+
+def columns_sql(row: str, columns: Sequence[str]) -> str:
+    return f"({', '.join(f'{row}.{column}' for column in columns)})"
+
+
+# A round updates every message, so a trigger runs only if one of its columns has changed.
+LOCKED_COLUMNS = (
+    *("went_live_at", "channel", "send_type", "per_company", "to_customer_id", "to_company_id", "audience_id"),
+    *("only_new_matches", "topic_id"),
+)
 
 CONSTRAINTS: list[models.BaseConstraint] = [
     models.CheckConstraint(
@@ -63,7 +75,10 @@ TRIGGERS = [
         name="locked_once_live",
         when=pgtrigger.Before,
         operation=pgtrigger.Update,
-        condition=pgtrigger.Condition("OLD.went_live_at IS NOT NULL"),
+        condition=pgtrigger.Condition(
+            "OLD.went_live_at IS NOT NULL"
+            f" AND {columns_sql('OLD', LOCKED_COLUMNS)} IS DISTINCT FROM {columns_sql('NEW', LOCKED_COLUMNS)}"
+        ),
         func="""
                 IF NEW.channel <> OLD.channel OR NEW.send_type <> OLD.send_type OR NEW.per_company <> OLD.per_company
                     OR (NEW.to_customer_id IS DISTINCT FROM OLD.to_customer_id

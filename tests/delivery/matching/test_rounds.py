@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.db.utils import DataError
 
 from audiences import change_log
@@ -524,3 +524,20 @@ def test_prompt_round_leaves_boundaries_to_the_hourly_round(at):
     rounds.run_prompt_round(at=at + HOUR)
 
     assert rounds.run_round(at=at + HOUR).made == 1
+
+
+def test_round_updates_messages_and_states_without_changing_an_index(at, ada):
+    for _ in range(40):
+        MessageFactory(live=True, at=at, rules=[rule("name", "is", "Eve")])
+    rounds.run_round(at=at)
+
+    with transaction.atomic(), connection.cursor() as cursor:
+        assert len(rounds.run_round(at=at + HOUR).by_changes) == 40
+        for table in ("messaging_message", "delivery_matchstate"):
+            cursor.execute(
+                "SELECT pg_stat_get_xact_tuples_hot_updated(%(t)s::regclass),"
+                " pg_stat_get_xact_tuples_updated(%(t)s::regclass)",
+                {"t": table},
+            )
+            on_the_same_page, updated = cursor.fetchone()
+            assert on_the_same_page == updated >= 40, table
