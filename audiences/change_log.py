@@ -31,8 +31,12 @@ CUSTOMER_COLUMNS = (
     *("last_heard_from_at", "last_opened_email_at", "last_clicked_email_at", "session_count", "country", "city"),
     *("timezone", "browser", "os", "language", "owner_id", "details"),
 )
+# Columns that have the bit of another one: a confirmation is about the address.
+SHARED_BITS = {"opted_in_at": "email"}
 # The columns that nearly every visit changes, and few other updates.
 VISIT_COLUMNS = ("last_seen_at", "session_count", "first_seen_at", "last_contacted_at")
+# Columns of which only matters whether they have a value.
+TIMES_OF_STATES = ("archived_at", "retired_at", "opted_in_at")
 # Company columns, by the name of their bit.
 COMPANY_COLUMNS = {
     "company.archived_at": ("archived_at",),
@@ -91,7 +95,7 @@ def columns_bits(sql: str) -> int:
     of_company = {column: BIT[name] for name, columns in COMPANY_COLUMNS.items() for column in columns}
     found = 0
     for column in COLUMN_OF["c"].findall(sql):
-        found |= BIT.get(column, 0 if column == "id" else ALL)
+        found |= BIT.get(SHARED_BITS.get(column, column), 0 if column == "id" else ALL)
     for column in COLUMN_OF["k"].findall(sql):
         found |= of_company.get(column, 0 if column == "id" else ALL)
     return found
@@ -101,8 +105,8 @@ def columns_bits(sql: str) -> int:
 
 
 def compared_sql(row: str, column: str) -> str:
-    """Return SQL for the part of a column that matters: of an end, only whether there is one."""
-    return f"({row}.{column} IS NULL)" if column in ("archived_at", "retired_at") else f"{row}.{column}"
+    """Return SQL for the part of a column that matters: of an end or a confirmation, only whether there is one."""
+    return f"({row}.{column} IS NULL)" if column in TIMES_OF_STATES else f"{row}.{column}"
 
 
 def differs_sql(*columns: str) -> str:
@@ -167,10 +171,13 @@ def customer_triggers() -> list[pgtrigger.Trigger]:
     To compare all columns takes longer than most updates, so they are compared only if the image of the row without the
     columns of visits has changed.
     """
-    others = [column for column in (*CUSTOMER_COLUMNS, "attributes") if column not in VISIT_COLUMNS]
+    columns_of = {one: (one, *(name for name, bit in SHARED_BITS.items() if bit == one)) for one in CUSTOMER_COLUMNS}
+    others = [one for one in (*CUSTOMER_COLUMNS, *SHARED_BITS, "attributes") if one not in VISIT_COLUMNS]
     old, new = (f"ROW({', '.join(compared_sql(row, column) for column in others)})" for row in "on")
     attributes = f"CASE WHEN {differs_sql('attributes')} THEN {CHANGED_ATTRIBUTES} ELSE 0 END"
-    of_visit, of_all = (bits_sql({one: (one,) for one in columns}) for columns in (VISIT_COLUMNS, CUSTOMER_COLUMNS))
+    of_visit, of_all = (
+        bits_sql({one: columns_of[one] for one in columns}) for columns in (VISIT_COLUMNS, CUSTOMER_COLUMNS)
+    )
     update = f"""IF EXISTS (SELECT FROM {PAIRS} WHERE record_image_ne({old}, {new})) THEN
                 {insert_sql(changes_sql(f"{of_all} | {attributes}"))};
             ELSE

@@ -2,9 +2,9 @@
 
 It matches messages that are checked as soon as something changes, wakes the dispatcher of webhooks for events of
 messages, which triggers write, and pauses messages about which too many people complain. It also wakes the dispatcher
-of messages and of answer emails if due ones wait and no worker sends: the machine that did may have vanished, and a
-nudge that it had taken is lost. And it queues the sweep if that is late: tasks of a beat whose clock is a minute behind
-expire before a worker takes them.
+of messages and that of urgent emails if due ones wait and no worker sends: the machine that did may have vanished, and
+a nudge that it had taken is lost. Confirmation emails have no other nudge. And it queues the sweep if that is late:
+tasks of a beat whose clock is a minute behind expire before a worker takes them.
 """
 
 import math
@@ -16,7 +16,6 @@ from typing import Any
 
 from audiences.clock import database_clock
 from delivery import background, tasks
-from delivery.conversations.answer_emails import claimable_answer_emails
 from delivery.matching import rounds
 from delivery.models import ChannelOutage
 from delivery.monitoring import health, reputation
@@ -56,7 +55,7 @@ class Nudge:
 
 
 class SendingWatch:
-    """Looks for due messages and answer emails that no worker sends, a late sweep, and messages to pause."""
+    """Looks for due messages, answers and confirmations that no worker sends, a late sweep, and messages to pause."""
 
     def __init__(self) -> None:
         self.messages = Nudge(lambda: tasks.enqueue_dispatch())
@@ -71,7 +70,9 @@ class SendingWatch:
             unavailable = ChannelOutage.unavailable_channels(at=at) | throttle.exhausted_channels(at=at)
             due = {message.channel for message in batch.messages_due(at=at - DUE_FOR)} - unavailable
             self.messages.note(is_needed=bool(due and due - connections.channels_at_work()))
-            has_answers = Channel.EMAIL not in unavailable and claimable_answer_emails(at=at - DUE_FOR).exists()
+            has_answers = Channel.EMAIL not in unavailable and any(
+                kind.claimable(at=at - DUE_FOR).exists() for kind in tasks.URGENT_EMAILS
+            )
             is_at_work = has_answers and Channel.EMAIL in connections.channels_at_work(is_urgent=True)
             self.answers.note(is_needed=has_answers and not is_at_work)
             self.sweep.note(is_needed=health.sweep_is_late(at=at))

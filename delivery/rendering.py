@@ -9,7 +9,7 @@ from typing import Any
 from django.conf import settings
 from django.core.signing import Signer
 
-from audiences.models import Company, Customer
+from audiences.models import Company, ConfirmationMail, Customer
 from delivery import process, reply_addresses, tokens
 from delivery.channels.base import Envelope
 from delivery.models import DeliveryRecord, Link
@@ -152,6 +152,12 @@ def unsubscribe_url(record_id: int, _version: int = 0) -> str:
     return f"{settings.PUBLIC_URL}/{PATHS['unsubscribe']}{unsubscribe_token(record_id)}"
 
 
+def confirmation_url(mail: ConfirmationMail) -> str:
+    """Return the URL that confirms an address: opaque, with the moment from which it is valid (behaviour 4.30)."""
+    token = tokens.make_token(mail.pk, int(mail.requested_at.timestamp()), purpose="confirm")
+    return f"{settings.PUBLIC_URL}/{PATHS['confirm']}{token}"
+
+
 # Used twice for each copy: in its text and in its headers.
 @lru_cache(maxsize=16)
 def unsubscribe_token(record_id: int) -> str:
@@ -174,7 +180,7 @@ def open_url(record_id: int, version_id: int) -> str:
 
 
 # The paths in delivery.urls; reversing them for each copy took longer than building the email.
-PATHS = {"unsubscribe": "m/unsubscribe/", "click": "m/c/", "open": "m/o/"}
+PATHS = {"unsubscribe": "m/unsubscribe/", "confirm": "m/confirm/", "click": "m/c/", "open": "m/o/"}
 ADDRESSES: dict[str, Callable[[int, int], str]] = {
     content.UNSUBSCRIBE_URL: unsubscribe_url,
     content.TRACKING_CLICK: click_url,

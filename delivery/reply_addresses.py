@@ -18,6 +18,7 @@ from django.core.signing import Signer
 from django.db.models import Q
 from django.utils.crypto import constant_time_compare
 
+from audiences.models import ConfirmationMail
 from delivery import tokens
 from delivery.models import AnswerMail, Conversation, DeliveryRecord, Upgrade
 
@@ -53,9 +54,15 @@ class ReferentKind(IntEnum):
     RECORD = 1
     CONVERSATION = 2
     ANSWER = 3
+    CONFIRMATION = 4
 
 
-KIND_BY_NAME = {None: ReferentKind.RECORD, "conversation": ReferentKind.CONVERSATION, "answer": ReferentKind.ANSWER}
+KIND_BY_NAME = {
+    None: ReferentKind.RECORD,
+    "conversation": ReferentKind.CONVERSATION,
+    "answer": ReferentKind.ANSWER,
+    "confirmation": ReferentKind.CONFIRMATION,
+}
 
 
 class Referent(NamedTuple):
@@ -186,6 +193,17 @@ def referent_of_message_id(message_id: str) -> Referent | None:
         if constant_time_compare(signature, found[4]):
             return Referent(KIND_BY_NAME[found[2]], int(found[3]))
     return None
+
+
+def signed_message_id(kind: str, pk: int, *, host: str = "") -> str:
+    """Return the Message-ID of an email that is not a copy of a message. `host` comes before its domain."""
+    signature = Signer(salt="message-id").signature(f"{kind}.{pk}")[:16]
+    return f"<{kind}.{pk}.{signature.replace('_', '-')}@{host}{settings.MESSAGE_ID_DOMAIN}>"
+
+
+def confirmation_message_id(mail: ConfirmationMail) -> str:
+    """Return the Message-ID of a confirmation email: the same at every attempt, another for each request."""
+    return signed_message_id("confirmation", mail.pk, host=f"{mail.requested_at.timestamp():.0f}.")
 
 
 def sign_content(content: bytes, *, purpose: Purpose, key: str) -> bytes:

@@ -23,6 +23,8 @@ from delivery.matching import date_indexes, launch_job, ongoing, recheck, rounds
 from delivery.models import Reason
 from delivery.monitoring import domain_checks, health, reputation
 from delivery.sending import dispatcher as sending_dispatcher
+from delivery.sending.urgent import dispatcher as urgent_dispatcher
+from delivery.sending.urgent.confirmation_emails import CONFIRMATION_EMAILS
 from delivery.telemetry import metrics
 from delivery.webhooks import dispatcher
 from messaging.models import Message
@@ -41,6 +43,9 @@ RETENTION_TIME_LIMIT = timedelta(hours=1)
 # In seconds. An unreachable broker is not tried again sooner, so that not every request waits for it.
 BROKER_RETRY_INTERVAL = 10.0
 
+
+# Emails that are sent one by one, in the order in which they are claimed.
+URGENT_EMAILS = (answer_emails.ANSWER_EMAILS, CONFIRMATION_EMAILS)
 
 P = ParamSpec("P")
 
@@ -192,9 +197,9 @@ def tell_subscribers(**_later: object) -> None:
 
 @shared_task
 def forward_answers(**_later: object) -> None:
-    """Email teammates' answers to customers who have not been back."""
+    """Email teammates' answers to customers who have not been back, and ask leads to confirm their address."""
     clock = DatabaseClock()
-    if answer_emails.send_due_answer_emails(clock=clock, until=clock() + TASK_TIME_LIMIT):
+    if urgent_dispatcher.send_due(URGENT_EMAILS, clock=clock, until=clock() + TASK_TIME_LIMIT):
         # A campaign may have given its only connection away.
         enqueue_dispatch()
 

@@ -44,6 +44,7 @@ ENDPOINTS: dict[str, type[Endpoint]] = {
 }
 urlpatterns: list[URLPattern] = [
     path("m/unsubscribe/<str:token>", views.unsubscribe, name="unsubscribe"),
+    path("m/confirm/<str:token>", views.confirm, name="confirm"),
     path("m/o/<str:token>.gif", views.opened, name="opened"),
     re_path(r"^m/c/(?P<token>[^/]+)/(?P<number>[0-9]{1,4})$", views.click, name="click"),
     path("messenger/messenger.js", script.script, name="messenger"),

@@ -10,6 +10,7 @@ from django.db import IntegrityError, connection, transaction
 from audiences.intake.attributes.custom_attributes import merge_values
 from audiences.intake.attributes.fields import OnBadValue, Refused, raise_refusal
 from audiences.intake.companies import update_memberships
+from audiences.intake.confirmation import ask_new_address
 from audiences.intake.customer_fields import CustomerFacts, read_facts
 from audiences.intake.identity_resolution import Conflict, Identity, Unknown, candidates
 from audiences.intake.source import Source
@@ -180,9 +181,11 @@ def save_changes(customer: Customer, changes: Mapping[str, Any], *, at: datetime
     elif changes:
         customer.updated_at = at
         customer.save(update_fields=[*changes, "updated_at"])
-    # The suppression list decides about these columns.
+    # Triggers decide about these columns: by the suppression list, and by the address that is confirmed.
     if customer.email and changes.keys() & {"email", "unsubscribed_from_emails"}:
-        customer.refresh_from_db(fields=FLAG_COLUMNS)
+        customer.refresh_from_db(fields=[*FLAG_COLUMNS, "opted_in_at"])
+    if "email" in changes:
+        ask_new_address(customer, at=at)
     for topic in topics:
         if topic is not None:
             announce(topic, customer=customer, at=at)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Self
 
+import pgtrigger
 from django.conf import settings
 from django.db import models
 
@@ -85,6 +86,9 @@ class Customer(models.Model):
     opt_out_is_of_address = models.BooleanField(default=False, db_default=False, editable=False)
     complaint_is_of_address = models.BooleanField(default=False, db_default=False, editable=False)
 
+    # When the owner of the address confirmed it (double opt-in, behaviour 4.30). A new address clears it.
+    opted_in_at = models.DateTimeField(null=True, blank=True, editable=False)
+
     timezone = models.TextField("time zone", blank=True, default="")
     country = models.TextField(blank=True, default="")
     city = models.TextField(blank=True, default="")
@@ -137,13 +141,27 @@ class Customer(models.Model):
                 models.F("last_seen_at").desc(nulls_last=True), models.F("id").desc(), name="customer_seen_last"
             ),
         ]
-        triggers = [presence_trigger(), *suppression.customer_triggers(), *change_log.customer_triggers()]
+        triggers = [
+            presence_trigger(),
+            *suppression.customer_triggers(),
+            pgtrigger.Trigger(
+                name="opt_in_is_of_address",
+                when=pgtrigger.Before,
+                operation=pgtrigger.UpdateOf("email"),
+                # A merge moves an address together with its confirmation.
+                condition=pgtrigger.Condition(
+                    "OLD.email IS DISTINCT FROM NEW.email AND OLD.opted_in_at IS NOT DISTINCT FROM NEW.opted_in_at"
+                ),
+                func="NEW.opted_in_at := NULL; RETURN NEW;",
+            ),
+            *change_log.customer_triggers(),
+        ]
 
     def __str__(self) -> str:
         return self.name or self.email or self.user_id or f"{self.get_role_display()} {self.pk}"
 
     @property
-    def confirmed_email(self) -> str | None:
+    def proved_email(self) -> str | None:
         return None if self.email_is_said else self.email
 
     @property

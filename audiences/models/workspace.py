@@ -91,6 +91,12 @@ class Workspace(models.Model):
         help_text="Emails and pushes to an audience wait for the end of quiet hours. Empty: there are none.",
     )
     quiet_to = models.TimeField("quiet until", null=True, blank=True)
+    double_opt_in = models.BooleanField(
+        "leads confirm their address",
+        default=False,
+        db_default=False,
+        help_text="If on, a lead gets no email to an audience before they confirm their address.",
+    )
     track_emails = models.BooleanField(
         "track opens and clicks",
         default=True,
@@ -155,9 +161,9 @@ class Workspace(models.Model):
                 when=pgtrigger.Before,
                 operation=pgtrigger.Update,
                 condition=pgtrigger.Condition(
-                    "((OLD.zone, OLD.identity_secret, OLD.require_user_hash, OLD.quiet_from, OLD.quiet_to)"
-                    " IS DISTINCT FROM"
-                    " (NEW.zone, NEW.identity_secret, NEW.require_user_hash, NEW.quiet_from, NEW.quiet_to))"
+                    "((OLD.zone, OLD.identity_secret, OLD.require_user_hash, OLD.quiet_from, OLD.quiet_to,"
+                    " OLD.double_opt_in) IS DISTINCT FROM (NEW.zone, NEW.identity_secret, NEW.require_user_hash,"
+                    " NEW.quiet_from, NEW.quiet_to, NEW.double_opt_in))"
                 ),
                 func="NEW.generation = OLD.generation + 1; RETURN NEW;",
             )

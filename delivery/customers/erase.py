@@ -11,7 +11,8 @@ from django.db.models import Q, QuerySet
 from audiences import intake
 from audiences.intake import csv_import
 from audiences.intake.identity_resolution import comparable_address
-from audiences.models import Customer, IdempotencyKey, JobItem, Notification, Suppression
+from audiences.models import ConfirmationMail, Customer, IdempotencyKey, JobItem, Notification, Suppression
+from audiences.models.consent import MailStatus
 from audiences.transactions import retried
 from delivery import locks
 from delivery.conversations import attachments as conversation_attachments
@@ -44,7 +45,9 @@ def erase(customer: Customer, *, at: datetime) -> None:
     names = identifiers_of(locked)
     # The log entries before the addresses that find them.
     log_entries_of(locked).update(object_repr=ERASED, change_message="")
+    addresses = own_addresses(locked)
     suppressed_entries_of(locked).update(address=None, detail="")
+    erase_confirmations(locked, addresses)
     blank_addresses(locked)
     delete_files_on_commit(locked)
     intake.archive_customer(locked, at=at)
@@ -74,16 +77,29 @@ def erase(customer: Customer, *, at: datetime) -> None:
     customer.refresh_from_db()
 
 
+def erase_confirmations(customer: Customer, addresses: list[str]) -> None:
+    """Blank the confirmation emails of these addresses. The hash stays, and with it the limit of one email a day."""
+    mails = ConfirmationMail.objects.of_address(*addresses) | ConfirmationMail.objects.filter(address__in=addresses)
+    mails.filter(status=MailStatus.WAITING).update(status=MailStatus.SKIPPED)
+    mails.update(address=None, confirmed_at=None, detail="", provider_id="")
+    # Another customer has the address: only what a server wrote may be about this one.
+    customer.confirmation_mails.update(detail="")
+
+
 def suppressed_entries_of(customer: Customer) -> QuerySet[Suppression]:
     """Return the entries of the customer's addresses, also of former ones, except those that another customer has."""
+    return Suppression.objects.exclude(address=None).of_address(*own_addresses(customer))
+
+
+def own_addresses(customer: Customer) -> list[str]:
+    """Return the customer's addresses, also former ones, except those that another customer has."""
     records = DeliveryRecord.objects.filter(customer=customer, address__isnull=False)
     answers = AnswerMail.objects.filter(part__conversation__customer=customer)
-    former = (rows.values_list("address", flat=True) for rows in (records, answers))
+    former = (rows.values_list("address", flat=True) for rows in (records, answers, customer.confirmation_mails.all()))
     addresses = set(filter(None, (customer.email, *chain.from_iterable(former))))
     others = Customer.objects.exclude(pk=customer.pk).with_address(*addresses).values_list("email", flat=True)
     shared = {comparable_address(str(email)) for email in others}
-    own = [address for address in addresses if comparable_address(address) not in shared]
-    return Suppression.objects.exclude(address=None).of_address(*own)
+    return [address for address in addresses if comparable_address(address) not in shared]
 
 
 def blank_addresses(customer: Customer) -> None:

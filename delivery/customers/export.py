@@ -12,6 +12,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.db.models import Model
 
 from audiences.models import (
+    ConfirmationMail,
     Customer,
     CustomerTag,
     Device,
@@ -48,6 +49,7 @@ SECTIONS: dict[type[Model], tuple[str, str]] = {
     Membership: ("companies", "customer"),
     CustomerTag: ("tags", "customer"),
     TopicOptOut: ("topics_opted_out_of", "customer"),
+    ConfirmationMail: ("confirmations_of_addresses", "customer"),
     Device: ("devices", "customer"),
     Visitor: ("visitors", "customer"),
     Event: ("events", "customer"),
@@ -75,7 +77,7 @@ RELATED_NAMES: dict[type[Model], tuple[str, ...]] = {
     DeviceCopy: ("device__platform",),
 }
 # Used by workers to coordinate; not about the customer.
-INTERNAL_FIELDS = {"claim", "leased_until", "ticket"}
+INTERNAL_FIELDS = {"address_hash", "claim", "leased_until", "ticket"}
 
 
 def export(customer: Customer, *, at: datetime) -> tuple[IO[bytes], str]:

@@ -17,6 +17,7 @@ from audiences.intake.attributes.fields import OnBadValue
 from audiences.intake.identity_resolution import Identity, read_email, read_user_id
 from audiences.intake.upsert import lock_email, lookups
 from audiences.models import (
+    ConfirmationMail,
     Customer,
     CustomerTag,
     Device,
@@ -77,6 +78,7 @@ MOVES: dict[type[Model], str | tuple[str, ...]] = {
         " created_at = excluded.created_at WHERE t.source <> 'customer' AND excluded.source = 'customer'",
         "DELETE FROM audiences_topicoptout WHERE customer_id = %(lead)s",
     ),
+    ConfirmationMail: "customer",
     Device: "customer",
     Note: "customer",
     Autosave: "customer",
@@ -210,7 +212,9 @@ def merge_profile(user: Customer, lead: Customer, *, at: datetime) -> None:
     `last_seen_at` stays the user's: a rule on it refers to the time before this login (the article).
     """
     if not user.email:
-        user.email_is_said = lead.email_is_said
+        user.email_is_said, user.opted_in_at = lead.email_is_said, lead.opted_in_at
+    elif user.email == lead.email:
+        user.opted_in_at = user.opted_in_at or lead.opted_in_at
     for name in FILLED_FROM_LEAD:
         setattr(user, name, getattr(user, name) or getattr(lead, name))
     for name in LATEST_OF_BOTH:

@@ -11,15 +11,17 @@ from django.db import connection
 
 from audiences.compiler import CURRENT_VIEW, NOW, Condition, View, compile_tree
 from audiences.models import Customer, SuppressionReason, Workspace
+from audiences.models.consent import HAS_NOT_CONFIRMED, opted_out_sql
 from audiences.models.presence import SESSION_IDLE_TIMEOUT_SQL
 from audiences.models.suppression import ACTIVE_ENTRY, comparable_sql
-from audiences.models.topics import opted_out_sql
 from audiences.rules import RuleError
 from delivery.models import Reason
 from messaging import delivery_window
 from messaging.models import Channel, Message, WindowZone
 
 NO_DEVICE = "NOT EXISTS (SELECT FROM audiences_device v WHERE v.customer_id = c.id AND v.retired_at IS NULL)"
+# Whether leads must confirm their address, read once for each statement (behaviour 4.30).
+DOUBLE_OPT_IN = "(SELECT w.double_opt_in FROM audiences_workspace w)"
 # Why a customer cannot be reached by a channel; the first that holds is the reason (behaviour 4.11).
 UNREACHABLE: dict[Channel, tuple[tuple[Reason, str], ...]] = {
     Channel.EMAIL: (
@@ -27,14 +29,19 @@ UNREACHABLE: dict[Channel, tuple[tuple[Reason, str], ...]] = {
         (Reason.UNSUBSCRIBED, "c.unsubscribed_from_emails"),
         (Reason.BOUNCED, "c.has_hard_bounced"),
         (Reason.COMPLAINED, "c.marked_email_as_spam"),
+        # The setting first: while it is off, nothing of the customer is read.
+        (Reason.NOT_CONFIRMED, f"{DOUBLE_OPT_IN} AND {HAS_NOT_CONFIRMED}"),
     ),
     Channel.IN_APP: (),
     Channel.PUSH: ((Reason.NO_DEVICE, NO_DEVICE),),
 }
-# The same for a direct message, which the console may send to unsubscribed customers (behaviour 4.12).
+# The same for a direct message, which the console may send to customers who unsubscribed or have not confirmed their
+# address (behaviour 4.12).
 UNREACHABLE_ALONE = {
     **UNREACHABLE,
-    Channel.EMAIL: tuple(row for row in UNREACHABLE[Channel.EMAIL] if row[0] is not Reason.UNSUBSCRIBED),
+    Channel.EMAIL: tuple(
+        row for row in UNREACHABLE[Channel.EMAIL] if row[0] not in (Reason.UNSUBSCRIBED, Reason.NOT_CONFIRMED)
+    ),
 }
 
 # A visit sees the last-seen values from before its session (behaviour 4.16).
@@ -142,10 +149,14 @@ def inbox_sql(message: Message) -> str:
     return INBOX if once else NO_INBOX
 
 
-def reachable_sql(channel: str, *, topic: int | None = None) -> str:
-    """Return SQL for whether the customer `c` can be reached by a channel, with messages about a topic."""
+def reachable_sql(channel: str, *, topic: int | None = None, double_opt_in: str = DOUBLE_OPT_IN) -> str:
+    """Return SQL for whether the customer `c` can be reached by a channel, with messages about a topic.
+
+    `double_opt_in` is SQL for whether leads must confirm their address.
+    """
     rows = (*UNREACHABLE[Channel(channel)], *topic_conditions(topic))
-    return "(" + " AND ".join(["TRUE", *(f"NOT ({sql})" for _, sql in rows)]) + ")"
+    conditions = [f"NOT ({sql.replace(DOUBLE_OPT_IN, double_opt_in)})" for _, sql in rows]
+    return "(" + " AND ".join(["TRUE", *conditions]) + ")"
 
 
 def condition_of(message: Message, *, view: View = CURRENT_VIEW, prefix: str = "p") -> Condition:

@@ -156,7 +156,10 @@ def compile_message(message: Message, *, catalogue: Catalogue, workspace: Worksp
         condition=condition,
         visit_condition=at_visit,
         login_condition=at_login,
-        reachable=conditions.reachable_sql(message.channel, topic=message.topic_id),
+        # As a constant, so that the fingerprint of the rules changes with the setting.
+        reachable=conditions.reachable_sql(
+            message.channel, topic=message.topic_id, double_opt_in=str(workspace.double_opt_in).upper()
+        ),
         zone_name=workspace.zone,
         names=in_app_variables(message),
     )

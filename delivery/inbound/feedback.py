@@ -12,8 +12,10 @@ from enum import StrEnum
 from uuid import uuid4
 
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 
-from audiences.models import Customer, Suppression, SuppressionReason, SuppressionSource
+from audiences.intake.identity_resolution import is_same_address
+from audiences.models import ConfirmationMail, Customer, Suppression, SuppressionReason, SuppressionSource
 from audiences.transactions import retried
 from delivery import locks, reply_addresses
 from delivery.models import AnswerMail, Conversation, DeliveryRecord, Status
@@ -76,6 +78,8 @@ def record_feedback(referent: Referent, feedback: Feedback) -> bool:
             cancel_retry(record, at=feedback.at)
         HANDLERS[feedback.type](record, feedback)
         return True
+    if referent.kind is ReferentKind.CONFIRMATION:
+        return record_feedback_on_confirmation(referent.pk, feedback)
     locks.lock_customers_of(Conversation.objects.filter(parts=referent.pk))
     mail = AnswerMail.objects.select_related("part__conversation__customer").filter(part=referent.pk).first()
     if referent.kind is not ReferentKind.ANSWER or mail is None:
@@ -182,15 +186,36 @@ NOT_RECEIVED = {FeedbackType.BOUNCED, FeedbackType.NO_MAILBOX, FeedbackType.REFU
 ADDRESS_INVALID = {FeedbackType.NO_MAILBOX, FeedbackType.REFUSED_NO_MAILBOX}
 
 
-def record_feedback_on_answer(mail: AnswerMail, feedback: Feedback) -> None:
-    """Record feedback on a teammate's answer; a complaint does not unsubscribe, as the customer wrote to us first."""
-    found = AnswerMail.objects.filter(pk=mail.pk)
+def settle_by_feedback(found: QuerySet[AnswerMail] | QuerySet[ConfirmationMail], feedback: Feedback) -> None:
+    """Mark an email that was sent one by one as failed, or an uncertain one as sent."""
     if feedback.type in NOT_RECEIVED:
         found.exclude(status__in=(Status.WAITING, Status.FAILED)).update(
             status=Status.FAILED, detail=feedback.detail or "The email bounced."
         )
     else:
         found.filter(status=Status.UNCERTAIN).update(status=Status.SENT, sent_at=feedback.at, detail="")
+
+
+def record_feedback_on_confirmation(pk: int, feedback: Feedback) -> bool:
+    """Record feedback on a confirmation email; return False if its address was erased."""
+    mail = ConfirmationMail.objects.filter(pk=pk, address__isnull=False).first()
+    if mail is None:
+        return False
+    address = str(mail.address)
+    suppression.lock_customers_with_address(address)
+    settle_by_feedback(ConfirmationMail.objects.filter(pk=pk), feedback)
+    is_theirs = not feedback.address or is_same_address(feedback.address, address)
+    if feedback.type in ADDRESS_INVALID and is_theirs:
+        suppression.suppress_dead_mailbox(address, at=feedback.at)
+    elif feedback.type is FeedbackType.COMPLAINED:
+        reason, source = SuppressionReason.COMPLAINT, SuppressionSource.SERVER
+        Suppression.objects.suppress(address, reason, source=source, at=feedback.at)
+    return True
+
+
+def record_feedback_on_answer(mail: AnswerMail, feedback: Feedback) -> None:
+    """Record feedback on a teammate's answer; a complaint does not unsubscribe, as the customer wrote to us first."""
+    settle_by_feedback(AnswerMail.objects.filter(pk=mail.pk), feedback)
     if feedback.type in ADDRESS_INVALID:
         suppression.suppress_bounced_recipient(mail, address=feedback.address, at=feedback.at)
     elif feedback.type is FeedbackType.COMPLAINED:

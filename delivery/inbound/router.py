@@ -149,7 +149,8 @@ def find_conversation(referent: Referent, *, at: datetime) -> Conversation | Non
     rows = Conversation.objects.select_related("customer", "record")
     if referent.kind is ReferentKind.ANSWER:
         return rows.filter(parts=referent.pk).first()
-    return rows.filter(pk=referent.pk).first()
+    # A reply to a confirmation email goes to its sender.
+    return rows.filter(pk=referent.pk).first() if referent.kind is ReferentKind.CONVERSATION else None
 
 
 def add_reply(conversation: Conversation, email: InboundEmail, *, at: datetime) -> None:

@@ -18,7 +18,7 @@ from audiences.models import CustomAttribute, Workspace
 from audiences.rules import RuleError
 from audiences.transactions import retried, with_index_lookups, without_nested_loops
 from delivery import locks
-from delivery.eligibility import conditions, live_messages, named_values
+from delivery.eligibility import live_messages, named_values
 from delivery.eligibility.live_messages import Live
 from delivery.matching import recheck, sql
 from delivery.matching.dependencies import fingerprint_of
@@ -158,7 +158,7 @@ def requeue_withdrawn(message: Message, live: Live, *, at: datetime, among: str 
     pairs = condition.pairs(
         per_company=message.per_company,
         joins=withdrawn,
-        where=f"{conditions.reachable_sql(message.channel, topic=message.topic_id)} AND {same_company} AND {among}",
+        where=f"{live.reachable} AND {same_company} AND {among}",
         columns=(
             f", r.id AS record_id, {sql.DUE} AS due_at, {judged_last_seen_sql(live)} AS last_seen,"
             f" {values} AS judged_values"
@@ -198,7 +198,7 @@ def insert_new_records(
     pairs = condition.pairs(
         per_company=message.per_company,
         where=(
-            f"{conditions.reachable_sql(message.channel, topic=message.topic_id)}"
+            f"{live.reachable}"
             f"{sql.exclude_without_company(message.per_company)}"
             f" AND {sql.no_record(message.per_company)} AND {among}"
         ),

@@ -47,5 +47,5 @@ class AnswerMail(models.Model):
 
     @property
     def recipient_address(self) -> str | None:
-        """The address that it went to; if that was not stored, the customer's, unless it is not confirmed."""
-        return self.address or self.part.conversation.customer.confirmed_email
+        """The address that it went to; if that was not stored, the customer's, unless it is not proved."""
+        return self.address or self.part.conversation.customer.proved_email

@@ -38,6 +38,7 @@ class Reason(models.TextChoices):
     SAME_INBOX = "same_inbox", "Already sent to this address"
     NO_EMAIL = "no_email", "Has no email address"
     UNSUBSCRIBED = "unsubscribed", "Unsubscribed from emails"
+    NOT_CONFIRMED = "not_confirmed", "Has not confirmed the address"
     OPTED_OUT = "opted_out", "Opted out of the topic"
     BOUNCED = "bounced", "Their email bounced"
     COMPLAINED = "complained", "Marked an email as spam"
@@ -316,8 +317,8 @@ class DeliveryRecord(models.Model):
 
     @property
     def recipient_address(self) -> str | None:
-        """The address that the email went to; if that was not stored, the customer's, unless it is not confirmed."""
-        return self.address or self.customer.confirmed_email
+        """The address that the email went to; if that was not stored, the customer's, unless it is not proved."""
+        return self.address or self.customer.proved_email
 
     @property
     def why(self) -> str:

@@ -14,7 +14,7 @@ from django.core.mail import EmailMessage
 from django.db.models import Q
 from django.utils import timezone
 
-from audiences.models import Subscription, Workspace
+from audiences.models import ConfirmationMail, Subscription, Workspace
 from delivery.matching import rounds
 from delivery.models import (
     Alarm,
@@ -121,9 +121,16 @@ def check_uncertain(_at: datetime) -> str:
 
 
 def check_answer_emails(at: datetime) -> str:
-    """Report teammates' answers whose email is overdue."""
-    many = AnswerMail.objects.due(at - settings.DUE_LATE).count()
-    return f"{many:,} {'answer has' if many == 1 else 'answers have'} not been emailed on time." if many else ""
+    """Report teammates' answers and confirmation emails that are overdue."""
+    answers = AnswerMail.objects.due(at - settings.DUE_LATE).count()
+    confirmations = ConfirmationMail.objects.due(at - settings.DUE_LATE).count()
+    found = []
+    if answers:
+        found.append(f"{answers:,} {'answer has' if answers == 1 else 'answers have'} not been emailed on time.")
+    if confirmations:
+        emails = "confirmation email has" if confirmations == 1 else "confirmation emails have"
+        found.append(f"{confirmations:,} {emails} not been sent on time.")
+    return summarise(found)
 
 
 def check_webhooks(at: datetime) -> str:

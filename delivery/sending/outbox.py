@@ -1,4 +1,4 @@
-"""Outbox of answer emails and outgoing webhooks: claim, lease, back-off and expiry of rows that are sent one by one.
+"""Outbox of answer and confirmation emails and of outgoing webhooks: claim, lease, back-off and expiry.
 
 Delivery records are claimed and settled in batches, by their own code (`delivery.sending.claim` and `settle`).
 """
@@ -13,10 +13,10 @@ from django.db import transaction
 from django.db.models import F, QuerySet
 
 from audiences.intake.attributes.fields import replace_unstorable
-from audiences.models import Notification
+from audiences.models import ConfirmationMail, Notification
 from delivery.models import AnswerMail
 
-Row = TypeVar("Row", AnswerMail, Notification)
+Row = TypeVar("Row", AnswerMail, ConfirmationMail, Notification)
 WAITING, SENDING = "waiting", "sending"
 
 

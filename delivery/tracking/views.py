@@ -1,4 +1,4 @@
-"""Views behind the links in messages: tracking pixel, click redirect and unsubscribe page."""
+"""Views behind the links in emails: tracking pixel, click redirect, unsubscribe page and confirmation page."""
 
 import base64
 
@@ -13,7 +13,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from audiences.models import Workspace
 from delivery.models import DeliveryRecord
-from delivery.tracking import bots, links, preferences
+from delivery.tracking import bots, links, opt_in, preferences
 
 # A transparent GIF of one pixel.
 PIXEL = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
@@ -25,6 +25,13 @@ STRICT_CSP = {
     "form-action": [SELF],
     "frame-ancestors": [NONE],
     "base-uri": [NONE],
+}
+# 404 for a link that is not ours, 410 for one that cannot be used any more.
+LINK_STATUS = {
+    opt_in.LinkState.INVALID: 404,
+    opt_in.LinkState.EXPIRED: 410,
+    opt_in.LinkState.CHANGED: 410,
+    opt_in.LinkState.ERASED: 410,
 }
 
 
@@ -103,6 +110,25 @@ def save_answer(record: DeliveryRecord, answer: QueryDict) -> str:
         return "unsubscribed"
     preferences.unsubscribe_from_message(record, at=at)
     return "unsubscribed from topic"
+
+
+# The signed token authorises the request, and the page works without cookies.
+@never_cache
+@csrf_exempt
+@csp(STRICT_CSP)  # type: ignore[arg-type]
+@require_http_methods(["GET", "HEAD", "POST"])
+def confirm(request: HttpRequest, token: str) -> HttpResponse:
+    """Ask on GET, confirm the address on POST, as link scanners only GET (behaviour 4.30)."""
+    act = opt_in.confirm if request.method == "POST" else opt_in.read_link
+    state, mail = act(token, at=timezone.now())
+    context = {
+        "workspace": Workspace.current(),
+        "email": mask_email((mail and mail.address) or ""),
+        "state": state,
+    }
+    page = render(request, "delivery/confirm.html", context, status=LINK_STATUS.get(state, 200))
+    page["Referrer-Policy"] = "no-referrer"
+    return page
 
 
 def mask_email(email: str) -> str:

@@ -16,7 +16,7 @@ from django.db import connection
 from psycopg.sql import Literal
 
 from audiences.compiler import COMPANY_OF_PAIR, PLACEHOLDER
-from audiences.models.topics import opted_out_sql
+from audiences.models.consent import opted_out_sql
 from delivery.eligibility import conditions, named_values
 from delivery.eligibility.conditions import has_left_sql
 from delivery.eligibility.live_messages import Live, LiveMessages

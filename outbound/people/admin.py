@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from django.db.models import Count, F, OuterRef, QuerySet, Subquery
+from django.db.models import Count, Exists, F, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
@@ -16,7 +16,8 @@ from unfold.decorators import display
 
 from audiences import compiler
 from audiences.customer_counts import estimate_customer_count
-from audiences.models import Audience, Company, Customer, Membership
+from audiences.models import Audience, Company, Customer, Membership, Workspace
+from audiences.models.consent import lacks_confirmation
 from audiences.rules import RuleError
 from outbound import roles
 from outbound.composer import options
@@ -27,7 +28,7 @@ from outbound.console.formatting import chip
 from outbound.console.lists import ConsoleChangeList
 from outbound.console.wording import counted
 from outbound.messages import recipients
-from outbound.people import beside, bulk_actions, profile, topics, why
+from outbound.people import beside, bulk_actions, opt_in, profile, topics, why
 from outbound.people.csv_import import pages as import_pages
 
 SEGMENTS_OFFERED_MAX = 500
@@ -108,11 +109,16 @@ class CustomerAdmin(
     why.WhyPages,
     beside.BesidePages,
     topics.TopicPages,
+    opt_in.OptInPages,
     profile.ProfilePages,
 ):
     """People: the list, search and filters. Each customer opens as a profile."""
 
-    own_pages = (*import_pages.PAGES, *bulk_actions.PAGES, *why.PAGES, *beside.PAGES, *topics.PAGES, *profile.PAGES)
+    own_pages = (
+        *(*import_pages.PAGES, *bulk_actions.PAGES, *why.PAGES, *beside.PAGES, *topics.PAGES, *opt_in.PAGES),
+        *profile.PAGES,
+    )
+    actions = (*bulk_actions.PickingPages.actions, *opt_in.OptInPages.actions)
     paginator = admin.CappedPaginator
     change_list_template = "outbound/people/list.html"
     list_before_template = "outbound/people/filters.html"
@@ -134,6 +140,8 @@ class CustomerAdmin(
     def get_actions(self, request: HttpRequest) -> dict[str, Any]:
         needs = {"tag_ticked": "audiences.change_customer", "export_ticked": "audiences.change_customer"}
         needs["message_ticked"] = "messaging.add_message"
+        if Workspace.current().double_opt_in:
+            needs["ask_ticked"] = "audiences.change_customer"
         return {
             name: action
             for name, action in super().get_actions(request).items()
@@ -144,7 +152,8 @@ class CustomerAdmin(
         return (*self.list_display, *(("write",) if request.user.has_perm(roles.WRITE_TO_ONE) else ()))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Customer]:
-        return super().get_queryset(request).annotate(companies_count=count_related(Membership, "customer"))
+        rows = super().get_queryset(request).annotate(companies_count=count_related(Membership, "customer"))
+        return rows.annotate(double_opt_in=Exists(Workspace.objects.filter(double_opt_in=True)))
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Customer], search_term: str
@@ -202,6 +211,8 @@ class CustomerAdmin(
         for name, label, tone in EMAIL_OBSTACLES:
             if getattr(customer, name):
                 return chip(label, tone)
+        if customer.email and lacks_confirmation(customer, double_opt_in=customer.double_opt_in):  # type: ignore[attr-defined]
+            return chip("Not confirmed", "warning")
         return "Yes" if customer.email else chip("No address", "plain")
 
     @display(description="Write")

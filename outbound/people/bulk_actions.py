@@ -46,7 +46,7 @@ FILTER_ATTRIBUTES: dict[str, str] = {"role__exact": "role", "tags__id__exact": "
 class PickingPages(ConsoleAdmin):
     """The bulk actions, as admin actions and as pages."""
 
-    actions = ("tag_ticked", "message_ticked", "export_ticked")
+    actions: tuple[str, ...] = ("tag_ticked", "message_ticked", "export_ticked")
 
     def picked(self, request: HttpRequest, verb: str) -> HttpResponse:
         """Apply an action to the rows ticked on an earlier page, or to the list that the address parameters filter."""

@@ -29,6 +29,7 @@ from outbound.console.lookups import teammate_name
 from outbound.console.timeouts import longer_statements
 from outbound.messages.records import status_chip
 from outbound.people import send_message as send_message_page
+from outbound.people.opt_in import opt_in_card
 from outbound.people.topics import topic_rows
 
 RECORDS_SHOWN_MAX = 20
@@ -139,6 +140,7 @@ class ProfilePages(ConsoleAdmin):
             devices=devices(customer),
             tags=customer.tags.order_by("name"),
             topics=topic_rows(customer),
+            opt_in=opt_in_card(customer),
             can_change=can_change,
             may_answer_requests=request.user.has_perm(roles.ANSWER_REQUESTS),
             sure=CONFIRM_ERASE,
@@ -315,7 +317,7 @@ def field_values(row: Any, table: tuple[tuple[str, str], ...]) -> list[tuple[str
         if name == "owner" and value:
             value = teammate_name(value)
         if name == "email" and value and row.email_is_said:
-            value = f"{value} (not confirmed: sent by a browser without a user_hash)"
+            value = f"{value} (not proved: sent by a browser without a user_hash)"
         if value not in (None, ""):
             found.append((label, value))
     return found

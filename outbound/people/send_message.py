@@ -14,7 +14,8 @@ from django.urls import reverse
 from django.utils import timezone
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
-from audiences.models import Company, CustomAttribute, Customer
+from audiences.models import Company, CustomAttribute, Customer, Workspace
+from audiences.models.consent import lacks_confirmation
 from audiences.transactions import retried
 from delivery import tasks
 from delivery.matching import direct
@@ -202,14 +203,18 @@ def send_options(customer: Customer) -> list[dict[str, str]]:
         if way == Channel.PUSH and reason:
             continue
         why_not = direct.UNREACHABLE_ERRORS[reason].format(customer=customer) if reason else ""
-        warns = way == Channel.EMAIL and customer.unsubscribed_from_emails and not why_not
-        warning = (
-            f"{customer} unsubscribed from emails. Write only if they would want to receive this email."
-            if warns
-            else ""
-        )
+        obstacle = email_obstacle(customer) if way == Channel.EMAIL and not why_not else ""
+        warning = f"{customer} {obstacle}. Write only if they would want to receive this email." if obstacle else ""
         found.append({"name": way, "label": label, "why_not": why_not, "warning": warning})
     return found
+
+
+def email_obstacle(customer: Customer) -> str:
+    """Return why the customer gets no emails to an audience although a direct message reaches them; "" if they do."""
+    if customer.unsubscribed_from_emails:
+        return "unsubscribed from emails"
+    has_not = lacks_confirmation(customer, double_opt_in=Workspace.current().double_opt_in)
+    return "has not confirmed their address" if has_not else ""
 
 
 def success_message(customer: Customer, way: str) -> str:

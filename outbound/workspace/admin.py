@@ -18,6 +18,7 @@ from unfold.widgets import (
 )
 
 from audiences.models import Workspace
+from audiences.models.consent import unconfirmed_leads
 from delivery import tasks
 from delivery.models import Reason
 from messaging import delivery_window
@@ -37,7 +38,14 @@ QUIET_HOURS_HELP = (
     " in the time zone of the delivery times: the workspace’s, or each customer’s own. Answers, messages to one person"
     " and in-app messages do not wait. Leave both empty for none."
 )
+OPT_IN_HELP = (
+    "If on, a lead who gives an email address gets an email with a link, and no email to an audience before they open"
+    " the link and confirm. This includes the leads whom you have already: they gave an address, but have not confirmed"
+    " it. You can send them the email from their profile, or from the list of people. Users need not confirm, because"
+    " your website vouches for them. Answers and messages to one person are never held back."
+)
 MESSAGES_NAMED = 3
+LEADS_COUNTED_MAX = 100_000
 
 
 class TimeOfDay(UnfoldAdminTextInputWidget):
@@ -62,8 +70,8 @@ class WorkspaceForm(forms.ModelForm):
         model = Workspace
         fields = (
             *("name", "zone", "postal_address", "colour", "confirm_above", "drift_percent"),
-            *("cap_messages", "cap_days", "quiet_from", "quiet_to", "answer_by_email_after", "track_emails"),
-            *("alarm_to", "keep_events_days", "keep_copies_days"),
+            *("cap_messages", "cap_days", "quiet_from", "quiet_to", "double_opt_in"),
+            *("answer_by_email_after", "track_emails", "alarm_to", "keep_events_days", "keep_copies_days"),
         )
         widgets = {
             "colour": UnfoldAdminTextInputWidget({"placeholder": "#2563eb"}),
@@ -80,6 +88,7 @@ class WorkspaceForm(forms.ModelForm):
             " A larger change requires a new review.",
             "cap_messages": "The most messages that one customer receives within the days below, in all channels"
             " together. Leave empty for no limit.",
+            "double_opt_in": "",
             "answer_by_email_after": "If the customer does not visit within this time, a teammate’s answer is also sent"
             " by email, once.",
             "track_emails": "Emails contain a tracking pixel, and their links pass through this server. If switched"
@@ -194,7 +203,7 @@ class WorkspaceAdmin(ChangeLogAdmin):
     """The settings page. The one row cannot be added or deleted."""
 
     form = WorkspaceForm
-    readonly_fields = ("logo_now",)
+    readonly_fields = ("logo_now", "leads_not_confirmed")
     fieldsets = (
         ("Workspace", {"fields": ("name", "zone")}),
         (
@@ -208,6 +217,7 @@ class WorkspaceAdmin(ChangeLogAdmin):
         ("Before a message goes live", {"fields": ("confirm_above", "drift_percent")}),
         ("Frequency cap", {"fields": ("cap_messages", "cap_days")}),
         ("Quiet hours", {"fields": ("quiet_from", "quiet_to"), "description": QUIET_HOURS_HELP}),
+        ("Double opt-in", {"fields": ("double_opt_in", "leads_not_confirmed"), "description": OPT_IN_HELP}),
         ("Inbox", {"fields": ("answer_by_email_after",)}),
         ("Emails", {"fields": ("track_emails",)}),
         ("Alarms", {"fields": ("alarm_to",)}),
@@ -231,6 +241,15 @@ class WorkspaceAdmin(ChangeLogAdmin):
         if not workspace.logo:
             return "No logo: branded emails begin with the name of the workspace."
         return format_html('<img src="{}" alt="{}" height="40" style="height: 40px">', workspace.logo, workspace.name)
+
+    @display(description="Leads concerned now")
+    def leads_not_confirmed(self, workspace: Workspace) -> str:
+        """Count the leads who get no emails to an audience while this is on."""
+        found = unconfirmed_leads().order_by()[: LEADS_COUNTED_MAX + 1].count()
+        if not found:
+            return "No lead has an address that is not confirmed."
+        number = f"More than {LEADS_COUNTED_MAX:,}" if found > LEADS_COUNTED_MAX else f"{found:,}"
+        return f"{number} {'lead has' if found == 1 else 'leads have'} an address that is not confirmed."
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         """Redirect to the one row."""

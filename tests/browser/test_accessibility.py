@@ -19,7 +19,18 @@ from django.utils.http import int_to_base36
 from django_celery_beat.models import PeriodicTask
 from playwright.sync_api import Page
 
-from audiences.models import Import, ImportState, Integration, Notification, Subscription, Tag, Workspace
+from audiences import intake
+from audiences.models import (
+    ConfirmationMail,
+    Customer,
+    Import,
+    ImportState,
+    Integration,
+    Notification,
+    Subscription,
+    Tag,
+    Workspace,
+)
 from delivery import rendering, schedule
 from delivery.conversations import threads
 from delivery.matching import direct, launch, lifecycle
@@ -425,6 +436,32 @@ def test_recipient_chooses_topics_on_pages_without_serious_findings(page, live_s
 
     assert not wrong, "\n".join(wrong)
     assert [row.topic.name for row in ann.topic_opt_outs.all()] == ["Product news"]
+
+
+def test_lead_confirms_an_address_on_pages_without_serious_findings(
+    console, page, live_server, transactional_db, settings
+):
+    Workspace.current()
+    Workspace.objects.update(double_opt_in=True)
+    address = f"{'ann' * 20}@a-long-name-of-a-company.example"
+    lead = intake.save_lead({"email": address}, at=timezone.now())
+    mail = ConfirmationMail.objects.get()
+    profile = live_server.url + reverse("admin:audiences_customer_change", args=[lead.pk])
+    wrong = []
+    for link in ("/m/confirm/forged", rendering.confirmation_url(mail).removeprefix(settings.PUBLIC_URL)):
+        page.goto(live_server.url + link)
+        wrong += wrong_with(page)
+    page.get_by_role("button", name="Confirm my address").click()
+    page.get_by_role("heading", name="Your address is confirmed").wait_for()
+    wrong += wrong_with(page)
+    for confirmed in (True, False):
+        if not confirmed:
+            Customer.objects.update(opted_in_at=None)
+        console.goto(profile)
+        console.get_by_role("heading", name="Double opt-in").wait_for()
+        wrong += wrong_with(console)
+
+    assert not wrong, "\n".join(wrong)
 
 
 def test_axe_finds_nothing_serious_on_the_login_pages(page, live_server, transactional_db, settings):

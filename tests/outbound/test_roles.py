@@ -150,6 +150,7 @@ OWN = {
     "customer_import_lines": (S, S),
     "customer_import_act": (NOBODY, S),
     "customer_topic": (NOBODY, S),
+    "customer_confirmation": (NOBODY, S),
     "customer_picked": (NOBODY, S),
     "customer_why": (V, V),
     "customer_beside": (V, V),

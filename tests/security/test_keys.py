@@ -14,7 +14,6 @@ from django.utils import timezone
 
 from audiences.models import Customer, Subscription, Workspace
 from delivery import rendering, reply_addresses, tokens
-from delivery.conversations import answer_emails
 from delivery.messenger import sessions
 from delivery.reply_addresses import Purpose, ReferentKind
 from outbound.signin.invitations import invitations
@@ -82,7 +81,7 @@ MADE: dict[str, tuple[Callable[[World], Any], Callable[[Any, World], bool]]] = {
         lambda made, w: reply_addresses.referent_of_message_id(made) == (ReferentKind.RECORD, 7),
     ),
     "Message-ID of an answer": (
-        lambda w: answer_emails.signed_message_id("answer", 7),
+        lambda w: reply_addresses.signed_message_id("answer", 7),
         lambda made, w: reply_addresses.referent_of_message_id(made) == (ReferentKind.ANSWER, 7),
     ),
     "visitor’s cookie": (

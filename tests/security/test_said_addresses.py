@@ -475,14 +475,14 @@ def test_inbox_and_profile_mark_an_unverified_address(admin_client, lead):
     in_the_inbox = admin_client.get(f"/admin/delivery/conversation/{thread.pk}/change/", follow=True).content.decode()
     on_the_profile = admin_client.get(f"/admin/audiences/customer/{lead.pk}/change/").content.decode()
 
-    assert "not confirmed" in in_the_inbox
-    assert "not confirmed" in on_the_profile
+    assert "not proved" in in_the_inbox
+    assert "not proved" in on_the_profile
 
 
 def test_verified_address_is_shown_without_a_mark(admin_client):
     known = CustomerFactory(user_id=None, email=ANN)
 
-    assert "not confirmed" not in admin_client.get(f"/admin/audiences/customer/{known.pk}/change/").content.decode()
+    assert "not proved" not in admin_client.get(f"/admin/audiences/customer/{known.pk}/change/").content.decode()
 
 
 def test_unverified_address_violates_no_constraint(lead):

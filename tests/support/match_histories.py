@@ -20,6 +20,7 @@ from audiences.intake import tags as intake_tags
 from audiences.intake.csv_import.upsert import COLUMNS, upsert_slice
 from audiences.models import (
     Company,
+    ConfirmationMail,
     CustomAttribute,
     Customer,
     Device,
@@ -32,6 +33,7 @@ from audiences.models import (
     Tag,
     TopicOptOut,
     Workspace,
+    consent,
 )
 from audiences.models.catalogue import Scope
 from audiences.rules import Kind
@@ -130,6 +132,7 @@ class History:
         with connection.cursor() as cursor:
             cursor.execute(f"TRUNCATE {', '.join(TABLES.split())} RESTART IDENTITY CASCADE")
         Workspace.current()
+        Workspace.objects.update(double_opt_in=self.random.random() < 0.8)
         for scope, name, kind in (
             (Scope.CUSTOMER, "plan", Kind.TEXT),
             (Scope.CUSTOMER, "trial_ends_at", Kind.DATE),
@@ -377,6 +380,20 @@ class History:
             )
             change()
 
+    def confirm_address(self) -> None:
+        """Let the owner of a lead's address confirm it, or let the lead give another one."""
+        if known := self.customer(role="lead"):
+            if self.random.random() < 0.6 and known.email:
+                ConfirmationMail.objects.request(known.email, customer=known, at=self.now)
+                mail = ConfirmationMail.objects.of_address(known.email).get()
+                consent.confirm_address(mail, at=self.now)
+            else:
+                self.created += 1
+                intake.save_lead({"email": f"lead{self.created}@z.example"}, lead=known, at=self.now)
+
+    def switch_double_opt_in(self) -> None:
+        Workspace.objects.update(double_opt_in=self.random.random() < 0.5)
+
     def change_topics(self) -> None:
         if known := self.customer():
             topic = self.random.choice(self.topics)
@@ -562,9 +579,10 @@ WEIGHTS: dict[str, float] = {
     **dict.fromkeys(
         ("bounce_or_unsubscribe", "change_topics", "clear_flags", "complain", "archive", "restore", "merge", "erase"), 3
     ),
+    "confirm_address": 4,
     **dict.fromkeys(("archive_company", "change_event_summary", "check_customer", "recheck"), 2),
     **dict.fromkeys(("begin_late_commit", "end_late_commit", "pass_an_hour_of_the_log", "be_killed_in_a_round"), 3),
     "match_at_once": 4,
     **dict.fromkeys(("jump", "launch_one_off", "pause_edit_resume"), 1),
-    **dict.fromkeys(("switch_off_and_on", "lose_the_log", "change_zone"), 0.15),
+    **dict.fromkeys(("switch_off_and_on", "lose_the_log", "change_zone", "switch_double_opt_in"), 0.15),
 }

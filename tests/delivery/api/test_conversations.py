@@ -307,6 +307,20 @@ def test_email_to_an_unsubscribed_user_is_forbidden(api, teammate):
     assert not Message.objects.exists()
 
 
+def test_email_to_a_lead_who_has_not_confirmed_the_address_is_forbidden(api, teammate, at):
+    lead = CustomerFactory(lead=True, email="bea@x.example")
+    sent = message_to(lead, teammate, to={"type": "contact", "id": str(lead.pk)})
+    Workspace.current()
+    Workspace.objects.update(double_opt_in=True)
+
+    answered = api.post("/api/messages", sent, format="json")
+
+    assert answered.status_code == 403
+    assert answered.json()["errors"][0]["message"] == "This contact has not confirmed their email address"
+    Customer.objects.update(opted_in_at=at)
+    assert api.post("/api/messages", sent, format="json").status_code == 200
+
+
 @pytest.mark.parametrize(
     ("facts", "status", "word"),
     [

@@ -184,14 +184,14 @@ def test_concurrent_workers_send_each_answer_once(post, grace, at, transactional
 def test_answer_claimed_by_another_worker_is_skipped(post, grace, at):
     add_answer(at, grace)
 
-    assert answer_emails.claim_answer_email(at=at + AFTER) is not None
-    assert answer_emails.claim_answer_email(at=at + AFTER) is None
+    assert answer_emails.ANSWER_EMAILS.claim(at=at + AFTER) is not None
+    assert answer_emails.ANSWER_EMAILS.claim(at=at + AFTER) is None
     assert forward(at + AFTER) == 0
 
 
 def test_expired_lease_makes_the_email_uncertain(post, grace, at):
     add_answer(at, grace)
-    answer_emails.claim_answer_email(at=at + AFTER)
+    answer_emails.ANSWER_EMAILS.claim(at=at + AFTER)
 
     forward(at + timedelta(hours=1))
 

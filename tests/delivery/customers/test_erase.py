@@ -7,7 +7,7 @@ from django.contrib.admin.models import LogEntry
 from django.core.files.storage import default_storage
 from django.core.files.uploadedfile import SimpleUploadedFile
 
-from audiences.models import Customer, Suppression
+from audiences.models import ConfirmationMail, Customer, Suppression
 from delivery.conversations import attachments as conversation_attachments
 from delivery.conversations import threads
 from delivery.customers import erase
@@ -105,3 +105,18 @@ def test_suppressed_addresses_and_their_log_entries_name_nobody(at, admin_client
     assert {text for entry in logged for text in entry if "@" in text and shared not in text} == set()
     assert any(shared in text for entry in logged for text in entry)
     assert AnswerMail.objects.get().address == ""
+
+
+def test_confirmations_of_own_addresses_are_blanked_and_those_of_shared_ones_stay(at):
+    bea, eve = (CustomerFactory(lead=True, email=f"{name}@x.example", opted_in_at=at) for name in ("bea", "eve"))
+    for address in ("old@x.example", "bea@x.example", "eve@x.example"):
+        ConfirmationMail.objects.request(address, customer=bea, at=at)
+    ConfirmationMail.objects.update(detail="550 no bea", confirmed_at=at)
+
+    erase.erase(bea, at=at)
+
+    bea.refresh_from_db()
+    assert bea.opted_in_at is None
+    rows = set(ConfirmationMail.objects.values_list("address", "status", "detail", "confirmed_at"))
+    assert rows == {(None, "skipped", "", None), ("eve@x.example", "waiting", "", at)}
+    assert not ConfirmationMail.objects.request("old@x.example", customer=eve, at=at)

@@ -14,7 +14,17 @@ from django.db import connection
 from django.db.models import CharField, JSONField, Model, TextField
 from django.urls import reverse
 
-from audiences.models import Customer, Event, EventSummary, Import, ImportLine, Job, Notification, Subscription
+from audiences.models import (
+    ConfirmationMail,
+    Customer,
+    Event,
+    EventSummary,
+    Import,
+    ImportLine,
+    Job,
+    Notification,
+    Subscription,
+)
 from delivery.conversations import attachments, threads
 from delivery.customers import erase, export
 from delivery.matching import direct
@@ -111,6 +121,7 @@ def ann(at, settings, tmp_path) -> Customer:
     EventSummaryFactory(customer=ann)
     ann.notes.create(body="x", created_at=at)
     TopicOptOutFactory(customer=ann)
+    ConfirmationMail.objects.request("ann@x.example", customer=ann, at=at)
     device = ann.devices.create(token="x", created_at=at)
     Visitor.objects.create(key=uuid.uuid4(), customer=ann, created_at=at)
     direct.send_to_one(

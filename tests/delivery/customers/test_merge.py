@@ -8,7 +8,7 @@ from django.db import DatabaseError, connection, transaction
 from audiences import intake
 from audiences.intake import Source
 from audiences.intake.attributes.fields import raise_refusal
-from audiences.models import Company, Customer, Event, EventSummary, Note, Tag, TopicOptOut
+from audiences.models import Company, ConfirmationMail, Customer, Event, EventSummary, Note, Tag, TopicOptOut
 from audiences.models.customers import Role
 from delivery.conversations import threads
 from delivery.customers import merge
@@ -113,6 +113,32 @@ def test_opt_out_of_either_stays(lead, user, at):
 
     user.refresh_from_db()
     assert (user.unsubscribed_from_emails, user.unsubscribed_by_customer_at) == (True, at)
+
+
+@pytest.mark.parametrize(
+    ("email_of_lead", "email_of_user", "confirmed", "stays"),
+    [
+        ("ann@x.example", None, "lead", True),
+        ("ann@x.example", "ann@x.example", "lead", True),
+        ("ann@x.example", "ann@x.example", "user", True),
+        ("old@x.example", "ann@x.example", "lead", False),
+        ("old@x.example", "ann@x.example", "user", True),
+    ],
+)
+def test_confirmation_of_an_address_stays_with_the_address(
+    email_of_lead, email_of_user, confirmed, stays, lead, user, at
+):
+    Customer.objects.filter(pk=lead.pk).update(email=email_of_lead)
+    Customer.objects.filter(pk=user.pk).update(email=email_of_user)
+    Customer.objects.filter(pk={"lead": lead, "user": user}[confirmed].pk).update(opted_in_at=at)
+    ConfirmationMail.objects.request(email_of_lead, customer=lead, at=at)
+
+    merge.merge(lead, into=user, at=at)
+
+    for customer in (lead, user):
+        customer.refresh_from_db()
+    assert (lead.opted_in_at, user.opted_in_at) == (None, at if stays else None)
+    assert ConfirmationMail.objects.get().customer == user
 
 
 def test_user_has_the_topic_opt_outs_of_both_and_the_customers_own_word_counts(lead, user, at):

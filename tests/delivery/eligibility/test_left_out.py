@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 
 from audiences import customer_counts
-from audiences.models import Company, Customer, Device, Membership
+from audiences.models import Company, Customer, Device, Membership, Workspace
 from delivery.eligibility.explain import Case, Explanation, Verdict, explain
 from delivery.eligibility.left_out import RECEIVED, UNCERTAIN, WAITS, Outcomes, count_outcomes, count_outcomes_within
 from delivery.matching import forecast, launch, ongoing
@@ -37,6 +37,7 @@ MESSAGES = {
     "per company": {"rules": [rule("company.plan", "is_not", "free")], "body": ABOUT_THE_COMPANY},
     "companies together": {"rules": [rule("company.plan", "is", "pro")]},
     "new matches": {"rules": ON_PRO, "only_new_matches": True},
+    "leads": {"rules": [*ON_PRO, rule("role", "is", "lead")]},
 }
 OUTCOMES = {
     Verdict.GOT_IT: RECEIVED,
@@ -49,18 +50,24 @@ OUTCOMES = {
 
 
 def draw_customers(draw: Random) -> None:
-    """Create forty customers with random flags, addresses, plans, devices and companies."""
+    """Create forty customers with random facts. Leads must confirm their address."""
+    Workspace.current()
+    Workspace.objects.update(double_opt_in=True)
     companies = [CompanyFactory(plan=plan, archived=archived) for plan in ("pro", "free") for archived in (False, True)]
     companies.append(CompanyFactory(plan="pro"))
     CustomAttributeFactory(name="plan")
     for n in range(40):
+        lead = draw.random() < 0.4
         customer = CustomerFactory(
             email=draw.choice([None, f"{n}@x.example", f"{n}@x.example", f"{n // 4}@shared.example"]),
             unsubscribed_from_emails=draw.random() < 0.2,
             has_hard_bounced=draw.random() < 0.1,
             marked_email_as_spam=draw.random() < 0.1,
             archived=draw.random() < 0.1,
-            lead=draw.random() < 0.1,
+            lead=lead,
+            # Visitors may state the same address.
+            email_is_said=lead,
+            opted_in_at=AT if draw.random() < 0.4 else None,
             attributes={"plan": draw.choice(["pro", "pro", "free"])},
         )
         if draw.random() < 0.4:
@@ -70,12 +77,15 @@ def draw_customers(draw: Random) -> None:
 
 
 def change_customers(draw: Random) -> None:
-    """Change plans, flags, memberships and companies."""
+    """Change plans, flags, memberships, companies, addresses and confirmations."""
     for customer in Customer.objects.order_by("pk"):
         if draw.random() < 0.3:
             customer.attributes = {"plan": draw.choice(["pro", "free"])}
             customer.unsubscribed_from_emails = customer.unsubscribed_from_emails or draw.random() < 0.2
+            customer.opted_in_at = draw.choice([AT, None])
             customer.save()
+        elif customer.email and draw.random() < 0.2:
+            Customer.objects.filter(pk=customer.pk).update(email=f"new-{customer.pk}@x.example")
     for membership in Membership.objects.order_by("pk"):
         if draw.random() < 0.2:
             membership.delete()
@@ -152,6 +162,7 @@ def test_every_matching_customer_is_counted_once_with_the_outcome_that_why_expla
         assert counted_outcomes(found) == explained_outcomes(message), message.title
         assert found.people == forecast.forecast(message, at=AT).people, message.title
     assert reasons >= {
+        Reason.NOT_CONFIRMED,
         Reason.OPTED_OUT,
         Reason.UNSUBSCRIBED,
         Reason.NO_DEVICE,
@@ -161,7 +172,7 @@ def test_every_matching_customer_is_counted_once_with_the_outcome_that_why_expla
     }
 
 
-@pytest.mark.parametrize("name", ["email", "push", "in_app", "per company", "companies together"])
+@pytest.mark.parametrize("name", ["email", "push", "in_app", "per company", "companies together", "leads"])
 def test_review_of_a_one_off_counts_the_people_and_reasons_that_its_records_have(name):
     draw_customers(Random(name))  # noqa: S311
     message = MessageFactory(one_off=True, same_inbox_once=False, **MESSAGES[name])

@@ -14,7 +14,7 @@ from django.core.mail.backends.locmem import EmailBackend
 from django.db import connection
 from django_celery_beat.models import PeriodicTask
 
-from audiences.models import Subscription, Workspace
+from audiences.models import ConfirmationMail, Subscription, Workspace
 from config import alarm_thread
 from delivery import schedule
 from delivery.channels import CHANNELS, ChannelDown
@@ -104,6 +104,11 @@ def answer_not_mailed(at) -> None:
     thread = conversation_threads.open_by_customer(CustomerFactory(email="ann@x.example"), body="Hi", at=at)
     part = thread.parts.create(body="Hello", created_at=at)
     AnswerMail.objects.create(part=part, due_at=at - 11 * MINUTE)
+
+
+def confirmation_not_mailed(at) -> None:
+    lead = CustomerFactory(lead=True, email="bea@x.example")
+    ConfirmationMail.objects.request("bea@x.example", customer=lead, at=at - 11 * MINUTE)
 
 
 def webhook_fails(at) -> None:
@@ -435,3 +440,14 @@ def test_domain_that_no_live_email_needs_raises_no_alarm(at, message, domain, fa
     store_rejection(domain, **facts)
 
     assert alarms.check_sender_domains(at) == ""
+
+
+def test_confirmation_emails_that_are_overdue_raise_the_alarm_of_answers(at):
+    confirmation_not_mailed(at)
+    assert alarms.check_answer_emails(at) == "1 confirmation email has not been sent on time."
+
+    answer_not_mailed(at)
+
+    assert alarms.check_answer_emails(at) == (
+        "1 answer has not been emailed on time. 1 confirmation email has not been sent on time."
+    )

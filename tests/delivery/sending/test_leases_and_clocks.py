@@ -40,7 +40,7 @@ def claimed_record(at: datetime) -> Callable[[], str]:
 def claimed_answer(at: datetime) -> Callable[[], str]:
     thread = threads.open_by_customer(CustomerFactory(email="ann@x.example"), body="Hi", at=at)
     AnswerMail.objects.create(part=thread.parts.create(body="Hello", created_at=at), due_at=at)
-    assert answer_emails.claim_answer_email(at=at) is not None
+    assert answer_emails.ANSWER_EMAILS.claim(at=at) is not None
     return lambda: AnswerMail.objects.get().status
 
 

@@ -12,6 +12,7 @@ from audiences.models import Workspace
 from delivery import tasks
 from delivery.models import Reason
 from messaging.models import Sender
+from outbound.workspace import admin as workspace_admin
 from tests.factories import AT, CustomerFactory, MessageFactory
 
 pytestmark = pytest.mark.django_db
@@ -113,6 +114,40 @@ def test_quiet_hours_that_leave_a_message_no_time_are_refused_and_name_it(consol
 
     assert "“Evening 0”, “Evening 1”, “Evening 2” and 1 more lie within these hours" in said
     assert Workspace.current().quiet_hours is None
+
+
+def test_double_opt_in_is_switched_on_with_a_log_entry_and_says_how_many_leads_it_concerns(console):
+    CustomerFactory(lead=True, email="a@x.example")
+    CustomerFactory(lead=True, email="b@x.example")
+    CustomerFactory(lead=True, email="c@x.example", opted_in_at=AT)
+    CustomerFactory(lead=True, email="d@x.example", archived=True)
+    CustomerFactory(lead=True)
+    CustomerFactory(email="e@x.example")
+    before = Workspace.current().generation
+    assert not Workspace.current().double_opt_in
+    assert "2 leads have an address that is not confirmed." in console.get(page()).content.decode()
+
+    console.post(page(), form(double_opt_in="on"))
+
+    assert Workspace.current().double_opt_in
+    assert Workspace.current().generation > before
+    assert "Leads confirm their address: from no to yes" in LogEntry.objects.get().change_message
+
+
+@pytest.mark.parametrize(
+    ("leads", "says"),
+    [
+        (0, "No lead has an address that is not confirmed."),
+        (1, "1 lead has an address"),
+        (3, "More than 2 leads have an address"),
+    ],
+)
+def test_many_leads_are_not_counted_to_the_end(leads, says, console, monkeypatch):
+    monkeypatch.setattr(workspace_admin, "LEADS_COUNTED_MAX", 2)
+    for n in range(leads):
+        CustomerFactory(lead=True, email=f"{n}@x.example")
+
+    assert says in console.get(page()).content.decode()
 
 
 def test_office_hours_accept_common_formats(console):

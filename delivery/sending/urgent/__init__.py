@@ -1,0 +1,1 @@
+"""Emails that are sent one by one, ahead of all campaigns: answers and confirmations."""
