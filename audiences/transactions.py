@@ -16,7 +16,7 @@ from typing import ParamSpec, TypeVar
 import psycopg
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
-from django.db.utils import OperationalError
+from django.db.utils import InterfaceError, OperationalError
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,9 @@ MAX_ATTEMPTS = 5
 # In seconds; the second attempt waits up to this long, the third up to twice as long, and so on.
 MAX_BACKOFF = 0.05
 DEADLOCK, SERIALIZATION_FAILURE = "40P01", "40001"
+OUTAGE_ERRORS = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
+# Classes of SQLSTATE: connections, deadlocks, no room, locks that are not free, a server that ends sessions, its disks.
+OUTAGES = ("08", "40", "53", "55", "57", "58")
 
 
 def was_cancelled(wrong: Exception) -> bool:
@@ -38,6 +41,17 @@ def was_cancelled(wrong: Exception) -> bool:
 def hit_time_limit(wrong: Exception) -> bool:
     """Return whether the database cancelled a statement because it took too long."""
     return isinstance(wrong.__cause__ or wrong, psycopg.errors.QueryCanceled)
+
+
+def is_outage(wrong: Exception) -> bool:
+    """Return whether the database itself failed, so that the same statements may succeed later.
+
+    The connection is lost, the server shuts down or has no room, or a lock was not free in time.
+    """
+    if not isinstance(wrong, OUTAGE_ERRORS):
+        return False
+    sqlstate = getattr(wrong.__cause__ or wrong, "sqlstate", None)
+    return sqlstate is None or (sqlstate.startswith(OUTAGES) and not hit_time_limit(wrong))
 
 
 def retried(function: Callable[P, R]) -> Callable[P, R]:

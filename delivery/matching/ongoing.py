@@ -16,7 +16,7 @@ from psycopg.types.json import Jsonb
 from audiences import change_log
 from audiences.models import CustomAttribute, Workspace
 from audiences.rules import RuleError
-from audiences.transactions import retried, with_index_lookups, without_nested_loops
+from audiences.transactions import is_outage, retried, with_index_lookups, without_nested_loops
 from delivery import locks
 from delivery.eligibility import live_messages, named_values
 from delivery.eligibility.live_messages import Live
@@ -42,16 +42,40 @@ class NoLongerLive(Exception):
 
 
 def match_safely(message: Message, *, at: datetime, progress: sql.Progress = sql.no_progress) -> int:
-    """Match a message. If that fails, write it on the message and return 0, so that other messages go on."""
+    """Match a message. If that fails, write it on the message and return 0, so that other messages go on.
+
+    An outage of the database is not the message's fault: it is matched once more, and otherwise by the next round.
+    """
     try:
-        with tracing.start_span("full match", message=message.pk) as span:
-            made = match(message, at=at, progress=progress)
-            span.set(records=made)
-            return made
-    except Exception:
+        return match_through_outage(message, at=at, progress=progress)
+    except Exception as wrong:
         log.exception("message %s cannot be matched", message.pk)
-        record_problem(message.pk, MATCHING_FAILED)
+        if is_outage(wrong):
+            recover_connection()
+        else:
+            record_problem(message.pk, MATCHING_FAILED)
         return 0
+
+
+def match_through_outage(message: Message, *, at: datetime, progress: sql.Progress) -> int:
+    """Match a message, and once more if the database failed meanwhile: mostly a new connection is enough."""
+    with tracing.start_span("full match", message=message.pk) as span:
+        try:
+            made = match(message, at=at, progress=progress)
+        except Exception as wrong:
+            if connection.in_atomic_block or not is_outage(wrong):
+                raise
+            log.warning("the database failed while message %s was matched; trying again", message.pk, exc_info=True)
+            recover_connection()
+            made = match(message, at=at, progress=progress)
+        span.set(records=made)
+        return made
+
+
+def recover_connection() -> None:
+    """Close a lost connection, so that the next statement opens a new one."""
+    if not connection.in_atomic_block:
+        connection.close_if_unusable_or_obsolete()
 
 
 def match(message: Message, *, at: datetime, progress: sql.Progress = sql.no_progress) -> int:

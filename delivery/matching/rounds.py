@@ -14,11 +14,11 @@ from typing import NamedTuple
 from django.conf import settings
 from django.db import connection
 from django.db.models import Min, Q, QuerySet
-from django.db.utils import OperationalError
 
 from audiences import change_log
 from audiences.models import Workspace
 from audiences.rules import RuleError
+from audiences.transactions import is_outage
 from delivery import locks
 from delivery.eligibility import conditions, live_messages
 from delivery.eligibility.live_messages import Live, LiveMessages
@@ -234,9 +234,9 @@ def run_prompt_round(*, at: datetime) -> int:
                 made = match_promptly(followed, at=at, horizon=horizon)
                 span.set(records=made)
                 return made
-        except OperationalError:
-            raise
-        except Exception:
+        except Exception as wrong:
+            if is_outage(wrong):
+                raise
             log.exception("messages cannot be matched promptly together")
         # The rules of one message may fail for one customer.
         return sum(match_promptly_alone(one, at=at, horizon=horizon) for one in followed)
@@ -266,9 +266,9 @@ def match_promptly_alone(one: Followed, *, at: datetime, horizon: int) -> int:
     """Match one message promptly. If that fails, write it on the message and return 0."""
     try:
         return match_promptly([one], at=at, horizon=horizon)
-    except OperationalError:
-        raise
-    except Exception:
+    except Exception as wrong:
+        if is_outage(wrong):
+            raise
         log.exception("message %s cannot be matched promptly", one.live.pk)
         ongoing.record_problem(one.live.pk, ongoing.MATCHING_FAILED)
         return 0

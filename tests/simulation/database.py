@@ -156,7 +156,8 @@ class Sessions:
             actor.is_timed_out = actor.is_deadlocked = False
             if isinstance(error, OperationalError):
                 raise OperationalError(str(late)) from late
-            raise late from error
+            # As the driver raises it: callers look at the error and at its cause.
+            raise late from None
         finally:
             actor.lock_timeout = timeout
             is_over = session is None or session.info.transaction_status != psycopg.pq.TransactionStatus.INTRANS

@@ -148,30 +148,24 @@ def seeded_bytes(seeded: Random) -> Callable[[int], bytes]:
 
 
 def release_journals(dead: Process) -> None:
-    """Unlock the journals of a killed process, as the kernel does."""
-    for one in dead.journals:
-        fcntl.flock(one.file, fcntl.LOCK_UN)
+    """Unlock the journals of a killed process, those of others that it was reading too, as the kernel does."""
+    for file in dead.locked_files:
+        fcntl.flock(file, fcntl.LOCK_UN)
 
 
-class NotedJournal(journal.Journal):
-    """A journal that its process is known for."""
+def lock_file(file: int, operation: int) -> None:
+    """Lock a file as `fcntl.flock` does, and note that the process has it."""
+    fcntl.flock(file, operation)
+    if (actor := current_actor()) is not None:
+        actor.process.locked_files.add(file)
+        actor.process.has_read_journals |= bool(operation & fcntl.LOCK_NB)
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        if (actor := current_actor()) is not None:
-            actor.process.journals.append(self)
 
-    def abandon(self) -> None:
-        actor = current_actor()
-        if actor is not None and self in actor.process.journals:
-            actor.process.journals.remove(self)
-        super().abandon()
-
-    def close(self) -> None:
-        actor = current_actor()
-        if actor is not None and self in actor.process.journals:
-            actor.process.journals.remove(self)
-        super().close()
+def close_file(file: int) -> None:
+    """Close a file, which unlocks it."""
+    os.close(file)
+    if (actor := current_actor()) is not None:
+        actor.process.locked_files.discard(file)
 
 
 @contextmanager
@@ -194,7 +188,9 @@ def simulated(scheduler: Scheduler, sessions: Sessions, *, seed: int, folder: Pa
         # The database's clock is that of the machine.
         patches.enter_context(mock.patch.object(rounds, "QUIET", timedelta(0)))
         patches.enter_context(mock.patch.object(pool, "threading", threads))
-        patches.enter_context(mock.patch.object(journal, "Journal", NotedJournal))
+        locks_of_files = SimpleNamespace(flock=lock_file, LOCK_EX=fcntl.LOCK_EX, LOCK_NB=fcntl.LOCK_NB)
+        patches.enter_context(mock.patch.object(journal, "fcntl", locks_of_files))
+        patches.enter_context(mock.patch.object(journal, "os", SimpleNamespace(**{**vars(os), "close": close_file})))
         for module in (throttle, connections):
             patches.enter_context(mock.patch.object(module, "database_clock", scheduler.now))
         patches.enter_context(mock.patch.object(change_log, "current_horizon", horizon_of_this_database))

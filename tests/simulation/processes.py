@@ -56,7 +56,9 @@ class Process:
     is_mortal: bool = True
     machine: str = "A"
     memory: dict[str, Any] = field(default_factory=dict)
-    journals: list[Any] = field(default_factory=list)
+    # The files that it has locked, and whether it has read journals of others.
+    locked_files: set[int] = field(default_factory=set)
+    has_read_journals: bool = False
     is_frozen: bool = False
     # Whether it is killed at its next turn.
     is_doomed: bool = False

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -176,17 +176,20 @@ class Schedule:
             reached[name] += times
         reached["waited for a lock"] += any(event.endswith("waits for a lock") for event in trace)
         reached["a wait for a lock timed out"] += any(event.endswith("no longer") for event in trace)
+        reached["a visit did not wait for a round"] += "visitor waits for a lock no longer" in trace
         for status, reason in DeliveryRecord.objects.values_list("status", "reason"):
             reached[f"{status}: {reason}" if reason else status] += 1
 
 
-def has_told_all(worker: Process) -> bool:
+def has_told_all(worker: Process, processes: Iterable[Process]) -> bool:
     """Return whether the journal of a worker told the sweep which of its copies had begun.
 
     The sweep runs on machine A. The lease of a worker that is stopped, or has lost the database, may expire first: then
-    all that it has claimed is uncertain.
+    all that it has claimed is uncertain. So may that of a dead one, if a reader of its journal is stopped.
     """
-    return worker.machine == "A" and not worker.stopped_until and not worker.has_lost_connection
+    stopped = {process for process in processes if process.stopped_until}
+    is_read = not any(reader.has_read_journals for reader in stopped)
+    return worker.machine == "A" and is_read and worker not in stopped and not worker.has_lost_connection
 
 
 @dataclass
@@ -213,6 +216,7 @@ class Checks:
         world = self.world
         accepted = world.servers.accepted
         begun = {copy.record for copy in world.servers.begun}
+        processes = {actor.process for actor in world.scheduler.actors}
         for pk, record in records.items():
             if record.message.channel == Channel.EMAIL:
                 has_left = accepted[pk] > 0
@@ -222,7 +226,7 @@ class Checks:
                     world.fail(f"record {pk} is sent and no server has it")
             if record.status == Status.SENDING:
                 world.fail(f"record {pk} is still being sent")
-            if record.status == Status.UNCERTAIN and pk not in begun and has_told_all(world.claimers[pk]):
+            if record.status == Status.UNCERTAIN and pk not in begun and has_told_all(world.claimers[pk], processes):
                 world.fail(f"record {pk} is uncertain although no worker began it")
             if record.status == Status.WAITING:
                 if record.message.state == State.STOPPED:

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.utils import timezone
+from psycopg.errors import LockNotAvailable, QueryCanceled
 
 from delivery import locks, rendering
 from delivery.channels import CHANNELS, Envelope
-from delivery.matching import direct, lifecycle, ongoing, recheck
+from delivery.matching import direct, lifecycle, ongoing, recheck, rounds
 from delivery.matching import sql as matching_sql
 from delivery.models import Status
 from delivery.sending import dispatcher
@@ -205,3 +206,74 @@ def test_pause_does_not_wait_indefinitely_for_a_silent_mail_server(at, monkeypat
     assert 0.3 <= max(took for took in run.returned if isinstance(took, float)) < 3
     assert "it may still go out" in caplog.text
     assert message.records.get().status == Status.SENT
+
+
+@pytest.fixture
+def insert_after(monkeypatch) -> Callable[..., None]:
+    """Let something happen each time a round inserts records, so many times."""
+    insert = ongoing.insert_new_records
+
+    def let_happen(event: Callable[[], object], *, times: int, of: Message | None = None) -> None:
+        left = times
+
+        def insert_or_fail(message: Message, *args: object, **how: object) -> int:
+            nonlocal left
+            if left and message == (of or message):
+                left -= 1
+                event()
+            return insert(message, *args, **how)
+
+        monkeypatch.setattr(ongoing, "insert_new_records", insert_or_fail)
+
+    return let_happen
+
+
+def lose_connection() -> None:
+    with pytest.raises(OperationalError), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+def test_round_that_loses_its_connection_once_matches_the_message_nevertheless(at, insert_after):
+    CustomerFactory(email="ann@x.example")
+    message = MessageFactory(live=True, at=at)
+    insert_after(lose_connection, times=1)
+
+    assert rounds.match_ongoing(at=at) == 1
+
+    message.refresh_from_db()
+    assert (message.problem, message.last_matched_at) == ("", at)
+
+
+def wait_in_vain() -> None:
+    raise OperationalError from LockNotAvailable("canceling statement due to lock timeout")
+
+
+@pytest.mark.parametrize("event", [lose_connection, wait_in_vain])
+def test_outage_of_the_database_is_not_blamed_on_the_message_and_the_next_round_matches_it(
+    at, insert_after, event, caplog
+):
+    CustomerFactory(email="ann@x.example")
+    message, other = MessageFactory(live=True, at=at), MessageFactory(live=True, at=at)
+    insert_after(event, times=2, of=message)
+
+    assert rounds.match_ongoing(at=at) == 1
+
+    message.refresh_from_db()
+    assert (message.problem, message.records.count(), other.records.count()) == ("", 0, 1)
+    assert f"message {message.pk} cannot be matched" in caplog.text
+    assert rounds.match_ongoing(at=at + timedelta(hours=1)) == 1
+    assert message.records.count() == 1
+
+
+def take_too_long() -> None:
+    raise OperationalError from QueryCanceled("canceling statement due to statement timeout")
+
+
+def test_rules_that_take_too_long_are_a_problem_of_the_message(at, insert_after):
+    message = MessageFactory(live=True, at=at)
+    insert_after(take_too_long, times=2)
+
+    rounds.match_ongoing(at=at)
+
+    message.refresh_from_db()
+    assert message.problem == ongoing.MATCHING_FAILED
