@@ -21,34 +21,43 @@ from delivery.sending import dispatcher, suppression, uncertain
 from delivery.tracking import links
 from delivery.visits import visit
 from messaging.models import Message
-from tests.simulation.processes import Process
+from tests.simulation.processes import Catch, Process
 from tests.simulation.staff import Beginning, Staff
 
 T = TypeVar("T")
 
 # How long a dispatcher works, and how long after that the next one may begin, in simulated seconds.
 DISPATCH_SECONDS, PAUSES = 15, (1.0, 40.0)
+NEW_RECORDS = "INSERT INTO delivery_deliveryrecord"
 # Actors that can get into each other's way. Each schedule has at least one of these pairs, and often the second one
-# begins during a transaction of the first one.
+# begins during a transaction of the first one, or while the first one is held at this gate.
 PAIRS = (
-    ("reader", "second reader"),
-    ("launcher", "second launcher"),
-    ("sampler", "launcher"),
-    ("full matcher", "round pauser"),
-    ("full matcher", "visitor"),
-    ("full matcher", "reader"),
-    ("full matcher", "rule editor"),
-    ("visitor", "visit pauser"),
-    ("eraser", "importer"),
-    ("writer", "matcher"),
-    ("writer", "prompt matcher"),
-    ("merger", "full matcher"),
-    ("push stopper", "sweeper"),
-    ("stand-in", "writer"),
-    ("stand-in", "resolver"),
-    ("killer", "sweeper"),
-    ("killer", "round pauser"),
+    ("reader", "second reader", "COMMIT"),
+    ("launcher", "second launcher", "COMMIT"),
+    ("sampler", "launcher", "COMMIT"),
+    ("full matcher", "round pauser", NEW_RECORDS),
+    ("full matcher", "round pauser", NEW_RECORDS),
+    ("full matcher", "visitor", NEW_RECORDS),
+    ("full matcher", "reader", NEW_RECORDS),
+    ("full matcher", "rule editor", NEW_RECORDS),
+    ("visitor", "visit pauser", "COMMIT"),
+    ("visitor", "visit pauser", "COMMIT"),
+    ("eraser", "importer", "COMMIT"),
+    ("writer", "matcher", "COMMIT"),
+    ("writer", "prompt matcher", "COMMIT"),
+    ("merger", "full matcher", "COMMIT"),
+    ("push stopper", "sweeper", ""),
+    ("stand-in", "writer", ""),
+    ("stand-in", "resolver", ""),
+    ("killer", "sweeper", ""),
+    ("killer", "round pauser", ""),
 )
+# How long an actor is held at its gate at most, in simulated seconds; shorter than the patience of a pause.
+HELD_FOR = 4.0
+# Where a worker is held when there is a cap: others count the same customers meanwhile.
+CLAIMS = "UPDATE delivery_deliveryrecord r SET status = 'sending'"
+# When the others begin.
+MOMENTS = (Beginning.AT_ONCE, Beginning.LATER, Beginning.DURING_A_HAND_OVER, Beginning.DURING_A_TRANSACTION)
 # How many actors there are at least, besides the threads that send.
 FEWEST = 5
 # How long a worker is stopped, and after how much of it its lease has expired (behaviour 5), in simulated seconds.
@@ -103,7 +112,7 @@ class Actors(Staff):
             "stand-in": self.stand_in,
             "killer": self.kill_worker,
         }
-        chosen = list(draw.choice(PAIRS))
+        *chosen, gate = draw.choice(PAIRS)
         chosen += draw.sample(sorted(work.keys() - set(chosen)), draw.randint(0, 2))
         if draw.random() < 0.6:
             # So that there is something to send.
@@ -111,13 +120,19 @@ class Actors(Staff):
         if missing := max(0, FEWEST - len(self.scheduler.actors) - len(chosen)):
             chosen += draw.sample(sorted(work.keys() - set(chosen)), missing)
         first, second, *others = chosen
-        if draw.random() < 0.5:
+        first_begins = draw.choice(MOMENTS)
+        begins, partner = draw.choice(MOMENTS), ""
+        if gate and draw.random() < 0.5:
+            begins, partner, first_begins = Beginning.DURING_A_CATCH, first, Beginning.AT_ONCE
+            self.scheduler.catches[first] = Catch(gate, lambda: second in self.world.done, HELD_FOR)
+        elif draw.random() < 0.5:
             begins, partner = Beginning.DURING_A_TRANSACTION, first
-        else:
-            begins, partner = draw.choice(list(Beginning)), ""
+        if self.world.cap and draw.random() < 0.5:
+            self.scheduler.catches["worker 0"] = Catch(CLAIMS, lambda: False, 1.0)
         self.add(second, self.delayed(second, work[second], begins=begins, partner=partner))
-        for name in [first, *others]:
-            self.add(name, self.delayed(name, work[name], begins=draw.choice(list(Beginning))))
+        self.add(first, self.delayed(first, work[first], begins=first_begins))
+        for name in others:
+            self.add(name, self.delayed(name, work[name], begins=draw.choice(MOMENTS)))
 
     # Workers
 

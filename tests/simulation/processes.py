@@ -107,6 +107,17 @@ class Actor:
     thread: threading.Thread | None = None
 
 
+@dataclass(eq=False)
+class Catch:
+    """Holds an actor at the worst moment: when it first comes to a certain gate, while another one does its work."""
+
+    gate: str
+    # When it may go on before the time is over.
+    is_over: Callable[[], bool]
+    seconds: float
+    has_caught: bool = False
+
+
 local = threading.local()
 
 

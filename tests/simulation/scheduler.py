@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Protocol
 
-from tests.simulation.processes import Actor, Killed, Process, State, Stuck, current_actor, local, stack_of
+from tests.simulation.processes import Actor, Catch, Killed, Process, State, Stuck, current_actor, local, stack_of
 
 # In seconds of the machine. A statement that takes longer, without a lock wait, ends the run as stuck.
 STUCK_AFTER = 20.0
@@ -98,6 +98,8 @@ class Scheduler:
     actors: list[Actor] = field(default_factory=list)
     # Those that have not ended.
     living: list[Actor] = field(default_factory=list)
+    # By the name of an actor.
+    catches: dict[str, Catch] = field(default_factory=dict)
     max_steps: int = MAX_STEPS
     last: Process | None = None
     steps: int = 0
@@ -258,12 +260,24 @@ class Scheduler:
             self.note(f"{process} is stopped for {seconds:g} s")
             process.stopped_until = self.seconds + seconds
             return True
+        if actor.state == State.READY and self.is_caught(actor):
+            return True
         if actor.state == State.READY and self.faults.may_delay(actor):
             seconds = self.random.choice(SLOW_SECONDS)
             self.note(f"{actor.name} is slow for {seconds:g} s")
             actor.state, actor.deadline, actor.holds = State.WAITING, self.seconds + seconds, lambda: False
             return True
         return False
+
+    def is_caught(self, actor: Actor) -> bool:
+        """Hold an actor that comes to the gate at which it is awaited. Return whether it is held."""
+        catch = self.catches.get(actor.name)
+        if catch is None or catch.has_caught or not actor.gate.startswith(catch.gate):
+            return False
+        self.note(f"{actor.name} is held for {catch.seconds:g} s")
+        catch.has_caught = True
+        actor.state, actor.deadline, actor.holds = State.WAITING, self.seconds + catch.seconds, catch.is_over
+        return True
 
     def freeze(self, process: Process) -> None:
         """Kill a process: its threads never run again, and its database sessions end."""

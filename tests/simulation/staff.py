@@ -49,6 +49,8 @@ class Beginning(Enum):
     # While a copy is on its way, or while another actor has an open transaction that has written or locked something.
     DURING_A_HAND_OVER = auto()
     DURING_A_TRANSACTION = auto()
+    # While its partner is held at the gate where it is most easily disturbed.
+    DURING_A_CATCH = auto()
 
 
 @dataclass
@@ -92,11 +94,14 @@ class Crew:
                 self.scheduler.sleep(self.world.random.choice((0.0, 0.02, 0.2)))
             elif begins is Beginning.DURING_A_TRANSACTION:
                 self.wait_until(lambda: any(one.matters and partner in ("", one.name) for one in self.scheduler.living))
+            elif begins is Beginning.DURING_A_CATCH:
+                self.wait_until(lambda: self.scheduler.catches[partner].has_caught)
             self.world.busy.add(name)
             try:
                 return work()
             finally:
                 self.world.busy.discard(name)
+                self.world.done.add(name)
 
         return run
 
@@ -194,6 +199,7 @@ class Staff(Crew):
         actor = current_actor()
         assert actor is not None
         world.paused.add(message.pk)
+        world.done.add(actor.name)
         if self.scheduler.seconds - began >= PAUSE_PATIENCE or actor.process.has_lost_connection:
             world.loose.add(message.pk)
             world.reached["a pause gave up waiting"] += 1

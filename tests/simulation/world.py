@@ -41,6 +41,8 @@ ONE_OFFS: dict[str, dict[str, Any]] = {
 UTC = ZoneInfo("UTC")
 # The seconds after AT at which a schedule begins.
 BEGINNING = 1_790.0
+# The moment of all that happened before that.
+BEFORE = 0.0
 # The ongoing messages of a world, and whether a round has run before.
 Setting = tuple[tuple[str, ...], bool]
 LIVE = (("welcome",), ("welcome", "company"), ("welcome", "chat"), ("welcome", "company", "chat"))
@@ -163,8 +165,9 @@ class World:
     owners: dict[int, tuple[str, int]] = field(default_factory=dict)
     # The records that an address got, by message and company.
     got: dict[tuple[int, str, int | None], set[int]] = field(default_factory=dict)
-    # What is going on: the names of actors at work.
+    # The names of actors at work, and of those that have done it, or whose pause has returned.
     busy: set[str] = field(default_factory=set)
+    done: set[str] = field(default_factory=set)
     servers: Servers = field(init=False)
 
     def __post_init__(self) -> None:
@@ -205,9 +208,16 @@ class World:
         )
         self.changed = {pk: BEGINNING for pk, plan in zip(self.customers, plans, strict=True) if plan != "pro"}
         cursor.execute(
-            "DELETE FROM audiences_membership WHERE id IN (SELECT id FROM audiences_membership ORDER BY id OFFSET %s)",
+            "DELETE FROM audiences_membership WHERE id IN (SELECT id FROM audiences_membership ORDER BY id OFFSET %s)"
+            " RETURNING customer_id, company_id",
             [draw.randint(0, 3)],
         )
+        self.left = dict.fromkeys(cursor.fetchall(), BEFORE)
+        if draw.random() < 0.3:
+            # An earlier round may have matched this customer.
+            pk = draw.choice(self.customers)
+            cursor.execute("UPDATE audiences_customer SET unsubscribed_from_emails = TRUE WHERE id = %s", [pk])
+            self.opted_out[pk] = BEFORE
         if draw.random() < 0.3:
             pk = self.messages[draw.choice(("welcome", "offer"))]
             opens, closes = draw.choice((OPENS, CLOSES))
