@@ -35,6 +35,7 @@ LIKE_NEW = (
 )
 # Sessions of earlier schedules, which the next ones use: to open a session takes long.
 IDLE: list[Any] = []
+WATCHING: list[Any] = []
 
 
 class Watch:
@@ -44,7 +45,8 @@ class Watch:
         params = connection.get_connection_params()
         params.pop("cursor_factory", None)
         params.pop("context", None)
-        self.session = psycopg.connect(**{**params, "autocommit": True})
+        # It stays open for the next schedule.
+        self.session = WATCHING.pop() if WATCHING else psycopg.connect(**{**params, "autocommit": True})
         self.session.prepare_threshold = 0
         # By backend: whether it is a process of this machine that may be stopped for a moment.
         self.ours: dict[int, bool] = {}
@@ -102,7 +104,7 @@ class Watch:
         return self.session.execute(question, params).fetchall()
 
     def close(self) -> None:
-        self.session.close()
+        WATCHING.append(self.session)
 
 
 class Sessions:
@@ -278,8 +280,9 @@ def gated_cursor(cursor: Any, sessions: Sessions) -> Any:
 
 def close_idle_sessions() -> None:
     """Close the sessions that no actor uses."""
-    while IDLE:
-        IDLE.pop().close()
+    for sessions in (IDLE, WATCHING):
+        while sessions:
+            sessions.pop().close()
 
 
 # Copies of a filled database

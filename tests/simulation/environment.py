@@ -42,11 +42,11 @@ TIMED = (transactions, locks, batch, dispatcher, lane, outgoing_copy, pool, sett
 # Intervals at which the engine looks again, in seconds; longer than in production, so that fewer steps are idle.
 INTERVALS = (
     (locks, "LOCK_POLL_INTERVAL", 0.5),
-    (dispatcher, "CONTENTION_PAUSE", 0.5),
+    (dispatcher, "CONTENTION_PAUSE", 1.5),
     (dispatcher, "WAIT_INTERVAL", 0.3),
-    (dispatcher, "REFRESH_INTERVAL", 1.0),
+    (dispatcher, "REFRESH_INTERVAL", 2.0),
     (lane, "RENEW_INTERVAL", 5.0),
-    (lane, "HURRIED_RENEW_INTERVAL", 0.5),
+    (lane, "HURRIED_RENEW_INTERVAL", 1.5),
 )
 # How many connections all processes share, drawn for each schedule: with few of them, copies wait for their turn.
 CONNECTIONS = (2, 3, 6)

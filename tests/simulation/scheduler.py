@@ -313,8 +313,10 @@ class Scheduler:
 
     def wait_for_gate(self, actor: Actor) -> None:
         """Wait until an actor stops, or waits for a lock."""
-        began = time.monotonic()
-        while not actor.parked.acquire(timeout=STATEMENT_TAKES):
+        began, patience = time.monotonic(), STATEMENT_TAKES
+        while not actor.parked.acquire(timeout=patience):
+            # To ask costs as much as many a statement.
+            patience *= 2
             if actor.is_in_statement and self.locks.waits_for_lock(actor):
                 self.note(f"{actor.name} waits for a lock")
                 # Its thread stops as soon as the statement returns.
