@@ -30,8 +30,8 @@ T = TypeVar("T")
 DISPATCH_SECONDS, PAUSES = 15, (1.0, 40.0)
 NEW_RECORDS = "INSERT INTO delivery_deliveryrecord"
 # Actors that can get into each other's way. Each schedule has at least one of these pairs, and often the second one
-# begins during a transaction of the first one, or while the first one is held at this gate.
-PAIRS = (
+# begins during a transaction of the first one, while the first one is held at this gate, or at this moment.
+PAIRS: tuple[tuple[str, str, str | Beginning], ...] = (
     ("reader", "second reader", "COMMIT"),
     ("launcher", "second launcher", "COMMIT"),
     ("sampler", "launcher", "COMMIT"),
@@ -43,6 +43,8 @@ PAIRS = (
     ("visitor", "visit pauser", "COMMIT"),
     ("visitor", "visit pauser", "COMMIT"),
     ("eraser", "importer", "COMMIT"),
+    ("launcher", "eraser", Beginning.DURING_A_HAND_OVER),
+    ("launcher", "eraser", Beginning.DURING_A_HAND_OVER),
     ("writer", "matcher", "COMMIT"),
     ("writer", "prompt matcher", "COMMIT"),
     ("merger", "full matcher", "COMMIT"),
@@ -54,7 +56,7 @@ PAIRS = (
 )
 # How long an actor is held at its gate at most, in simulated seconds; shorter than the patience of a pause.
 HELD_FOR = 4.0
-# Where a worker is held when there is a cap: others count the same customers meanwhile.
+# Where a worker is held until another one sends: it claims meanwhile, and counts the same customers if there is a cap.
 CLAIMS = "UPDATE delivery_deliveryrecord r SET status = 'sending'"
 # When the others begin.
 MOMENTS = (Beginning.AT_ONCE, Beginning.LATER, Beginning.DURING_A_HAND_OVER, Beginning.DURING_A_TRANSACTION)
@@ -112,26 +114,29 @@ class Actors(Staff):
             "stand-in": self.stand_in,
             "killer": self.kill_worker,
         }
-        *chosen, gate = draw.choice(PAIRS)
+        first, second, worst = draw.choice(PAIRS)
+        chosen = [first, second]
         chosen += draw.sample(sorted(work.keys() - set(chosen)), draw.randint(0, 2))
         if draw.random() < 0.6:
             # So that there is something to send.
             self.add("first launcher", self.launch)
         if missing := max(0, FEWEST - len(self.scheduler.actors) - len(chosen)):
             chosen += draw.sample(sorted(work.keys() - set(chosen)), missing)
-        first, second, *others = chosen
         first_begins = draw.choice(MOMENTS)
         begins, partner = draw.choice(MOMENTS), ""
-        if gate and draw.random() < 0.5:
+        if worst and draw.random() < 0.5:
             begins, partner, first_begins = Beginning.DURING_A_CATCH, first, Beginning.AT_ONCE
-            self.scheduler.catches[first] = Catch(gate, lambda: second in self.world.done, HELD_FOR)
+            if isinstance(worst, Beginning):
+                begins = worst
+            else:
+                self.scheduler.catches[first] = Catch(worst, lambda _since: second in self.world.done, HELD_FOR)
         elif draw.random() < 0.5:
             begins, partner = Beginning.DURING_A_TRANSACTION, first
-        if self.world.cap and draw.random() < 0.5:
-            self.scheduler.catches["worker 0"] = Catch(CLAIMS, lambda: False, 1.0)
+        if len(self.workers) > 1 and draw.random() < (0.5 if self.world.cap else 0.3):
+            self.scheduler.catches["worker 0"] = Catch(CLAIMS, self.others_send, HELD_FOR)
         self.add(second, self.delayed(second, work[second], begins=begins, partner=partner))
         self.add(first, self.delayed(first, work[first], begins=first_begins))
-        for name in others:
+        for name in chosen[2:]:
             self.add(name, self.delayed(name, work[name], begins=draw.choice(MOMENTS)))
 
     # Workers
@@ -168,6 +173,11 @@ class Actors(Staff):
         for _ in range(3):
             sweep.sweep(at=self.scheduler.now())
             self.scheduler.sleep(self.world.random.choice((0.1, 1.0, 200.0)))
+
+    def others_send(self, since: float) -> bool:
+        """Return whether another worker than the first one has begun a copy since then."""
+        begun = self.world.servers.begun
+        return any(copy.seconds > since and copy.process is not self.workers[0] for copy in begun)
 
     def busy_workers(self) -> list[Process]:
         """Return the workers with a copy on its way."""
@@ -345,10 +355,14 @@ class Actors(Staff):
             world.merged |= {lead.pk, merged.pk}
 
     def erase(self) -> None:
-        known = self.world.customer()
+        world = self.world
+        # With a copy that has begun, the address is stored for good.
+        begun = sorted({world.owners[copy.record][1] for copy in world.servers.in_flight} & set(world.customers))
+        has_begun = begun and world.random.random() < 0.7
+        known = Customer.objects.get(pk=world.random.choice(begun)) if has_begun else world.customer()
         with self.changing(known.pk), self.among_copies("an erasure", known.pk):
             erase.erase(known, at=self.scheduler.now())
-        self.world.erased[known.pk] = self.scheduler.seconds
+        world.erased[known.pk] = self.scheduler.seconds
 
     @contextmanager
     def among_copies(self, event: str, *customers: int) -> Iterator[None]:

@@ -112,8 +112,8 @@ class Catch:
     """Holds an actor at the worst moment: when it first comes to a certain gate, while another one does its work."""
 
     gate: str
-    # When it may go on before the time is over.
-    is_over: Callable[[], bool]
+    # When it may go on before the time is over: told since when it is held.
+    is_over: Callable[[float], bool]
     seconds: float
     has_caught: bool = False
 

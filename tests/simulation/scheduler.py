@@ -275,8 +275,8 @@ class Scheduler:
         if catch is None or catch.has_caught or not actor.gate.startswith(catch.gate):
             return False
         self.note(f"{actor.name} is held for {catch.seconds:g} s")
-        catch.has_caught = True
-        actor.state, actor.deadline, actor.holds = State.WAITING, self.seconds + catch.seconds, catch.is_over
+        catch.has_caught, since = True, self.seconds
+        actor.state, actor.deadline, actor.holds = State.WAITING, since + catch.seconds, lambda: catch.is_over(since)
         return True
 
     def freeze(self, process: Process) -> None:
