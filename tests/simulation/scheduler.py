@@ -20,7 +20,7 @@ from tests.simulation.processes import Actor, Catch, Killed, Process, State, Stu
 # In seconds of the machine. A statement that takes longer, without a lock wait, ends the run as stuck.
 STUCK_AFTER = 20.0
 # In seconds of the machine. A statement that takes longer is asked about: does it wait for a lock?
-STATEMENT_TAKES = 0.002
+STATEMENT_TAKES, MOST_PATIENCE = 0.002, 0.05
 # A schedule with more steps than this fails: an actor goes round in circles.
 MAX_STEPS = 4_000
 # Some actors are faster than others.
@@ -316,7 +316,7 @@ class Scheduler:
         began, patience = time.monotonic(), STATEMENT_TAKES
         while not actor.parked.acquire(timeout=patience):
             # To ask costs as much as many a statement.
-            patience *= 2
+            patience = min(2 * patience, MOST_PATIENCE)
             if actor.is_in_statement and self.locks.waits_for_lock(actor):
                 self.note(f"{actor.name} waits for a lock")
                 # Its thread stops as soon as the statement returns.
