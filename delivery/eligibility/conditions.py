@@ -149,14 +149,17 @@ def inbox_sql(message: Message) -> str:
     return INBOX if once else NO_INBOX
 
 
-def reachable_sql(channel: str, *, topic: int | None = None, double_opt_in: str = DOUBLE_OPT_IN) -> str:
+def reachable_sql(channel: str, *, topic: int | None = None, double_opt_in: bool | None = None) -> str:
     """Return SQL for whether the customer `c` can be reached by a channel, with messages about a topic.
 
-    `double_opt_in` is SQL for whether leads must confirm their address.
+    `double_opt_in` is whether leads must confirm their address; None reads it once in each statement.
     """
     rows = (*UNREACHABLE[Channel(channel)], *topic_conditions(topic))
-    conditions = [f"NOT ({sql.replace(DOUBLE_OPT_IN, double_opt_in)})" for _, sql in rows]
-    return "(" + " AND ".join(["TRUE", *conditions]) + ")"
+    # Without the option the SQL, and so the fingerprint of the rules, is as it was before there was the option.
+    kept = [sql for reason, sql in rows if double_opt_in is not False or reason is not Reason.NOT_CONFIRMED]
+    if double_opt_in:
+        kept = [sql.removeprefix(f"{DOUBLE_OPT_IN} AND ") for sql in kept]
+    return "(" + " AND ".join(["TRUE", *(f"NOT ({sql})" for sql in kept)]) + ")"
 
 
 def condition_of(message: Message, *, view: View = CURRENT_VIEW, prefix: str = "p") -> Condition:

@@ -156,9 +156,9 @@ def compile_message(message: Message, *, catalogue: Catalogue, workspace: Worksp
         condition=condition,
         visit_condition=at_visit,
         login_condition=at_login,
-        # As a constant, so that the fingerprint of the rules changes with the setting.
+        # The setting is part of the fingerprint of the rules.
         reachable=conditions.reachable_sql(
-            message.channel, topic=message.topic_id, double_opt_in=str(workspace.double_opt_in).upper()
+            message.channel, topic=message.topic_id, double_opt_in=workspace.double_opt_in
         ),
         zone_name=workspace.zone,
         names=in_app_variables(message),

@@ -91,7 +91,7 @@ def fingerprints(
         compiler = compiler_class(catalogue=catalogue, zone=ZoneInfo(zone), prefix=f"m{message}_")
         live: Any = SimpleNamespace(
             compiled=compiler.compile(tree(json.loads(stored))),
-            reachable=reachable_sql(channel),
+            reachable=reachable_sql(channel, double_opt_in=False),
             per_company=per_company,
             zone_name=zone,
         )

@@ -281,7 +281,7 @@ def test_every_table_that_rules_or_reachability_read_is_logged():
     catalogue = Catalogue(customer={"plan": Kind.TEXT}, company={"seats": Kind.NUMBER})
     names = [*attributes.BY_NAME, "custom_attributes.plan", "company.custom_attributes.seats"]
     names += [f"{prefix}ordered" for prefix in attributes.EVENT_ATTRIBUTES]
-    sql = [conditions.reachable_sql(channel, topic=1, double_opt_in="TRUE") for channel in Channel]
+    sql = [conditions.reachable_sql(channel, topic=1, double_opt_in=True) for channel in Channel]
     for name in names:
         kind = attributes.find_attribute(name, catalogue=catalogue).kind
         if kind is Kind.SEGMENT:

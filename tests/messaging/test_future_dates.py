@@ -133,7 +133,7 @@ def old_fingerprint(message: Any, rules: dict[str, Any]) -> str:
     )
     parts = (
         *(change_log.LAYOUT, condition.sql, condition.joins, sorted(condition.params.items())),
-        *(reachable_sql(message.channel), message.per_company, "UTC"),
+        *(reachable_sql(message.channel, double_opt_in=False), message.per_company, "UTC"),
     )
     return hashlib.md5(repr(parts).encode(), usedforsecurity=False).hexdigest()
 
