@@ -16,7 +16,7 @@ from typing import ParamSpec, TypeVar
 import psycopg
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
-from django.db.utils import InterfaceError, OperationalError
+from django.db.utils import OperationalError
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +27,9 @@ MAX_ATTEMPTS = 5
 # In seconds; the second attempt waits up to this long, the third up to twice as long, and so on.
 MAX_BACKOFF = 0.05
 DEADLOCK, SERIALIZATION_FAILURE = "40P01", "40001"
-OUTAGE_ERRORS = (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError)
-# Classes of SQLSTATE: connections, deadlocks, no room, locks that are not free, a server that ends sessions, its disks.
-OUTAGES = ("08", "40", "53", "55", "57", "58")
+# Beginnings of SQLSTATE: lost connections, cancelled transactions, too many connections, locks that are not free, a
+# server that ends sessions or starts, its files.
+OUTAGES = ("08", SERIALIZATION_FAILURE, DEADLOCK, "53300", "55P03", "57P01", "57P02", "57P03", "58")
 
 
 def was_cancelled(wrong: Exception) -> bool:
@@ -46,12 +46,12 @@ def hit_time_limit(wrong: Exception) -> bool:
 def is_outage(wrong: Exception) -> bool:
     """Return whether the database itself failed, so that the same statements may succeed later.
 
-    The connection is lost, the server shuts down or has no room, or a lock was not free in time.
+    The connection is lost, the server shuts down or has no connection left, or a lock was not free in time.
     """
-    if not isinstance(wrong, OUTAGE_ERRORS):
+    if not isinstance(wrong, OperationalError | psycopg.OperationalError):
         return False
     sqlstate = getattr(wrong.__cause__ or wrong, "sqlstate", None)
-    return sqlstate is None or (sqlstate.startswith(OUTAGES) and not hit_time_limit(wrong))
+    return sqlstate is None or sqlstate.startswith(OUTAGES)
 
 
 def retried(function: Callable[P, R]) -> Callable[P, R]:

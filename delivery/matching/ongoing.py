@@ -51,7 +51,7 @@ def match_safely(message: Message, *, at: datetime, progress: sql.Progress = sql
     except Exception as wrong:
         log.exception("message %s cannot be matched", message.pk)
         if is_outage(wrong):
-            recover_connection()
+            connection.close_if_unusable_or_obsolete()
         else:
             record_problem(message.pk, MATCHING_FAILED)
         return 0
@@ -66,16 +66,10 @@ def match_through_outage(message: Message, *, at: datetime, progress: sql.Progre
             if connection.in_atomic_block or not is_outage(wrong):
                 raise
             log.warning("the database failed while message %s was matched; trying again", message.pk, exc_info=True)
-            recover_connection()
+            connection.close_if_unusable_or_obsolete()
             made = match(message, at=at, progress=progress)
         span.set(records=made)
         return made
-
-
-def recover_connection() -> None:
-    """Close a lost connection, so that the next statement opens a new one."""
-    if not connection.in_atomic_block:
-        connection.close_if_unusable_or_obsolete()
 
 
 def match(message: Message, *, at: datetime, progress: sql.Progress = sql.no_progress) -> int:

@@ -3,11 +3,11 @@
 import threading
 
 import pytest
-from django.db import OperationalError, connection, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, connection, transaction
 
 from audiences import transactions
 from audiences.models import Customer
-from audiences.transactions import retried
+from audiences.transactions import is_outage, retried
 from tests.factories import CustomerFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -22,6 +22,37 @@ def fail(code: str) -> None:
     """Make the database cancel the transaction with this error."""
     with connection.cursor() as cursor:
         cursor.execute(f"DO $$ BEGIN RAISE EXCEPTION 'cancelled' USING ERRCODE = '{code}'; END $$")
+
+
+@pytest.mark.parametrize(
+    ("code", "is_so"),
+    [
+        *((code, True) for code in ("08006", "40001", "40P01", "53300", "55P03", "57P01", "57P02", "57P03", "58030")),
+        # Full disks, limits of temporary files and of memory, cancelled and wrong statements.
+        *((code, False) for code in ("53100", "53200", "53400", "55000", "57014", "22012", "42601")),
+    ],
+)
+def test_outage_is_what_the_same_statements_may_survive(code, is_so):
+    with pytest.raises(DatabaseError) as wrong:
+        fail(code)
+
+    assert is_outage(wrong.value) is is_so
+    assert is_outage(wrong.value.__cause__) is is_so
+
+
+def test_lost_connection_is_an_outage_and_an_error_of_the_program_is_not():
+    with connection.cursor() as cursor:
+        cursor.close()
+        with pytest.raises(InterfaceError) as closed:
+            cursor.execute("SELECT 1")
+    assert not is_outage(closed.value)
+    assert not is_outage(ValueError())
+
+    for statement in ("SELECT pg_terminate_backend(pg_backend_pid())", "SELECT 1"):
+        with pytest.raises(OperationalError) as lost, connection.cursor() as cursor:
+            cursor.execute(statement)
+        assert is_outage(lost.value)
+    connection.close()
 
 
 @pytest.mark.parametrize("code", ["40P01", "40001"])
