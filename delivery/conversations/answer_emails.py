@@ -4,7 +4,7 @@ Each answer has one row (`AnswerMail`), created together with it, which the disp
 """
 
 from datetime import datetime
-from email.utils import formataddr
+from email.utils import formataddr, parseaddr
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -108,10 +108,11 @@ def answer_sender(part: ConversationPart, workspace: Workspace) -> tuple[str, st
     if own is not None:
         return own.name, own.email, own.reply_to or own.email
     found = record.message.sender if record is not None else None
-    found = found or Sender.objects.filter(users=None).order_by("pk").first()
+    found = found or Sender.objects.for_everyone().order_by("pk").first()
     name = teammate_display_name(part.teammate, workspace)
     if found is None:
-        return name, settings.DEFAULT_FROM_EMAIL, settings.DEFAULT_FROM_EMAIL
+        address = parseaddr(settings.DEFAULT_FROM_EMAIL)[1]
+        return name, address, address
     return name, found.email, found.reply_to or found.email
 
 

@@ -8,6 +8,10 @@ from django.db import models
 
 
 class SenderQuerySet(models.QuerySet["Sender"]):
+    def for_everyone(self) -> Self:
+        """Return the senders that every teammate may use."""
+        return self.filter(teammate=None, users=None)
+
     def usable_by(self, user: User) -> Self:
         """Return the senders that this teammate may use: their own, shared with them, or unrestricted."""
         return self.filter(

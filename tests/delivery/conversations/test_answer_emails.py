@@ -307,6 +307,23 @@ def test_answers_of_one_conversation_form_one_email_thread(post, grace, at, sett
     assert first["Message-ID"] != second["Message-ID"]
 
 
+def test_answer_without_a_message_uses_no_sender_of_another_teammate(post, grace, at, settings):
+    settings.DEFAULT_FROM_EMAIL = "Acme <support@acme.example>"
+    SenderFactory(email="ada@acme.example", teammate=User.objects.create_user("ada"))
+
+    def sent_from(number: int) -> tuple[str, str]:
+        thread = threads.open_by_customer(CustomerFactory(email="ann@shop.example"), body="Hello", at=at)
+        threads.reply_by_teammate(thread, teammate=grace, body="Hi", at=at)
+        assert forward(at + AFTER) == 1
+        mail = received_email(post, number)
+        return mail["From"], mail["Reply-To"]
+
+    assert sent_from(0) == ("Grace Hopper <support@acme.example>", "support@acme.example")
+    SenderFactory(email="all@acme.example", teammate=None)
+    Customer.objects.update(email=None)
+    assert sent_from(1) == ("Grace Hopper <all@acme.example>", "all@acme.example")
+
+
 def test_answer_to_a_message_uses_its_sender_and_subject(post, grace, at):
     customer = CustomerFactory(email="ann@shop.example")
     message = MessageFactory(subject="Welcome", live=True, at=at)
