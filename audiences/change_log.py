@@ -31,8 +31,8 @@ CUSTOMER_COLUMNS = (
     *("last_heard_from_at", "last_opened_email_at", "last_clicked_email_at", "session_count", "country", "city"),
     *("timezone", "browser", "os", "language", "owner_id", "details"),
 )
-# Columns that have the bit of another one: a confirmation is about the address.
-SHARED_BITS = {"opted_in_at": "email"}
+# Columns that have the bit of another one: a confirmation or a proof is about the address.
+SHARED_BITS = {"opted_in_at": "email", "email_is_said": "email"}
 # The columns that nearly every visit changes, and few other updates.
 VISIT_COLUMNS = ("last_seen_at", "session_count", "first_seen_at", "last_contacted_at")
 # Columns of which only matters whether they have a value.

@@ -7,7 +7,7 @@ from audiences.intake.attributes.fields import NotInCatalogue, Refused, Warnings
 from audiences.intake.attributes.refused_names import accept_name, note_refused_names
 from audiences.intake.bulk_jobs import process_jobs, submit_job
 from audiences.intake.companies import upsert_company
-from audiences.intake.confirmation import ask_again, has_address_to_confirm
+from audiences.intake.confirmation import ask_again, ask_several
 from audiences.intake.devices import register_device, retire_device
 from audiences.intake.events import record_event
 from audiences.intake.identity_resolution import Conflict, Unknown, find_company, find_customer
@@ -29,11 +29,11 @@ __all__ = [
     "add_tag",
     "archive_customer",
     "ask_again",
+    "ask_several",
     "facts_from_settings",
     "find_company",
     "find_customer",
     "find_or_make_tag",
-    "has_address_to_confirm",
     "identify",
     "identify_in_transaction",
     "note_refused_names",

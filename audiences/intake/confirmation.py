@@ -1,36 +1,39 @@
-"""Double opt-in: leads who give an address are asked by email to confirm it (behaviour 4.30)."""
+"""Double opt-in: who gives an address that nobody proved is asked by email to confirm it (behaviour 4.30)."""
 
+from collections.abc import Collection
 from datetime import datetime
 
 from audiences.intake.identity_resolution import Unknown
 from audiences.models import ConfirmationMail, Customer, Workspace
-from audiences.models.customers import Role
+from audiences.models.consent import askable_customers, has_not_confirmed
 from audiences.transactions import retried
 
 
 def ask_new_address(customer: Customer, *, at: datetime) -> None:
-    """Write a confirmation email to a lead who has just given an address, if the workspace asks for it.
+    """Write a confirmation email to a customer with a new address that they must confirm, if the workspace asks for it.
 
     Call it in the transaction that stores the address, with the row locked.
     """
-    if customer.role == Role.LEAD and customer.email and Workspace.objects.filter(double_opt_in=True).exists():
+    if customer.email and has_not_confirmed(customer) and Workspace.objects.filter(double_opt_in=True).exists():
         ConfirmationMail.objects.request(customer.email, customer=customer, at=at)
 
 
-def has_address_to_confirm(customer: Customer) -> bool:
-    """Return whether a confirmation email can change that the customer gets no emails."""
-    flags = (customer.unsubscribed_from_emails, customer.has_hard_bounced, customer.marked_email_as_spam)
-    asked = customer.role == Role.LEAD and bool(customer.email) and customer.opted_in_at is None
-    return asked and customer.archived_at is None and not any(flags)
+@retried
+def ask_again(customer: Customer, *, at: datetime) -> tuple[bool, ConfirmationMail]:
+    """Write a confirmation email at a teammate's request. Return whether it was, and the newest email to the address.
+
+    It is not written if the address had one within 24 hours. Raises Unknown if the customer has no address that they
+    could confirm.
+    """
+    locked = askable_customers().select_for_update(no_key=True).filter(pk=customer.pk).first()
+    if locked is None:
+        raise Unknown("There is no address to confirm.", field="email")
+    is_asked = ConfirmationMail.objects.request(str(locked.email), customer=locked, at=at)
+    return is_asked, ConfirmationMail.objects.of_address(locked.email).get()
 
 
 @retried
-def ask_again(customer: Customer, *, at: datetime) -> bool:
-    """Write a confirmation email at a teammate's request. Return False if the address had one within 24 hours.
-
-    Raises Unknown if the customer has no address that they could confirm.
-    """
-    locked = Customer.objects.select_for_update(no_key=True).get(pk=customer.pk)
-    if not has_address_to_confirm(locked):
-        raise Unknown("There is no address to confirm.", field="email")
-    return ConfirmationMail.objects.request(str(locked.email), customer=locked, at=at)
+def ask_several(customers: Collection[int], *, at: datetime) -> list[Customer]:
+    """Write a confirmation email to each of these customers who can be asked now; return those."""
+    rows = askable_customers().select_for_update(no_key=True).filter(pk__in=customers).order_by("pk")
+    return [one for one in rows if ConfirmationMail.objects.request(str(one.email), customer=one, at=at)]

@@ -10,12 +10,13 @@ from typing import Self
 
 import pgtrigger
 from django.db import IntegrityError, models, transaction
-from django.db.models import Func, Q, Value
-from django.db.models.functions import Lower
+from django.db.models import Exists, Func, OuterRef, Q, Value
+from django.db.models.functions import Greatest, Lower
+from django.db.models.lookups import LessThanOrEqual
 
 from audiences import change_log
-from audiences.models.customers import Customer, Role
-from audiences.models.suppression import HASH_FUNCTION, hash_sql
+from audiences.models.customers import Customer, CustomerQuerySet, Role
+from audiences.models.suppression import HASH_FUNCTION, has_same_address, hash_sql
 
 
 class MessageTopicQuerySet(models.QuerySet["MessageTopic"]):
@@ -101,8 +102,11 @@ def opted_out_sql(topic: str, *, customer: str) -> str:
     return f"EXISTS (SELECT FROM audiences_topicoptout t WHERE t.customer_id = {customer} AND t.topic_id = {topic})"
 
 
-# An address gets at most one confirmation email within this time.
+# An address gets at most one confirmation email within this time, from the latest of these moments.
 CONFIRMATION_INTERVAL = timedelta(hours=24)
+MOMENTS = ("requested_at", "taken_at", "sent_at")
+# More than this many in an hour wait for a later one, so that no stranger makes the workspace a source of mass email.
+CONFIRMATIONS_PER_HOUR = 1000
 
 
 class MailStatus(models.TextChoices):
@@ -126,12 +130,25 @@ class ConfirmationMailQuerySet(models.QuerySet["ConfirmationMail"]):
         hashes = [Func(Value(one), function=HASH_FUNCTION, output_field=models.BinaryField()) for one in addresses]
         return self.filter(address_hash__in=hashes)
 
+    def without_owner(self) -> Self:
+        """Return the rows with an address that no customer has, in any spelling."""
+        return self.filter(~Exists(Customer.objects.filter(has_same_address("address"))), address__isnull=False)
+
+    def renewable(self, at: datetime) -> Self:
+        """Return the rows that may be renewed: those that never left at once, the others after 24 hours."""
+        last = Greatest(*MOMENTS)  # Of those that are not null.
+        never_left = Q(status=MailStatus.SKIPPED) | Q(status=MailStatus.FAILED, taken_at=None)
+        rows = self.filter(never_left | Q(LessThanOrEqual(last, at - CONFIRMATION_INTERVAL)))
+        return rows.exclude(status=MailStatus.SENDING)
+
     def request(self, address: str, *, customer: Customer, at: datetime) -> bool:
         """Write a confirmation email, unless the address got one within the last 24 hours. Return whether it did.
 
         Lock the customer first. The one row of an address is renewed, so two requests at once write one email.
         """
-        new = {"address": address, "customer": customer, "requested_at": at, "due_at": at}
+        hour = timedelta(hours=1)
+        busy_hours = ConfirmationMail.objects.filter(due_at__gt=at - hour).count() // CONFIRMATIONS_PER_HOUR
+        new = {"address": address, "customer": customer, "requested_at": at, "due_at": at + busy_hours * hour}
         rows = ConfirmationMail.objects.of_address(address)
         if not rows.exists():
             try:
@@ -140,9 +157,9 @@ class ConfirmationMailQuerySet(models.QuerySet["ConfirmationMail"]):
             except IntegrityError:
                 return False  # Another request has just written it.
             return True
-        old = rows.filter(requested_at__lte=at - CONFIRMATION_INTERVAL).exclude(status=MailStatus.SENDING)
         unsent = {"attempts": 0, "taken_at": None, "sent_at": None, "detail": "", "provider_id": ""}
-        return bool(old.update(status=MailStatus.WAITING, **new, **unsent))
+        renewed = rows.renewable(at).update(status=MailStatus.WAITING, confirmed_at=None, **new, **unsent)
+        return bool(renewed)
 
 
 class ConfirmationMail(models.Model):
@@ -180,6 +197,8 @@ class ConfirmationMail(models.Model):
         ]
         indexes = [
             models.Index(name="confirmation_due", fields=("due_at", "id"), condition=Q(status="waiting")),
+            # For the limit of an hour, also of those that were sent.
+            models.Index(name="confirmation_of_hour", fields=("due_at",)),
             models.Index(name="confirmation_in_hand", fields=("leased_until",), condition=Q(status="sending")),
         ]
         triggers = [
@@ -189,13 +208,23 @@ class ConfirmationMail(models.Model):
                 operation=pgtrigger.Insert,
                 func=f"NEW.address_hash := {hash_sql('NEW.address')}; RETURN NEW;",
             ),
+            # A worker may have it in hand while the person is erased.
+            pgtrigger.Trigger(
+                name="erased_has_no_details",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Update,
+                condition=pgtrigger.Condition("NEW.address IS NULL"),
+                func="NEW.detail := ''; NEW.provider_id := ''; RETURN NEW;",
+            ),
             pgtrigger.Trigger(
                 name="at_most_one_a_day",
                 when=pgtrigger.Before,
                 operation=pgtrigger.Update,
                 condition=pgtrigger.Condition(
                     "OLD.address_hash IS DISTINCT FROM NEW.address_hash OR (OLD.requested_at IS DISTINCT FROM"
-                    " NEW.requested_at AND NEW.requested_at < OLD.requested_at + interval '24 hours')"
+                    " NEW.requested_at AND OLD.status <> 'skipped' AND (OLD.status <> 'failed' OR OLD.taken_at IS NOT"
+                    " NULL) AND NEW.requested_at < greatest(OLD.requested_at, OLD.taken_at, OLD.sent_at)"
+                    " + interval '24 hours')"
                 ),
                 func="""
                 RAISE EXCEPTION 'An address gets at most one confirmation email within 24 hours.'
@@ -209,22 +238,31 @@ class ConfirmationMail(models.Model):
 
     @property
     def may_be_renewed_at(self) -> datetime:
-        """When another email to the address may be requested."""
-        return self.requested_at + CONFIRMATION_INTERVAL
+        """When another email to the address may be requested, if this one left."""
+        return max(at for name in MOMENTS if (at := getattr(self, name)) is not None) + CONFIRMATION_INTERVAL
 
 
-# Whether the customer `c` is a lead who has not confirmed their address.
-HAS_NOT_CONFIRMED = f"(c.role = '{Role.LEAD}' AND c.opted_in_at IS NULL)"
+# Whether the customer `c` must still confirm their address: a lead, or a user whose address nobody proved. The same
+# follows as a condition of a query, and for one customer.
+HAS_NOT_CONFIRMED = f"(c.opted_in_at IS NULL AND (c.role = '{Role.LEAD}' OR c.email_is_said))"
+NOT_CONFIRMED = Q(Q(role=Role.LEAD) | Q(email_is_said=True), opted_in_at=None)
 
 
-def lacks_confirmation(customer: Customer, *, double_opt_in: bool) -> bool:
-    """Return the same as `HAS_NOT_CONFIRMED` in SQL if leads must confirm their address."""
-    return double_opt_in and customer.role == Role.LEAD and customer.opted_in_at is None
+def has_not_confirmed(customer: Customer) -> bool:
+    return customer.opted_in_at is None and (customer.role == Role.LEAD or customer.email_is_said)
 
 
-def unconfirmed_leads() -> models.QuerySet[Customer]:
-    """Return the leads with an address that they have not confirmed."""
-    return Customer.objects.present().filter(role=Role.LEAD, email__isnull=False, opted_in_at=None)
+def askable_customers() -> CustomerQuerySet:
+    """Return the customers whom a confirmation email can give emails to an audience."""
+    reachable = {"unsubscribed_from_emails": False, "has_hard_bounced": False, "marked_email_as_spam": False}
+    return Customer.objects.present().filter(NOT_CONFIRMED, email__isnull=False, **reachable)
+
+
+def askable_now(*, at: datetime) -> CustomerQuerySet:
+    """Return those of them whose address may get an email now."""
+    hashed = Func(OuterRef("email"), function=HASH_FUNCTION, output_field=models.BinaryField())
+    mails = ConfirmationMail.objects.filter(address_hash=hashed)
+    return askable_customers().filter(~Exists(mails) | Exists(mails.renewable(at)))
 
 
 def confirm_address(mail: ConfirmationMail, *, at: datetime) -> int:

@@ -13,7 +13,7 @@ from typing import Self
 import pgtrigger
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Func, Q, Value
+from django.db.models import F, Func, OuterRef, Q, Value
 from django.db.models.lookups import In
 
 
@@ -73,6 +73,17 @@ def has_address(addresses: Iterable[str]) -> Q:
     """Return the condition for customers who have one of these addresses, in any spelling."""
     text = models.TextField()
     forms = [Func(Value(address), function=COMPARABLE_FUNCTION, output_field=text) for address in addresses]
+    return is_one_of(forms)
+
+
+def has_same_address(column: str) -> Q:
+    """Return the condition for customers of a subquery who have the address in a column of the outer query."""
+    return is_one_of([Func(OuterRef(column), function=COMPARABLE_FUNCTION, output_field=models.TextField())])
+
+
+def is_one_of(forms: list[Func]) -> Q:
+    """Return the condition for customers whose address has one of these comparable forms."""
+    text = models.TextField()
     is_international = Func(
         F("email"), template=f"%(expressions)s ~ '{INTERNATIONAL}'", output_field=models.BooleanField()
     )

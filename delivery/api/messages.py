@@ -18,7 +18,7 @@ from audiences.api.payloads import Json, admin, unix, user_reference
 from audiences.intake import Refused, Unknown
 from audiences.intake.attributes.fields import first_given, read_long_text, read_mapping, read_text
 from audiences.models import Company, Customer, Workspace
-from audiences.models.consent import lacks_confirmation
+from audiences.models.consent import has_not_confirmed
 from audiences.transactions import retried
 from delivery import tasks
 from delivery.conversations import payloads, threads
@@ -170,7 +170,7 @@ def check_may_be_written_to(customer: Customer, *, channel: Channel) -> None:
     """Raise Forbidden if the customer cannot be reached by this channel (behaviour 4.12)."""
     if channel == Channel.EMAIL and customer.unsubscribed_from_emails:
         raise Forbidden("This user is unsubscribed from emails")
-    if channel == Channel.EMAIL and lacks_confirmation(customer, double_opt_in=Workspace.current().double_opt_in):
+    if channel == Channel.EMAIL and has_not_confirmed(customer) and Workspace.current().double_opt_in:
         raise Forbidden("This contact has not confirmed their email address")
     if reason := direct.unreachable_reason(customer, channel=channel):
         raise Forbidden(str(Reason(reason).label))

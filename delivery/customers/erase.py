@@ -6,7 +6,7 @@ from typing import Any
 
 from django.apps import apps
 from django.db import connection, transaction
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet
 
 from audiences import intake
 from audiences.intake import csv_import
@@ -82,8 +82,11 @@ def erase_confirmations(customer: Customer, addresses: list[str]) -> None:
     mails = ConfirmationMail.objects.of_address(*addresses) | ConfirmationMail.objects.filter(address__in=addresses)
     mails.filter(status=MailStatus.WAITING).update(status=MailStatus.SKIPPED)
     mails.update(address=None, confirmed_at=None, detail="", provider_id="")
-    # Another customer has the address: only what a server wrote may be about this one.
-    customer.confirmation_mails.update(detail="")
+    # Another customer has the address, and the email becomes theirs; what a server wrote may be about this one.
+    for mail in customer.confirmation_mails.filter(address__isnull=False):
+        others = Customer.objects.exclude(pk=customer.pk).with_address(str(mail.address))
+        owner = others.order_by(F("archived_at").desc(nulls_first=True), "pk").first()
+        ConfirmationMail.objects.filter(pk=mail.pk).update(customer=owner or customer, detail="")
 
 
 def suppressed_entries_of(customer: Customer) -> QuerySet[Suppression]:

@@ -13,8 +13,10 @@ from django.contrib.sessions.models import Session
 from django.db import connection, transaction
 from django.db.models import Case, F, Max, Min, Q, QuerySet, Value, When
 
-from audiences.models import Event, IdempotencyKey, JobItem, Workspace
+from audiences.models import ConfirmationMail, Event, IdempotencyKey, JobItem, Workspace
+from audiences.models.consent import MailStatus
 from delivery.models import DeliveryRecord, Link, MissedMatch, RefusedVisitors, Status
+from delivery.tracking.opt_in import LINK_VALID_FOR
 from messaging.models import Autosave, Channel, FormVisit, Message, MessageVersion
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,9 @@ def delete_expired(*, at: datetime, go_on: ShouldContinue, size: int = SLICE_SIZ
     FormVisit.objects.all().delete_expired(at=at)
     Session.objects.filter(expire_date__lt=at).delete()
     MissedMatch.objects.filter(found_at__lt=at - MISSED_MATCHES_RETENTION).delete()
+    # Nobody has the address any more, and the link has expired; the hash stays.
+    past = ConfirmationMail.objects.filter(requested_at__lt=at - LINK_VALID_FOR).exclude(status=MailStatus.SENDING)
+    past.without_owner().update(address=None, detail="", provider_id="")
     found: dict[str, int] = {}
     for kept_days, parts in (
         (workspace.keep_events_days, EVENT_STEPS),

@@ -17,7 +17,7 @@ from unfold.decorators import display
 from audiences import compiler
 from audiences.customer_counts import estimate_customer_count
 from audiences.models import Audience, Company, Customer, Membership, Workspace
-from audiences.models.consent import lacks_confirmation
+from audiences.models.consent import has_not_confirmed
 from audiences.rules import RuleError
 from outbound import roles
 from outbound.composer import options
@@ -211,7 +211,7 @@ class CustomerAdmin(
         for name, label, tone in EMAIL_OBSTACLES:
             if getattr(customer, name):
                 return chip(label, tone)
-        if customer.email and lacks_confirmation(customer, double_opt_in=customer.double_opt_in):  # type: ignore[attr-defined]
+        if customer.email and customer.double_opt_in and has_not_confirmed(customer):  # type: ignore[attr-defined]
             return chip("Not confirmed", "warning")
         return "Yes" if customer.email else chip("No address", "plain")
 

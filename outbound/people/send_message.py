@@ -15,7 +15,7 @@ from django.utils import timezone
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
 
 from audiences.models import Company, CustomAttribute, Customer, Workspace
-from audiences.models.consent import lacks_confirmation
+from audiences.models.consent import has_not_confirmed
 from audiences.transactions import retried
 from delivery import tasks
 from delivery.matching import direct
@@ -213,7 +213,7 @@ def email_obstacle(customer: Customer) -> str:
     """Return why the customer gets no emails to an audience although a direct message reaches them; "" if they do."""
     if customer.unsubscribed_from_emails:
         return "unsubscribed from emails"
-    has_not = lacks_confirmation(customer, double_opt_in=Workspace.current().double_opt_in)
+    has_not = has_not_confirmed(customer) and Workspace.current().double_opt_in
     return "has not confirmed their address" if has_not else ""
 
 

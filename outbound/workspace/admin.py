@@ -1,12 +1,12 @@
 """Workspace settings: one row, edited on one page."""
 
-from datetime import time
+from datetime import time, timedelta
 from functools import partial
 from typing import Any
 
 from django import forms
 from django.core.exceptions import PermissionDenied
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
@@ -18,7 +18,8 @@ from unfold.widgets import (
 )
 
 from audiences.models import Workspace
-from audiences.models.consent import unconfirmed_leads
+from audiences.models.consent import askable_customers
+from audiences.transactions import hit_time_limit, time_limit
 from delivery import tasks
 from delivery.models import Reason
 from messaging import delivery_window
@@ -40,12 +41,14 @@ QUIET_HOURS_HELP = (
 )
 OPT_IN_HELP = (
     "If on, a lead who gives an email address gets an email with a link, and no email to an audience before they open"
-    " the link and confirm. This includes the leads whom you have already: they gave an address, but have not confirmed"
-    " it. You can send them the email from their profile, or from the list of people. Users need not confirm, because"
-    " your website vouches for them. Answers and messages to one person are never held back."
+    " the link and confirm. The same holds for a user whose address only the browser stated. This includes the people"
+    " whom you have already: they gave an address, but have not confirmed it. You can send them the email from their"
+    " profile, or from the list of people. Other users need not confirm, because your server, a file or a signed"
+    " address vouches for them. Answers and messages to one person are never held back."
 )
 MESSAGES_NAMED = 3
-LEADS_COUNTED_MAX = 100_000
+# The page opens without the number if counting takes longer.
+COUNTED_WITHIN = timedelta(seconds=1)
 
 
 class TimeOfDay(UnfoldAdminTextInputWidget):
@@ -203,7 +206,7 @@ class WorkspaceAdmin(ChangeLogAdmin):
     """The settings page. The one row cannot be added or deleted."""
 
     form = WorkspaceForm
-    readonly_fields = ("logo_now", "leads_not_confirmed")
+    readonly_fields = ("logo_now", "not_confirmed")
     fieldsets = (
         ("Workspace", {"fields": ("name", "zone")}),
         (
@@ -217,7 +220,7 @@ class WorkspaceAdmin(ChangeLogAdmin):
         ("Before a message goes live", {"fields": ("confirm_above", "drift_percent")}),
         ("Frequency cap", {"fields": ("cap_messages", "cap_days")}),
         ("Quiet hours", {"fields": ("quiet_from", "quiet_to"), "description": QUIET_HOURS_HELP}),
-        ("Double opt-in", {"fields": ("double_opt_in", "leads_not_confirmed"), "description": OPT_IN_HELP}),
+        ("Double opt-in", {"fields": ("double_opt_in", "not_confirmed"), "description": OPT_IN_HELP}),
         ("Inbox", {"fields": ("answer_by_email_after",)}),
         ("Emails", {"fields": ("track_emails",)}),
         ("Alarms", {"fields": ("alarm_to",)}),
@@ -242,14 +245,19 @@ class WorkspaceAdmin(ChangeLogAdmin):
             return "No logo: branded emails begin with the name of the workspace."
         return format_html('<img src="{}" alt="{}" height="40" style="height: 40px">', workspace.logo, workspace.name)
 
-    @display(description="Leads concerned now")
-    def leads_not_confirmed(self, workspace: Workspace) -> str:
-        """Count the leads who get no emails to an audience while this is on."""
-        found = unconfirmed_leads().order_by()[: LEADS_COUNTED_MAX + 1].count()
+    @display(description="People concerned now")
+    def not_confirmed(self, workspace: Workspace) -> str:
+        """Count the people who get no emails to an audience only because this is on."""
+        try:
+            with time_limit(COUNTED_WITHIN):
+                found = askable_customers().order_by().count()
+        except OperationalError as wrong:
+            if not hit_time_limit(wrong):
+                raise
+            return "There are too many people to count here who must confirm their address."
         if not found:
-            return "No lead has an address that is not confirmed."
-        number = f"More than {LEADS_COUNTED_MAX:,}" if found > LEADS_COUNTED_MAX else f"{found:,}"
-        return f"{number} {'lead has' if found == 1 else 'leads have'} an address that is not confirmed."
+            return "Nobody has an address that they must confirm."
+        return f"{found:,} {'person has' if found == 1 else 'people have'} an address that they must confirm."
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         """Redirect to the one row."""

@@ -29,6 +29,8 @@ from delivery.models import Refusal, RefusedVisitors
 RATE_LIMIT_WINDOW = 10
 # Many visitors of one office may share an IP address.
 VISITORS_PER_IP_ADDRESS = 10
+# Each address that a visitor gives may send a confirmation email to a stranger.
+ADDRESSES_PER_DAY = 50
 MAX_FORM_SIZE = attachments.MAX_IMAGES * attachments.MAX_IMAGE_BYTES + 2**20
 # Refused visitors are counted by this many cache keys at most, so that no one can fill the cache.
 REFUSED_VISITOR_SLOTS = 2**14
@@ -45,6 +47,8 @@ class SessionExpired(APIException):
 class VisitorRateLimit(BaseThrottle):
     """A limit of requests per visitor and window, and ten times as many per IP address."""
 
+    window = RATE_LIMIT_WINDOW
+
     def allow_request(self, request: Request, view: APIView) -> bool:
         """Count the request by IP address, and by token at that address, so that no visitor uses up another's limit."""
         if not settings.MESSENGER_RATE_LIMIT:
@@ -58,8 +62,8 @@ class VisitorRateLimit(BaseThrottle):
         )
 
     def is_within(self, who: str, limit: int) -> bool:
-        key = f"messenger-rate-{self.now // RATE_LIMIT_WINDOW}-{who}".replace(" ", "-")
-        cache.add(key, 0, timeout=2 * RATE_LIMIT_WINDOW)
+        key = f"messenger-rate-{self.now // self.window}-{who}".replace(" ", "-")
+        cache.add(key, 0, timeout=2 * self.window)
         try:
             return (cache.incr(key) or 1) <= limit  # None while Redis is away.
         except ValueError:  # The key expired in between.
@@ -67,7 +71,20 @@ class VisitorRateLimit(BaseThrottle):
 
     def wait(self) -> float | None:
         """Return the seconds until the next window."""
-        return RATE_LIMIT_WINDOW - self.now % RATE_LIMIT_WINDOW
+        return self.window - self.now % self.window
+
+
+class AddressRateLimit(VisitorRateLimit):
+    """A limit of addresses per IP address and day, while an address gets a confirmation email."""
+
+    window = 86_400
+
+    def allow_request(self, request: Request, view: APIView) -> bool:
+        """Count the request by IP address."""
+        if not settings.MESSENGER_RATE_LIMIT or not Workspace.objects.filter(double_opt_in=True).exists():
+            return True
+        self.now = int(timezone.now().timestamp())
+        return self.is_within(f"addresses {self.get_ident(request)}", ADDRESSES_PER_DAY)
 
 
 class MessengerForm(MultiPartParser):

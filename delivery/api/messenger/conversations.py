@@ -26,7 +26,14 @@ from audiences.models import Customer
 from audiences.models.customers import Role
 from audiences.transactions import retried
 from delivery.api.messenger import payloads as messenger_payloads
-from delivery.api.messenger.access import MessengerEndpoint, MessengerForm, customer_of, speaker
+from delivery.api.messenger.access import (
+    AddressRateLimit,
+    MessengerEndpoint,
+    MessengerForm,
+    VisitorRateLimit,
+    customer_of,
+    speaker,
+)
 from delivery.conversations import attachments as conversation_attachments
 from delivery.conversations import threads
 from delivery.messenger import sessions
@@ -142,6 +149,8 @@ def conversation_of(customer: Customer, pk: Any) -> Conversation:
 
 class Address(MessengerEndpoint):
     """/messenger/email."""
+
+    throttle_classes = [VisitorRateLimit, AddressRateLimit]
 
     def post(self, request: Request) -> Response:
         """Store the email address of a lead. Users have theirs from the website."""

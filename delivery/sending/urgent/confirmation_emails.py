@@ -4,14 +4,14 @@ They contain no tracking and no text of a visitor, because anyone can type any a
 """
 
 from datetime import datetime
-from email.utils import formataddr
+from email.utils import formataddr, parseaddr
 
 from django.conf import settings
 from django.db.models import QuerySet
 from django.template.loader import render_to_string
 
-from audiences.models import ConfirmationMail, Customer, Suppression, Workspace
-from audiences.models.customers import Role
+from audiences.models import ConfirmationMail, Suppression, Workspace
+from audiences.models.consent import askable_customers
 from delivery import rendering, reply_addresses
 from delivery.channels import Envelope
 from delivery.reply_addresses import ReferentKind
@@ -34,16 +34,15 @@ class ConfirmationEmails(dispatcher.Kind[ConfirmationMail]):
             return "The customer was erased."
         if Suppression.objects.active().of_address(mail.address).exists():
             return "The address is on the suppression list."
-        leads = Customer.objects.present().filter(role=Role.LEAD, opted_in_at=None).with_address(mail.address)
-        if not leads.filter(unsubscribed_from_emails=False).exists():
-            return "No lead has this address without having confirmed it."
+        if not askable_customers().with_address(mail.address).exists():
+            return "Nobody has this address who must confirm it."
         return ""
 
     def build_envelope(self, mail: ConfirmationMail) -> Envelope:
         workspace = Workspace.current()
-        sender = Sender.objects.filter(users=None).order_by("pk").first()
-        address = sender.email if sender else settings.DEFAULT_FROM_EMAIL
-        about = {"workspace": workspace, "address": mail.address, "url": rendering.confirmation_url(mail)}
+        sender = Sender.objects.for_everyone().order_by("pk").first()
+        address = sender.email if sender else parseaddr(settings.DEFAULT_FROM_EMAIL)[1]
+        about = {"workspace": workspace, "url": rendering.confirmation_url(mail)}
         return Envelope(
             to=(mail.address or "",),
             subject=f"Confirm your email address for {workspace.name}",

@@ -201,7 +201,7 @@ class UrgentDispatcher:
             raise
         except Exception:
             log.exception("%s cannot be built", kind.describe(mail))
-            kind.outbox.settle(mail, status=Status.FAILED, detail="The email could not be built.")
+            kind.outbox.settle(mail, status=Status.FAILED, detail="The email could not be built.", taken_at=None)
             return False
         due = 0.0
         if Channel.EMAIL in throttle.load_limits():
@@ -265,8 +265,9 @@ def settle_email(one: OutgoingEmail, answer: Answer, *, at: datetime) -> bool:
     words = str(answer)
     if isinstance(answer, Rejected):
         outbox.settle(mail, status=Status.FAILED, detail=words)
-        if isinstance(answer, NoSuchMailbox):
-            assert one.envelope is not None  # noqa: S101 - built before it was sent
+        assert one.envelope is not None  # noqa: S101 - built before it was sent
+        # Without the address the person was erased meanwhile, and nothing may keep it.
+        if isinstance(answer, NoSuchMailbox) and outbox.rows.filter(pk=mail.pk, address=one.envelope.to[0]).exists():
             suppression.suppress_dead_mailbox(one.envelope.to[0], at=at)
     elif isinstance(answer, ChannelDown):
         outbox.put_back(mail, detail=words, due_at=at + outcome.OUTAGE_RETRY_AFTER)

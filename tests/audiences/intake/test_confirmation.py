@@ -7,11 +7,13 @@ import pytest
 from django.db import connection
 
 from audiences import intake
-from audiences.intake import Source
+from audiences.intake import Source, bulk_jobs
 from audiences.intake.attributes.fields import raise_refusal
 from audiences.intake.csv_import.upsert import COLUMNS, upsert_slice
 from audiences.models import ConfirmationMail, Customer, Workspace
+from audiences.models.consent import askable_customers, has_not_confirmed
 from delivery.customers import merge
+from delivery.sending.urgent.confirmation_emails import CONFIRMATION_EMAILS
 from tests.factories import CustomerFactory
 
 pytestmark = pytest.mark.django_db
@@ -65,6 +67,42 @@ def test_users_and_imports_are_not_asked(at):
     assert asked() == set()
 
 
+def test_user_whose_address_only_a_browser_stated_is_asked_and_not_once_it_is_proved(at):
+    ann = intake.identify({"user_id": "ann", "email": "ann@x.example"}, at=at, source=Source.BROWSER)
+    intake.identify({"email": "bob@x.example"}, at=at, source=Source.BROWSER)
+    assert asked() == {"ann@x.example"}
+    assert has_not_confirmed(ann)
+
+    ann = intake.identify({"user_id": "ann", "email": "ann@x.example"}, at=at)
+
+    assert not has_not_confirmed(ann)
+
+
+@pytest.mark.parametrize("knows_the_user", [False, True])
+def test_visitor_who_signs_in_without_an_address_still_has_to_confirm_the_one_they_typed(knows_the_user, at):
+    if knows_the_user:
+        CustomerFactory(user_id="eve")
+    lead = intake.save_lead({"email": "victim@x.example"}, at=at, source=Source.BROWSER)
+
+    user = merge.log_in(lead, {"user_id": "eve"}, at=at, source=Source.BROWSER, on_bad_value=raise_refusal)
+
+    user.refresh_from_db()
+    assert (user.role, user.email) == ("user", "victim@x.example")
+    assert has_not_confirmed(user)
+    assert list(askable_customers()) == [user]
+    assert CONFIRMATION_EMAILS.reason_not_to_send(ConfirmationMail.objects.get(), at=at) == ""
+
+
+def test_bulk_job_asks_the_lead_whom_it_names_by_id(at):
+    lead = CustomerFactory(lead=True)
+    data = {"id": str(lead.pk), "email": "bea@x.example"}
+
+    bulk_jobs.submit_job([{"method": "post", "data": data}], data_type="user", to=None, at=at)
+    assert bulk_jobs.process_jobs(clock=lambda: at, go_on=lambda: True) == 1
+
+    assert asked() == {"bea@x.example"}
+
+
 def test_nobody_is_asked_while_it_is_off(at):
     Workspace.objects.update(double_opt_in=False)
 
@@ -85,14 +123,20 @@ def test_confirmation_ends_with_the_address_in_the_returned_row(at):
 def test_teammates_ask_again_after_a_day(at):
     lead = intake.save_lead({"email": "bea@x.example"}, at=at)
 
-    assert [intake.ask_again(lead, at=at + later) for later in (HOUR, DAY, DAY + HOUR)] == [False, True, False]
+    asked = [intake.ask_again(lead, at=at + later) for later in (HOUR, DAY, DAY + HOUR)]
+
+    assert [(is_asked, mail.requested_at) for is_asked, mail in asked] == [
+        (False, at),
+        (True, at + DAY),
+        (False, at + DAY),
+    ]
 
 
 @pytest.mark.parametrize(
     "facts",
     [
         {"email": None},
-        {"role": "user"},
+        {"role": "user", "email_is_said": False},
         {"opted_in_at": "2026-05-04T10:00Z"},
         {"archived_at": "2026-05-04T10:00Z"},
         {"unsubscribed_from_emails": True},

@@ -112,11 +112,13 @@ def test_confirmations_of_own_addresses_are_blanked_and_those_of_shared_ones_sta
     for address in ("old@x.example", "bea@x.example", "eve@x.example"):
         ConfirmationMail.objects.request(address, customer=bea, at=at)
     ConfirmationMail.objects.update(detail="550 no bea", confirmed_at=at)
+    ConfirmationMail.objects.of_address("old@x.example").update(status="sent")
 
     erase.erase(bea, at=at)
 
     bea.refresh_from_db()
     assert bea.opted_in_at is None
+    assert ConfirmationMail.objects.get(address="eve@x.example").customer == eve
     rows = set(ConfirmationMail.objects.values_list("address", "status", "detail", "confirmed_at"))
-    assert rows == {(None, "skipped", "", None), ("eve@x.example", "waiting", "", at)}
+    assert rows == {(None, "sent", "", None), (None, "skipped", "", None), ("eve@x.example", "waiting", "", at)}
     assert not ConfirmationMail.objects.request("old@x.example", customer=eve, at=at)

@@ -88,6 +88,21 @@ def test_ongoing_message_matches_them_once_they_confirm(people, at):
     assert verification.missing_pairs(compile_now(message), at=at + HOUR) == []
 
 
+def test_user_whose_address_nobody_proved_waits_until_it_is_proved(at):
+    Workspace.current()
+    switch(on=True)
+    dan = CustomerFactory(name="dan", email="dan@x.example", email_is_said=True)
+    ongoing, one_off = (MessageFactory(at=at, rules=EVERYONE, **kind) for kind in ({"live": True}, {"one_off": True}))
+    launch.launch(one_off, at=at)
+    rounds.run_round(at=at)
+    assert (outcomes(ongoing), outcomes(one_off)) == ({}, {"dan": LEFT_OUT})
+
+    Customer.objects.filter(pk=dan.pk).update(email_is_said=False)
+    done = rounds.run_round(at=at + HOUR)
+
+    assert (done.by_changes, outcomes(ongoing)) == ([ongoing.pk], {"dan": QUEUED})
+
+
 def test_switching_it_off_and_on_makes_a_round_judge_everyone(people, at):
     message = MessageFactory(live=True, at=at, rules=EVERYONE)
     rounds.run_round(at=at)

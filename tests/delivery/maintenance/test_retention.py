@@ -10,7 +10,7 @@ from django.contrib.sessions.models import Session
 from django.utils import timezone
 from django_celery_beat.models import PeriodicTask
 
-from audiences.models import Event, EventSummary, Job, JobItem, Workspace
+from audiences.models import ConfirmationMail, Event, EventSummary, Job, JobItem, Workspace
 from delivery import rendering, schedule, tasks
 from delivery.maintenance import retention
 from delivery.matching import direct, ongoing
@@ -184,6 +184,21 @@ def test_uncertain_records_are_kept_because_they_may_be_sent_again(at):
     run_retention(at)
 
     assert rows.get().variables == {"first_name": "Ann"}
+
+
+def test_address_of_a_confirmation_email_is_blanked_once_nobody_has_it_and_the_link_has_expired(at):
+    owners = CustomerFactory(lead=True, email="bea@xn--mnchen-3ya.example"), CustomerFactory(email="ann@x.example")
+    for address in ("bea@münchen.example", "ann@x.example", "gone@x.example", "gone@münchen.example"):
+        ConfirmationMail.objects.request(address, customer=owners[0], at=at)
+    ConfirmationMail.objects.request("late@x.example", customer=owners[0], at=at + DAY)
+    ConfirmationMail.objects.update(detail="550", provider_id="p1")
+
+    run_retention(at + 30 * DAY + timedelta(seconds=1))
+
+    kept_rows = {"bea@münchen.example", "ann@x.example", "late@x.example"}
+    rows = ConfirmationMail.objects.values_list("address", "detail", "provider_id")
+    assert set(rows) == {(None, "", "")} | {(address, "550", "p1") for address in kept_rows}
+    assert ConfirmationMail.objects.of_address("gone@x.example").exists()
 
 
 def test_failed_bulk_items_are_deleted_with_the_events(at):

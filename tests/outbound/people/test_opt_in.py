@@ -5,8 +5,11 @@ from datetime import timedelta
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.urls import reverse
+from django.utils import timezone
 
+from audiences import intake
 from audiences.models import ConfirmationMail, Customer, Workspace
+from outbound.people import opt_in
 from tests.factories import AT, CustomerFactory
 from tests.support.pages import as_page
 
@@ -48,7 +51,7 @@ def test_profile_says_that_the_address_is_not_confirmed_and_what_became_of_the_e
 
     shown = profile(console, bea)
 
-    assert "Not confirmed, so this lead gets no emails to an audience." in shown
+    assert "Not confirmed, so this person gets no emails to an audience." in shown
     assert says in shown
     assert "Send the confirmation email again" in shown
 
@@ -104,10 +107,41 @@ def test_ticked_leads_are_asked_and_the_others_counted(console, bea):
     assert "ask_ticked" not in console.get(listed).content.decode()
 
 
+def test_those_who_were_asked_do_not_take_the_place_of_the_others(console, bea, monkeypatch):
+    monkeypatch.setattr(opt_in, "CUSTOMERS_TICKED_MAX", 2)
+    monkeypatch.setattr(opt_in, "SLICE", 1)
+    CustomerFactory(lead=True, email="listed@x.example", has_hard_bounced=True)
+    everyone = [bea, *(CustomerFactory(lead=True, email=f"{n}@x.example") for n in range(4))]
+    listed = reverse("admin:audiences_customer_changelist")
+    form = {"action": "ask_ticked", "_selected_action": [one.pk for one in everyone], "select_across": 1}
+
+    said = [as_page(console.post(listed, form, follow=True).content.decode()) for _ in range(3)]
+
+    assert "2 confirmation emails are on the way." in said[0]
+    assert "3 more people can be asked: choose the action again for them." in said[0]
+    assert "1 more person can be asked" in said[1]
+    assert "1 confirmation email is on the way." in said[2]
+    assert "5 people were not asked: they need not confirm" in said[2]
+    assert ConfirmationMail.objects.count() == LogEntry.objects.count() == 5
+
+
 def test_unsubscribed_lead_has_no_button(console, bea):
     Customer.objects.update(unsubscribed_from_emails=True)
 
     assert "Send a confirmation email" not in profile(console, bea)
+
+
+def test_button_says_when_the_next_email_can_be_sent_also_if_the_address_changes_meanwhile(console, bea, monkeypatch):
+    ConfirmationMail.objects.request("new@x.example", customer=bea, at=timezone.now())
+    ask = intake.ask_again
+
+    def change_and_ask(customer: Customer, **how: object) -> object:
+        Customer.objects.update(email="new@x.example")
+        return ask(customer, **how)
+
+    monkeypatch.setattr(intake, "ask_again", change_and_ask)
+
+    assert "The next one can be sent on" in press(console, bea)
 
 
 def test_list_of_people_shows_who_has_not_confirmed(console, bea):

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db.models.expressions import RawSQL
 from django.urls import reverse
 
-from audiences.models import Workspace
+from audiences.models import Customer, Workspace
 from delivery import tasks
 from delivery.models import Reason
 from messaging.models import Sender
@@ -116,16 +117,18 @@ def test_quiet_hours_that_leave_a_message_no_time_are_refused_and_name_it(consol
     assert Workspace.current().quiet_hours is None
 
 
-def test_double_opt_in_is_switched_on_with_a_log_entry_and_says_how_many_leads_it_concerns(console):
+def test_double_opt_in_is_switched_on_with_a_log_entry_and_says_how_many_people_it_concerns(console):
     CustomerFactory(lead=True, email="a@x.example")
     CustomerFactory(lead=True, email="b@x.example")
     CustomerFactory(lead=True, email="c@x.example", opted_in_at=AT)
     CustomerFactory(lead=True, email="d@x.example", archived=True)
     CustomerFactory(lead=True)
+    CustomerFactory(lead=True, email="bounced@x.example", has_hard_bounced=True)
     CustomerFactory(email="e@x.example")
+    CustomerFactory(email="f@x.example", email_is_said=True)
     before = Workspace.current().generation
     assert not Workspace.current().double_opt_in
-    assert "2 leads have an address that is not confirmed." in console.get(page()).content.decode()
+    assert "3 people have an address that they must confirm." in console.get(page()).content.decode()
 
     console.post(page(), form(double_opt_in="on"))
 
@@ -136,18 +139,22 @@ def test_double_opt_in_is_switched_on_with_a_log_entry_and_says_how_many_leads_i
 
 @pytest.mark.parametrize(
     ("leads", "says"),
-    [
-        (0, "No lead has an address that is not confirmed."),
-        (1, "1 lead has an address"),
-        (3, "More than 2 leads have an address"),
-    ],
+    [(0, "Nobody has an address that they must confirm."), (1, "1 person has an address that they must confirm.")],
 )
-def test_many_leads_are_not_counted_to_the_end(leads, says, console, monkeypatch):
-    monkeypatch.setattr(workspace_admin, "LEADS_COUNTED_MAX", 2)
+def test_few_people_must_confirm(leads, says, console):
     for n in range(leads):
         CustomerFactory(lead=True, email=f"{n}@x.example")
 
     assert says in console.get(page()).content.decode()
+
+
+def test_page_opens_although_counting_takes_too_long(console, monkeypatch):
+    slow = Customer.objects.annotate(waits=RawSQL("pg_sleep(5)::text", ())).exclude(waits="x")
+    monkeypatch.setattr(workspace_admin, "askable_customers", lambda: slow)
+    monkeypatch.setattr(workspace_admin, "COUNTED_WITHIN", timedelta(milliseconds=50))
+    CustomerFactory()
+
+    assert "too many people to count here" in console.get(page()).content.decode()
 
 
 def test_office_hours_accept_common_formats(console):

@@ -20,6 +20,7 @@ from audiences import identity_verification
 from audiences.intake import messenger_settings as browser_settings
 from audiences.models import Customer, Event, Workspace
 from audiences.models.customers import Role
+from delivery.api.messenger import access
 from delivery.api.messenger import conversations as messenger_conversations
 from delivery.conversations import threads
 from delivery.matching import direct
@@ -714,6 +715,23 @@ def test_lead_saves_an_email_address(db):
 
     assert Customer.objects.get().email == "bea@x.example"
     assert not browser.ask(f"conversations/{begun['id']}").json()["asks_email"]
+
+
+@pytest.mark.parametrize("is_on", [False, True])
+def test_ip_address_gives_a_limited_number_of_addresses_a_day_while_each_gets_an_email(is_on, db, at, monkeypatch):
+    monkeypatch.setattr(access, "ADDRESSES_PER_DAY", 2)
+    Workspace.current()
+    Workspace.objects.update(double_opt_in=is_on)
+    status = []
+    for hours in (0, 1, 2, 24):
+        with time_machine.travel(at.replace(hour=0) + timedelta(hours=hours), tick=False):
+            browser = Browser()
+            browser.ping()
+            browser.say("conversations", body="Hello")
+            browser.ping()
+            status.append(browser.say("email", email=f"{hours}@x.example").status_code)
+
+    assert status == [200, 200, 429 if is_on else 200, 200]
 
 
 @pytest.mark.parametrize(("given", "status"), [("", 422), ("bea", 400)])

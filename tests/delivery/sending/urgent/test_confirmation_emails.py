@@ -5,15 +5,18 @@ from datetime import timedelta
 from email import message_from_bytes, policy
 
 import pytest
+from django.contrib.auth.models import User
 
 from audiences import intake
 from audiences.models import ConfirmationMail, Customer, Suppression, SuppressionReason, SuppressionSource, Workspace
 from delivery import reply_addresses, tasks
+from delivery.channels import NoSuchMailbox
+from delivery.conversations import threads
 from delivery.customers import erase
 from delivery.inbound import router
 from delivery.inbound.feedback import Feedback, FeedbackType, record_feedback
 from delivery.inbound.router import Outcome
-from delivery.models import Status
+from delivery.models import AnswerMail, Conversation, ConversationPart, Status
 from delivery.reply_addresses import Referent, ReferentKind
 from delivery.sending import outcome
 from delivery.sending.urgent import dispatcher
@@ -43,6 +46,7 @@ def send(at) -> int:
 
 
 def test_email_is_short_has_the_link_and_nothing_of_the_visitor_and_no_tracking(server, bea, at):  # noqa: F811
+    SenderFactory(name="Ada", email="ada@acme.example", teammate=User.objects.create_user("ada"))
     SenderFactory(name="Grace", email="grace@acme.example", teammate=None)
     post = server()
 
@@ -59,7 +63,7 @@ def test_email_is_short_has_the_link_and_nothing_of_the_visitor_and_no_tracking(
     for body in (text, html):
         assert len(re.findall(r"https?://", body)) == 1
         assert re.search(r"/m/confirm/[\w-]{40,}", body)
-        assert "bea@x.example" in body
+        assert "bea@" not in body
         assert "Mal" not in body
         assert "Dublin" in body
     assert "<img" not in html
@@ -70,13 +74,14 @@ def test_email_is_short_has_the_link_and_nothing_of_the_visitor_and_no_tracking(
 
 
 def test_without_a_sender_it_comes_from_the_address_of_the_workspace(server, bea, at, settings):  # noqa: F811
-    settings.DEFAULT_FROM_EMAIL = "hello@acme.example"
+    settings.DEFAULT_FROM_EMAIL = "Acme team <hello@acme.example>"
     post = server()
 
     send(at)
 
     mail = message_from_bytes(post.taken[0].content, policy=policy.default)
     assert mail["From"] == "Acme & Sons <hello@acme.example>"
+    assert mail["Reply-To"] == "hello@acme.example"
 
 
 def test_each_request_has_its_own_message_id_that_names_the_email(server, bea, at):  # noqa: F811
@@ -137,23 +142,28 @@ def test_it_is_not_sent_once_it_is_not_needed(change, server, bea, at):  # noqa:
 
 
 def test_erasure_keeps_it_from_being_sent_and_keeps_the_limit(server, bea, at):  # noqa: F811
+    intake.save_lead({"email": "eve@x.example"}, at=at + DAY)
     post = server()
-    erase.erase(bea, at=at)
+    assert send(at) == 1
+    eve = Customer.objects.get(email="eve@x.example")
+    for customer in (bea, eve):
+        erase.erase(customer, at=at + DAY / 2)
 
-    assert send(at) == 0
-    again = intake.save_lead({"email": "bea@x.example"}, at=at + timedelta(hours=1))
-    assert send(at + timedelta(hours=1)) == 0
+    assert send(at + DAY) == 0
+    again = intake.save_lead({"email": "bea@x.example"}, at=at + DAY / 2)
+    assert send(at + DAY / 2) == 0
 
-    assert post.taken == []
-    assert ConfirmationMail.objects.get().address is None
-    assert intake.ask_again(again, at=at + DAY)
+    assert [taken.recipients for taken in post.taken] == [["bea@x.example"]]
+    assert not ConfirmationMail.objects.exclude(address=None).exists()
+    assert intake.ask_again(again, at=at + DAY)[0]
     assert send(at + DAY) == 1
 
 
 def test_temporary_refusal_is_retried_and_a_lost_connection_is_uncertain(server, bea, at):  # noqa: F811
     server(RCPT=["451 later", "250 ok"])
-    assert send(at) == 0 or ConfirmationMail.objects.get().status == Status.WAITING
-    assert ConfirmationMail.objects.get().attempts == 1
+    send(at)
+    row = ConfirmationMail.objects.get()
+    assert (row.status, row.attempts) == (Status.WAITING, 1)
 
     assert send(at + outcome.BACK_OFF[0]) == 1
     assert ConfirmationMail.objects.get().status == Status.SENT
@@ -182,6 +192,19 @@ def test_mailbox_that_does_not_exist_is_suppressed(server, bea, at):  # noqa: F8
 
     assert ConfirmationMail.objects.get().status == Status.FAILED
     assert Customer.objects.get().has_hard_bounced
+
+
+def test_nothing_is_kept_of_an_address_that_is_erased_while_a_worker_sends_to_it(bea, at):
+    mail = CONFIRMATION_EMAILS.claim(at=at)
+    envelope = CONFIRMATION_EMAILS.build_envelope(mail)
+    erase.erase(bea, at=at)
+    one = dispatcher.OutgoingEmail(mail, CONFIRMATION_EMAILS, lane=None, envelope=envelope)
+
+    dispatcher.settle_email(one, NoSuchMailbox("550 no bea@x.example"), at=at)
+
+    row = ConfirmationMail.objects.get()
+    assert (row.status, row.address, row.detail) == (Status.FAILED, None, "")
+    assert not Suppression.objects.exists()
 
 
 def test_bounce_report_at_its_bounce_address_is_recorded(server, at, settings):  # noqa: F811
@@ -231,21 +254,26 @@ def test_feedback_of_a_provider_settles_it(what, address, status, flags, bea, at
 
 
 def test_reply_to_it_is_not_an_answer_to_a_conversation(bea, at):
-    CustomerFactory()
-    mail = sample_email(
-        "gmail",
-        reply_to="grace@acme.example",
-        message_id=reply_addresses.confirmation_message_id(ConfirmationMail.objects.get()),
+    mail = ConfirmationMail.objects.get()
+    # A conversation with the key of the email.
+    Conversation.objects.create(pk=mail.pk, customer=bea, body="Hello", created_at=at, updated_at=at)
+    reply = sample_email(
+        "gmail", reply_to="grace@acme.example", message_id=reply_addresses.confirmation_message_id(mail)
     )
 
-    assert router.receive(parse_email(mail), at=at) is Outcome.UNADDRESSED
+    assert router.receive(parse_email(reply), at=at) is Outcome.UNADDRESSED
+    assert not ConversationPart.objects.exists()
 
 
 def test_task_sends_answers_and_confirmations(server, bea, at, monkeypatch):  # noqa: F811
     post = server()
     ConfirmationMail.objects.update(due_at=at)
+    ann = CustomerFactory(email="ann@x.example")
+    begun = threads.open_by_customer(ann, body="Hello", at=at, attachments=[])
+    threads.reply_by_teammate(begun, teammate=User.objects.create_user("ada"), body="Hi", at=at)
+    AnswerMail.objects.update(due_at=at)
     monkeypatch.setattr(tasks, "DatabaseClock", lambda: lambda: at)
 
     tasks.forward_answers()
 
-    assert [taken.recipients for taken in post.taken] == [["bea@x.example"]]
+    assert sorted(taken.recipients for taken in post.taken) == [["ann@x.example"], ["bea@x.example"]]
