@@ -72,7 +72,7 @@ def same_address_sql(column: str, address: str) -> str:
 def has_address(addresses: Iterable[str]) -> Q:
     """Return the condition for customers who have one of these addresses, in any spelling."""
     text = models.TextField()
-    forms = [Func(Value(address), function=COMPARABLE_FUNCTION, output_field=text) for address in addresses]
+    forms: list[Func] = [Func(Value(one), function=COMPARABLE_FUNCTION, output_field=text) for one in addresses]
     return is_one_of(forms)
 
 
