@@ -42,7 +42,7 @@ def lead(server, name: str) -> str:
 
 def test_lead_gets_campaigns_only_after_confirming(staff, server, post, clock, switch):
     lead(server, "old")
-    assert "1 lead has an address that is not confirmed." in staff.reads("audiences_workspace_change", 1)
+    assert "1 person has an address that they must confirm." in staff.reads("audiences_workspace_change", 1)
     switch(double_opt_in="on")
     assert "Leads confirm their address: from no to yes" in LogEntry.objects.latest("pk").change_message
     bea = lead(server, "bea")
