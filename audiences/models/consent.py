@@ -147,8 +147,10 @@ class ConfirmationMailQuerySet(models.QuerySet["ConfirmationMail"]):
         Lock the customer first. The one row of an address is renewed, so two requests at once write one email.
         """
         hour = timedelta(hours=1)
-        busy_hours = ConfirmationMail.objects.filter(due_at__gt=at - hour).count() // CONFIRMATIONS_PER_HOUR
-        new = {"address": address, "customer": customer, "requested_at": at, "due_at": at + busy_hours * hour}
+        busy = ConfirmationMail.objects.filter(due_at__gt=at - hour).order_by("-due_at")
+        one_too_many = busy.values_list("due_at", flat=True)[CONFIRMATIONS_PER_HOUR - 1 : CONFIRMATIONS_PER_HOUR]
+        due_at = max([at, *(earlier + hour for earlier in one_too_many)])
+        new = {"address": address, "customer": customer, "requested_at": at, "due_at": due_at}
         rows = ConfirmationMail.objects.of_address(address)
         if not rows.exists():
             try:
