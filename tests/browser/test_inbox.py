@@ -1,5 +1,6 @@
 """The inbox in a real browser: live updates and the actions on a conversation."""
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -14,7 +15,7 @@ from playwright.sync_api import Page, Route, expect
 from delivery import schedule
 from delivery.conversations import attachments, threads
 from delivery.models import Conversation
-from messaging.models import SavedReply
+from messaging.models import Autosave, SavedReply
 from tests.browser.conftest import violations
 from tests.browser.test_messenger import eventually
 from tests.factories import CustomerFactory, CustomerTagFactory, EventFactory, MembershipFactory
@@ -381,3 +382,22 @@ def test_saved_reply_is_found_and_inserted_by_keyboard(open_inbox, console, size
     expect(page.get_by_text("No value for city. Replace the square brackets before you send.")).to_be_visible()
     page.get_by_role("button", name="Send", exact=True).click()
     expect(page.locator(".ob-part-ours")).to_contain_text("Hello Ada,")
+
+
+def test_draft_is_shown_again_though_it_was_saved_while_the_next_page_was_on_its_way(open_inbox):
+    page = open_inbox(wrote("Ann Lee", "Where is my invoice?"))
+    write(page, "Here it is")
+
+    def answer_late(route) -> None:
+        # Rendered before the text reaches the server, and shown after it.
+        answer = route.fetch(max_redirects=0)
+        while not Autosave.objects.open().exists():
+            time.sleep(0.05)
+        time.sleep(0.5)
+        route.fulfill(response=answer)
+
+    page.route(page.url, answer_late, times=1)
+    page.evaluate("location.assign(location.href)")
+
+    expect(page.get_by_role("status").filter(has_text="Restored what you typed")).to_be_visible()
+    expect(page.locator("trix-editor")).to_have_text("Here it is")

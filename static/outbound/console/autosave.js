@@ -35,6 +35,8 @@ let isUnsent = false;
 let isStoredHere = true;
 let isSending = false;
 let isLeaving = false;
+/* Another page is on its way. It may have been rendered before the last save, so it needs the copy in this browser. */
+let hasNextPage = false;
 let timer = 0;
 
 const tabField = () => form.querySelector("input[name=autosave]");
@@ -125,7 +127,7 @@ const handlers = {
     revision = stored ?? 0;
     if (latest !== sent.fields) return saveLater(SAVE_DELAY);
     isUnsent = false;
-    removeHere(sent.tab);
+    if (!hasNextPage) removeHere(sent.tab);
     return showState(savedAt ? `Saved automatically at ${savedAt}. Only you see this.` : "");
   },
   401() { showState(texts.loggedOut); },
@@ -249,11 +251,12 @@ function watchText() {
   });
   /* The final sheet sends the form too, and its answer leads to another page. */
   document.addEventListener("htmx:beforeOnLoad", ({ detail }) => { if (detail.xhr.getResponseHeader("HX-Redirect")) leave(); });
-  window.addEventListener("pageshow", (event) => { if (event.persisted) isLeaving = false; });
+  window.addEventListener("pageshow", (event) => { if (event.persisted) isLeaving = hasNextPage = false; });
   window.addEventListener("pagehide", sendWhileLeaving);
   window.addEventListener("online", () => saveLater(0));
   document.addEventListener("logged-in", () => saveLater(0));
   window.addEventListener("beforeunload", (event) => {
+    hasNextPage = true;
     const hasFiles = [...form.querySelectorAll("input[type=file][name]")].some((field) => field.files.length);
     /* Without an action of the user, browsers only log that they do not ask. */
     if (!isLeaving && (isUnsent || hasFiles) && navigator.userActivation?.hasBeenActive !== false) event.preventDefault();
