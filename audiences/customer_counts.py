@@ -8,12 +8,11 @@ from typing import Any
 
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
-from django.db.utils import OperationalError
 
 from audiences.compiler import compile_tree
 from audiences.models import Audience, SegmentSize
 from audiences.rules import Group
-from audiences.transactions import hit_time_limit, time_limit, without_nested_loops
+from audiences.transactions import run_within, without_nested_loops
 
 # How many customers an estimate evaluates.
 SAMPLE_SIZE = 20_000
@@ -37,12 +36,8 @@ def count_matching_within(tree: Group, *, at: datetime, within: timedelta) -> Cu
 
     Raises RuleError if a rule is no longer valid.
     """
-    try:
-        with time_limit(within):
-            return count_matching(tree, at=at)
-    except OperationalError as wrong:
-        if not hit_time_limit(wrong):
-            raise
+    if (counted := run_within(within, lambda: count_matching(tree, at=at))) is not None:
+        return counted
     customers = estimate_customer_count()
     sample = sample_clause(customers)
     if not sample:

@@ -92,6 +92,17 @@ def time_limit(within: timedelta) -> Iterator[CursorWrapper]:
         cursor.execute("SET LOCAL statement_timeout TO DEFAULT")
 
 
+def run_within(within: timedelta, function: Callable[[], R]) -> R | None:
+    """Run the function in a transaction; return None if one of its statements takes longer than `within`."""
+    try:
+        with time_limit(within):
+            return function()
+    except OperationalError as wrong:
+        if not hit_time_limit(wrong):
+            raise
+        return None
+
+
 @contextmanager
 def without_nested_loops() -> Iterator[None]:
     """Keep the planner from nested loops over records while statistics lag (measured: minutes; behaviour 5).

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from time import monotonic
 from typing import Any
 
-from django.db import OperationalError, connection
+from django.db import connection
 from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -22,7 +22,7 @@ from audiences.intake.attributes.fields import read_flag
 from audiences.models import Audience, CustomAttribute, Customer, Workspace
 from audiences.models.audience import parse_stored_rules
 from audiences.rules import RuleError
-from audiences.transactions import hit_time_limit, time_limit
+from audiences.transactions import run_within
 
 # Limit for one request: the client waits, and a process is busy for as long.
 COUNT_TIMEOUT = timedelta(seconds=12)
@@ -92,14 +92,7 @@ def counts_before_timeout(segments: Collection[Audience], *, at: datetime) -> di
 
 def counts_within(segments: Collection[Audience], *, at: datetime, seconds: float) -> dict[int, int] | None:
     """Return the number of members of each segment; None if counting takes longer than `seconds`."""
-    try:
-        with time_limit(timedelta(seconds=seconds)):
-            found = counts_of(segments, at=at)
-    except OperationalError as wrong:
-        if not hit_time_limit(wrong):
-            raise
-        return None
-    return found
+    return run_within(timedelta(seconds=seconds), lambda: counts_of(segments, at=at))
 
 
 def counts_of(segments: Collection[Audience], *, at: datetime) -> dict[int, int]:

@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from django.db.utils import OperationalError
-
 from audiences.customer_counts import estimate_customer_count, fetch_counts, sample_clause
-from audiences.transactions import hit_time_limit, time_limit
+from audiences.transactions import run_within
 from delivery.eligibility import conditions
 from delivery.models import Reason, Status
 from messaging.models import Message
@@ -38,14 +36,10 @@ def count_outcomes_within(message: Message, *, at: datetime, within: timedelta) 
 
     Raises RuleError if a rule is no longer valid.
     """
-    for is_estimate in (False, True):
-        try:
-            with time_limit(within):
-                return count_outcomes(message, at=at, customers=estimate_customer_count() if is_estimate else 0)
-        except OperationalError as wrong:
-            if not hit_time_limit(wrong):
-                raise
-    return None
+    counted = run_within(within, lambda: count_outcomes(message, at=at))
+    if counted is not None:
+        return counted
+    return run_within(within, lambda: count_outcomes(message, at=at, customers=estimate_customer_count()))
 
 
 def count_outcomes(message: Message, *, at: datetime, customers: int = 0) -> Outcomes:

@@ -7,7 +7,7 @@ from typing import Any
 from django.db.utils import OperationalError
 
 from audiences.customer_counts import estimate_customer_count, fetch_counts, sample_clause
-from audiences.transactions import hit_time_limit, time_limit, without_nested_loops
+from audiences.transactions import run_within, time_limit, without_nested_loops
 from delivery.eligibility import conditions
 from delivery.matching import sql
 from delivery.models import IN_AN_INBOX, Reason
@@ -38,14 +38,8 @@ class Forecast:
 
 def forecast_within(message: Message, *, at: datetime, within: timedelta) -> Forecast:
     """Count the customers who match now. If that takes longer than `within`, estimate from about 20,000 customers."""
-    try:
-        with time_limit(within):
-            found = forecast(message, at=at)
-    except OperationalError as wrong:
-        if not hit_time_limit(wrong):
-            raise
-        return forecast(message, at=at, customers=estimate_customer_count())
-    return found
+    counted = run_within(within, lambda: forecast(message, at=at))
+    return counted or forecast(message, at=at, customers=estimate_customer_count())
 
 
 def forecast(message: Message, *, at: datetime, customers: int = 0) -> Forecast:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import PermissionDenied
-from django.db import OperationalError, transaction
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.html import format_html
@@ -19,7 +19,7 @@ from unfold.widgets import (
 
 from audiences.models import Workspace
 from audiences.models.consent import askable_customers
-from audiences.transactions import hit_time_limit, time_limit
+from audiences.transactions import run_within
 from delivery import tasks
 from delivery.models import Reason
 from messaging import delivery_window
@@ -248,12 +248,8 @@ class WorkspaceAdmin(ChangeLogAdmin):
     @display(description="People concerned now")
     def not_confirmed(self, workspace: Workspace) -> str:
         """Count the people who get no emails to an audience only because this is on."""
-        try:
-            with time_limit(COUNTED_WITHIN):
-                found = askable_customers().order_by().count()
-        except OperationalError as wrong:
-            if not hit_time_limit(wrong):
-                raise
+        found = run_within(COUNTED_WITHIN, askable_customers().order_by().count)
+        if found is None:
             return "There are too many people to count here who must confirm their address."
         if not found:
             return "Nobody has an address that they must confirm."
