@@ -4,9 +4,8 @@ Each answer has one row (`AnswerMail`), created together with it, which the disp
 """
 
 from datetime import datetime
-from email.utils import formataddr, parseaddr
+from email.utils import formataddr
 
-from django.conf import settings
 from django.contrib.auth.models import User
 from django.db.models import Exists, OuterRef, QuerySet, prefetch_related_objects
 from django.template.loader import render_to_string
@@ -108,11 +107,8 @@ def answer_sender(part: ConversationPart, workspace: Workspace) -> tuple[str, st
     if own is not None:
         return own.name, own.email, own.reply_to or own.email
     found = record.message.sender if record is not None else None
-    found = found or Sender.objects.for_everyone().order_by("pk").first()
     name = teammate_display_name(part.teammate, workspace)
-    if found is None:
-        address = parseaddr(settings.DEFAULT_FROM_EMAIL)[1]
-        return name, address, address
+    found = found or Sender.objects.shared_or_default(name=name)
     return name, found.email, found.reply_to or found.email
 
 

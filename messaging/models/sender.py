@@ -1,5 +1,6 @@
 """Senders: the names and addresses that messages come from."""
 
+from email.utils import parseaddr
 from typing import Self
 
 from django.conf import settings
@@ -11,6 +12,12 @@ class SenderQuerySet(models.QuerySet["Sender"]):
     def for_everyone(self) -> Self:
         """Return the senders that every teammate may use."""
         return self.filter(teammate=None, users=None)
+
+    def shared_or_default(self, *, name: str) -> "Sender":
+        """Return the first sender that every teammate may use; without one, this name with `DEFAULT_FROM_EMAIL`."""
+        return self.for_everyone().order_by("pk").first() or Sender(
+            name=name, email=parseaddr(settings.DEFAULT_FROM_EMAIL)[1]
+        )
 
     def usable_by(self, user: User) -> Self:
         """Return the senders that this teammate may use: their own, shared with them, or unrestricted."""

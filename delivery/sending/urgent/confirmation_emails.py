@@ -4,9 +4,8 @@ They contain no tracking and no text of a visitor, because anyone can type any a
 """
 
 from datetime import datetime
-from email.utils import formataddr, parseaddr
+from email.utils import formataddr
 
-from django.conf import settings
 from django.db.models import QuerySet
 from django.template.loader import render_to_string
 
@@ -40,16 +39,15 @@ class ConfirmationEmails(dispatcher.Kind[ConfirmationMail]):
 
     def build_envelope(self, mail: ConfirmationMail) -> Envelope:
         workspace = Workspace.current()
-        sender = Sender.objects.for_everyone().order_by("pk").first()
-        address = sender.email if sender else parseaddr(settings.DEFAULT_FROM_EMAIL)[1]
+        sender = Sender.objects.shared_or_default(name=workspace.name)
         about = {"workspace": workspace, "url": rendering.confirmation_url(mail)}
         return Envelope(
             to=(mail.address or "",),
             subject=f"Confirm your email address for {workspace.name}",
             html=render_to_string("delivery/confirmation.html", about),
             text=render_to_string("delivery/confirmation.txt", about),
-            sender=formataddr((sender.name if sender else workspace.name, address)),
-            reply_to=(sender.reply_to if sender else "") or address,
+            sender=formataddr((sender.name, sender.email)),
+            reply_to=sender.reply_to or sender.email,
             return_path=reply_addresses.return_path(ReferentKind.CONFIRMATION, mail.pk),
             message_id=reply_addresses.confirmation_message_id(mail),
             headers={"Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "OOF, AutoReply"},
