@@ -1,4 +1,4 @@
-"""Double opt-in: who gives an address that nobody proved is asked by email to confirm it (behaviour 4.30)."""
+"""Double opt-in: an email asks people to confirm an address that is not proved (behaviour 4.30)."""
 
 from collections.abc import Collection
 from datetime import datetime

@@ -244,8 +244,8 @@ class ConfirmationMail(models.Model):
         return max(at for name in MOMENTS if (at := getattr(self, name)) is not None) + CONFIRMATION_INTERVAL
 
 
-# Whether the customer `c` must still confirm their address: a lead, or a user whose address nobody proved. The same
-# follows as a condition of a query, and for one customer.
+# Whether the customer `c` must still confirm their address: a lead, or a user whose address is not proved. The same
+# rule follows as a condition of a query, and for one customer.
 HAS_NOT_CONFIRMED = f"(c.opted_in_at IS NULL AND (c.role = '{Role.LEAD}' OR c.email_is_said))"
 NOT_CONFIRMED = Q(Q(role=Role.LEAD) | Q(email_is_said=True), opted_in_at=None)
 

@@ -44,9 +44,9 @@ def erase(customer: Customer, *, at: datetime) -> None:
     locked = Customer.objects.get(pk=customer.pk)
     names = identifiers_of(locked)
     # The log entries before the addresses that find them.
-    log_entries_of(locked).update(object_repr=ERASED, change_message="")
     addresses = own_addresses(locked)
-    suppressed_entries_of(locked).update(address=None, detail="")
+    log_entries_of(locked, addresses).update(object_repr=ERASED, change_message="")
+    suppressed_entries_of(addresses).update(address=None, detail="")
     erase_confirmations(locked, addresses)
     blank_addresses(locked)
     delete_files_on_commit(locked)
@@ -89,9 +89,8 @@ def erase_confirmations(customer: Customer, addresses: list[str]) -> None:
         ConfirmationMail.objects.filter(pk=mail.pk).update(customer=owner or customer, detail="")
 
 
-def suppressed_entries_of(customer: Customer) -> QuerySet[Suppression]:
-    """Return the entries of the customer's addresses, also of former ones, except those that another customer has."""
-    return Suppression.objects.exclude(address=None).of_address(*own_addresses(customer))
+def suppressed_entries_of(addresses: list[str]) -> QuerySet[Suppression]:
+    return Suppression.objects.exclude(address=None).of_address(*addresses)
 
 
 def own_addresses(customer: Customer) -> list[str]:
@@ -158,8 +157,8 @@ def blank_messages_to(customer: Customer) -> None:
     direct_messages.update(title=ERASED)
 
 
-def log_entries_of(customer: Customer) -> QuerySet[Any]:
-    """Return the console's log entries about a customer, their messages, conversations and suppressed addresses."""
+def log_entries_of(customer: Customer, addresses: list[str]) -> QuerySet[Any]:
+    """Return the console's log entries about a customer, their messages and conversations, and their own addresses."""
     app_labels = ("audiences", "delivery", "messaging")
     log = apps.get_model("admin", "LogEntry").objects.filter(content_type__app_label__in=app_labels)
     messages = [str(pk) for pk in Message.objects.filter(to_customer=customer).values_list("pk", flat=True)]
@@ -167,7 +166,7 @@ def log_entries_of(customer: Customer) -> QuerySet[Any]:
     on_conversations = Q(content_type__model="conversation", object_id__in=threads)
     on_customer = Q(content_type__model="customer", object_id=str(customer.pk))
     on_messages = Q(content_type__model="message", object_id__in=messages)
-    entries = [str(pk) for pk in suppressed_entries_of(customer).values_list("pk", flat=True)]
+    entries = [str(pk) for pk in suppressed_entries_of(addresses).values_list("pk", flat=True)]
     on_entries = Q(content_type__model="suppression", object_id__in=entries)
     return log.filter(on_customer | on_messages | on_conversations | on_entries)
 

@@ -27,7 +27,7 @@ from audiences.models import (
 )
 from delivery import rendering
 from delivery.conversations import attachments as conversation_attachments
-from delivery.customers.erase import bulk_items_of, identifiers_of, log_entries_of
+from delivery.customers.erase import bulk_items_of, identifiers_of, log_entries_of, own_addresses
 from delivery.models import (
     AnswerMail,
     Conversation,
@@ -122,7 +122,8 @@ def sections(customer: Customer) -> Iterator[tuple[str, Iterator[dict[str, Any]]
         "sent_in_bulk_and_refused",
         iterate_rows(JobItem.objects.filter(bulk_items_of(identifiers_of(customer))).values()),
     )
-    yield "log", iterate_rows(log_entries_of(customer).values("action_time", "object_repr", "change_message"))
+    entries = log_entries_of(customer, own_addresses(customer))
+    yield "log", iterate_rows(entries.values("action_time", "object_repr", "change_message"))
 
 
 def rows_of(model: type[Model], way: str, customer: Customer) -> Iterator[dict[str, Any]]:

@@ -38,7 +38,7 @@ def delete_expired(*, at: datetime, go_on: ShouldContinue, size: int = SLICE_SIZ
     FormVisit.objects.all().delete_expired(at=at)
     Session.objects.filter(expire_date__lt=at).delete()
     MissedMatch.objects.filter(found_at__lt=at - MISSED_MATCHES_RETENTION).delete()
-    # Nobody has the address any more, and the link has expired; the hash stays.
+    # No customer has the address any more, and its link has expired. The hash stays.
     past = ConfirmationMail.objects.filter(requested_at__lt=at - LINK_VALID_FOR).exclude(status=MailStatus.SENDING)
     past.without_owner().update(address=None, detail="", provider_id="")
     found: dict[str, int] = {}

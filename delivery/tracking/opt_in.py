@@ -44,9 +44,9 @@ def read_link(token: str, *, at: datetime) -> tuple[LinkState, ConfirmationMail 
 @retried
 def confirm(token: str, *, at: datetime) -> tuple[LinkState, ConfirmationMail | None]:
     """Confirm the address of a link for each customer who has it now. Return what happened. Idempotent."""
-    _, mail = read_link(token, at=at)
+    state, mail = read_link(token, at=at)
     if mail is None or mail.address is None:
-        return read_link(token, at=at)
+        return state, mail
     Customer.objects.with_address(mail.address).lock()
     state, mail = read_link(token, at=at)
     if state is LinkState.ASKS and mail is not None and confirm_address(mail, at=at):
