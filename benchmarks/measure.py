@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks import machine
 
-RESULTS = Path(__file__).parent / "results.json"
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "benchmarks" / "results.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def ratio_row(
 
 
 def write_results(rows: list[Row]) -> list[dict]:
-    """Merge the rows into `results.json`, each with its date, commit and machine. Return all rows.
+    """Merge the rows into docs/benchmarks/results.json, each with its date, commit and machine. Return all rows.
 
     The variable BENCH_REMARK is noted beside the rows, for example "small run".
     """
