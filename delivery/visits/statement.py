@@ -53,6 +53,16 @@ def raw_cursor() -> psycopg.RawCursor[Any]:
     return psycopg.RawCursor(connection.connection)
 
 
+def waits_for_visit_sql(record: str) -> str:
+    """Return SQL for whether a record waits for the customer's visit.
+
+    The status is compared as an expression. Otherwise PostgreSQL may read the index of all waiting records: during a
+    launch its statistics know of none, and a million were inserted. For the same reason records are found by arrays of
+    ids, not by joins, which may read a whole index.
+    """
+    return f"{record}.status || '' = '{Status.WAITING}' AND {record}.reason = '{Reason.VISIT}'"
+
+
 RECORD_COLUMNS = "r.id, r.sent_at, r.message_id, r.version_id, r.company_id, r.variables"
 # From the values of all variables, those that one message uses.
 MESSAGE_VARIABLES = (
@@ -79,7 +89,7 @@ FREQUENCY_CAP = (
     " coming AS MATERIALIZED (SELECT w.message_id, count(*)::int AS copies,"
     " row_number() OVER (ORDER BY min(w.id)) AS place FROM delivery_deliveryrecord w"
     " WHERE w.customer_id = %(customer)s::bigint AND w.message_id = ANY(%(came)s::bigint[])"
-    f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' AND NOT {has_left_sql('w')}"
+    f" AND {waits_for_visit_sql('w')} AND NOT {has_left_sql('w')}"
     " AND w.message_id {wanted} GROUP BY w.message_id),"
     # Recursive: a message with too many copies leaves the room to the messages after it.
     " tried AS (SELECT 0::bigint AS place, 0 AS taken, NULL::bigint AS message_id, 0 AS copies"
@@ -92,7 +102,7 @@ FREQUENCY_CAP = (
     f" reason = CASE WHEN r.capped_since IS NULL THEN r.reason ELSE '{Reason.CAP}' END,"
     " due_at = CASE WHEN r.capped_since IS NULL THEN r.due_at END"
     " WHERE (SELECT fresh FROM asked) AND r.customer_id = %(customer)s::bigint"
-    f" AND r.message_id = ANY(%(came)s::bigint[]) AND r.status = '{Status.WAITING}' AND r.reason = '{Reason.VISIT}'"
+    f" AND r.message_id = ANY(%(came)s::bigint[]) AND {waits_for_visit_sql('r')}"
     f" AND r.message_id NOT IN (SELECT message_id FROM fits) AND NOT {has_left_sql()}"
     " AND r.message_id {wanted}"
     " AND (r.capped_since IS NULL OR r.capped_since <= %(give_up_before)s::timestamptz))"
@@ -129,7 +139,7 @@ REQUEUE_WITHDRAWN = (
     " judged_last_seen_at = last_seen, judged_company_last_seen_at = %(company_last_seen)s::timestamptz,"
     " judged_values = {judged_values}"
     " FROM matched JOIN messaging_message m ON m.id = matched.message_id AND m.state IN ('live', 'sampled')"
-    " WHERE r.id = matched.record_id AND NOT in_app"
+    " WHERE r.id = ANY(ARRAY(SELECT record_id FROM matched)) AND r.id = matched.record_id AND NOT in_app"
     f" RETURNING {RECORD_COLUMNS})"
 )
 SHOW_WAITING = (
@@ -139,8 +149,8 @@ SHOW_WAITING = (
     " WHERE %(visiting)s::boolean AND (SELECT fresh FROM asked)"
     " AND m.id = r.message_id AND m.state IN ('live', 'sampled')"
     # A locked record is being withdrawn by another transaction.
-    " AND r.id IN (SELECT w.id FROM delivery_deliveryrecord w WHERE w.customer_id = %(customer)s::bigint"
-    f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' FOR NO KEY UPDATE SKIP LOCKED)"
+    " AND r.id = ANY(ARRAY(SELECT w.id FROM delivery_deliveryrecord w WHERE w.customer_id = %(customer)s::bigint"
+    f" AND {waits_for_visit_sql('w')} FOR NO KEY UPDATE SKIP LOCKED))"
     f" AND (m.to_customer_id = r.customer_id OR m.id {{comes}}) AND m.id {{wanted}} AND NOT {has_left_sql()}"
     f" RETURNING {RECORD_COLUMNS})"
 )
@@ -150,9 +160,9 @@ SKIP_OTHER_COMPANIES = (
     f" reason = '{Reason.LEFT_COMPANY}', due_at = NULL FROM messaging_message m"
     " WHERE %(visiting)s::boolean AND (SELECT fresh FROM asked)"
     " AND m.id = r.message_id AND m.state IN ('live', 'sampled')"
-    " AND r.id IN (SELECT w.id FROM delivery_deliveryrecord w WHERE w.customer_id = %(customer)s::bigint"
-    f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' AND w.company_id IS NOT NULL"
-    " FOR NO KEY UPDATE SKIP LOCKED)"
+    " AND r.id = ANY(ARRAY(SELECT w.id FROM delivery_deliveryrecord w WHERE w.customer_id = %(customer)s::bigint"
+    f" AND {waits_for_visit_sql('w')} AND w.company_id IS NOT NULL"
+    " FOR NO KEY UPDATE SKIP LOCKED))"
     f" AND (m.to_customer_id = r.customer_id OR m.id = ANY(%(came)s::bigint[])) AND {has_left_sql()})"
 )
 # The waiting messages about a topic that the customer opted out of meanwhile; they are skipped (behaviour 4.28).
@@ -162,9 +172,9 @@ OPTED_OUT = (
 SKIP_OPTED_OUT = (
     f"unwanted AS (UPDATE delivery_deliveryrecord r SET status = '{Status.SKIPPED}',"
     f" reason = '{Reason.OPTED_OUT}', due_at = NULL WHERE %(visiting)s::boolean AND (SELECT fresh FROM asked)"
-    " AND r.id IN (SELECT w.id FROM delivery_deliveryrecord w WHERE w.customer_id = %(customer)s::bigint"
+    " AND r.id = ANY(ARRAY(SELECT w.id FROM delivery_deliveryrecord w WHERE w.customer_id = %(customer)s::bigint"
     " AND w.message_id IN (SELECT message_id FROM opted_out)"
-    f" AND w.status = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' FOR NO KEY UPDATE SKIP LOCKED)"
+    f" AND {waits_for_visit_sql('w')} FOR NO KEY UPDATE SKIP LOCKED))"
     f" AND r.message_id = ANY(%(came)s::bigint[]) AND NOT {has_left_sql()})"
 )
 # Without such topics, the statement does not ask for them.

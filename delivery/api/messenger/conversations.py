@@ -8,7 +8,8 @@ from functools import cache
 from typing import Any
 from uuid import UUID, uuid5
 
-from django.db.models import Count, Max, Q, QuerySet
+from django.db.models import Count, Max, Q, QuerySet, Value
+from django.db.models.functions import Concat
 from django.utils import timezone
 from rest_framework import status
 from rest_framework.request import Request
@@ -213,9 +214,11 @@ def comments() -> QuerySet[ConversationPart]:
 
 def is_expected(customer: Customer) -> bool:
     """Return whether a direct message waits for the customer's next visit; the messenger then visits at once."""
-    return DeliveryRecord.objects.filter(
+    # The status is an expression for the reason that `waits_for_visit_sql` gives.
+    records = DeliveryRecord.objects.annotate(now=Concat("status", Value("")))
+    return records.filter(
         customer=customer,
-        status=Status.WAITING,
+        now=Status.WAITING,
         reason=Reason.VISIT,
         message__to_customer=customer,
         message__state__in=RUNNING,
