@@ -20,10 +20,8 @@ def run_part(given: argparse.Namespace) -> None:
     from tests.simulation.schedule import Schedule
 
     database.switch_autovacuum_off()
-    # Nothing of what exists now will ever be garbage, and later garbage is collected between schedules.
-    gc.collect()
-    gc.freeze()
     gc.disable()
+    collect_garbage()
     if given.faults is not None:
         plant_faults(range(first, last + 1), given.faults, enough=given.enough, part=number, of=every)
         database.close_idle_sessions()
@@ -31,7 +29,7 @@ def run_part(given: argparse.Namespace) -> None:
     earlier = set(ResultFile(given.results).read(range(first, last + 1))) if given.results else set()
     for seed in [seed for seed in range(first, last + 1) if seed not in earlier][number::every]:
         result = Schedule(seed).run()
-        gc.collect()
+        collect_garbage()
         if given.twice and (difference := result.difference_from(Schedule(seed).run())):
             result.wrong.append(difference)
         facts = dict(vars(result))
@@ -40,6 +38,12 @@ def run_part(given: argparse.Namespace) -> None:
         sys.stdout.write(json.dumps(facts) + "\n")
         sys.stdout.flush()
     database.close_idle_sessions()
+
+
+def collect_garbage() -> None:
+    """Collect the garbage of a schedule. Nothing of what exists after that will ever be garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 def plant_faults(seeds: range, words: str, *, enough: int, part: int, of: int) -> None:
@@ -52,7 +56,7 @@ def plant_faults(seeds: range, words: str, *, enough: int, part: int, of: int) -
         tried = 0
         for seed in seeds:
             tried += 1
-            gc.collect()
+            collect_garbage()
             if wrong := Schedule(seed, FAULTS[name]).run().wrong:
                 found[seed] = wrong[0]
             if len(found) == enough:
