@@ -25,6 +25,11 @@ WAITING = (
     " UNION SELECT unnest(pg_blocking_pids(pid)) FROM blocked)"
     " SELECT count(*) > 0, coalesce(bool_or(pid = %(pid)s), FALSE) FROM blocked"
 )
+# The messages and the records in one statement.
+STATES = (
+    b"SELECT id, NULL, channel, state, went_live_at, problem FROM messaging_message"
+    b" UNION ALL SELECT id, message_id, NULL, status, NULL, NULL FROM delivery_deliveryrecord"
+)
 TIMEOUT_VALUE = re.compile(r"(\d+)(ms|s)")
 # In PostgreSQL no wait for a lock times out, and no circle of them is resolved: the scheduler does both, so that a
 # session that waits does nothing at all.
@@ -38,16 +43,23 @@ IDLE: list[Any] = []
 WATCHING: list[Any] = []
 
 
+def open_watching() -> Any:
+    """Open a session that asks about others."""
+    params = connection.get_connection_params()
+    params.pop("cursor_factory", None)
+    params.pop("context", None)
+    session: Any = psycopg.connect(**{**params, "autocommit": True})
+    session.prepare_threshold = 0
+    session.pgconn.prepare(b"states", STATES)
+    return session
+
+
 class Watch:
     """Asks PostgreSQL about the sessions of actors, over a connection of its own."""
 
     def __init__(self) -> None:
-        params = connection.get_connection_params()
-        params.pop("cursor_factory", None)
-        params.pop("context", None)
         # It stays open for the next schedule.
-        self.session = WATCHING.pop() if WATCHING else psycopg.connect(**{**params, "autocommit": True})
-        self.session.prepare_threshold = 0
+        self.session = WATCHING.pop() if WATCHING else open_watching()
         # By backend: whether it is a process of this machine that may be stopped for a moment.
         self.ours: dict[int, bool] = {}
         self.name = connection.settings_dict["NAME"].encode()
@@ -55,6 +67,9 @@ class Watch:
     def waits_for_lock(self, actor: Actor) -> bool:
         """Return whether a statement of the actor waits for a lock. A wait that closes a circle is cancelled."""
         for backend in actor.backends:
+            # To ask PostgreSQL costs as much as many a statement, and the title of the server process says it at once.
+            if self.is_ours(backend) and b" waiting" not in self.title_of(backend):
+                continue
             waits, is_in_circle = self.rows(WAITING, {"pid": backend})[0]
             if is_in_circle and not actor.is_deadlocked:
                 actor.is_deadlocked = True
@@ -74,13 +89,21 @@ class Watch:
     def signal(self, actor: Actor, number: int) -> None:
         """Send a signal to the server processes of an actor's sessions, if they are on this machine."""
         for backend in actor.backends:
-            if backend not in self.ours:
-                with suppress(OSError):
-                    title = Path(f"/proc/{backend}/cmdline").read_bytes()
-                    self.ours[backend] = title.startswith(b"postgres: ") and self.name in title
-            if self.ours.get(backend):
+            if self.is_ours(backend):
                 with suppress(ProcessLookupError):
                     os.kill(backend, number)
+
+    def is_ours(self, backend: int) -> bool:
+        if backend not in self.ours:
+            title = self.title_of(backend)
+            self.ours[backend] = title.startswith(b"postgres: ") and self.name in title
+        return self.ours[backend]
+
+    def title_of(self, backend: int) -> bytes:
+        try:
+            return Path(f"/proc/{backend}/cmdline").read_bytes()
+        except OSError:
+            return b""
 
     def terminate(self, actor: Actor) -> None:
         """End the sessions of an actor and wait until their locks are free."""
@@ -102,6 +125,17 @@ class Watch:
 
     def rows(self, question: str, params: Any = None) -> list[Any]:
         return self.session.execute(question, params).fetchall()
+
+    def states(self) -> list[tuple[Any, ...]]:
+        """Return the states of all messages and records. A cursor of the driver would take several times as long."""
+        found = self.session.pgconn.exec_prepared(b"states", None)
+        assert found.status == psycopg.pq.ExecStatus.TUPLES_OK, found.error_message
+        rows = []
+        for row in range(found.ntuples):
+            pk, message, *facts = (found.get_value(row, column) for column in range(found.nfields))
+            texts = (fact if fact is None else fact.decode() for fact in facts)
+            rows.append((int(pk), message if message is None else int(message), *texts))
+        return rows
 
     def close(self) -> None:
         WATCHING.append(self.session)

@@ -59,11 +59,6 @@ OWNER = (
     " FROM delivery_deliveryrecord r JOIN audiences_customer c ON c.id = r.customer_id"
     " JOIN messaging_message m ON m.id = r.message_id WHERE r.id = %s"
 )
-# The messages and the records in one statement.
-STATES = (
-    "SELECT id, NULL, channel, state, went_live_at, problem FROM messaging_message"
-    " UNION ALL SELECT id, message_id, NULL, status, NULL, NULL FROM delivery_deliveryrecord"
-)
 CLAIMED = (
     "SELECT DISTINCT customer_id FROM delivery_deliveryrecord WHERE status = 'sending' AND id <> ALL(%s) ORDER BY 1"
 )
@@ -344,7 +339,7 @@ class World:
 
     def check_statuses(self, actor: Actor) -> None:
         """Check that every change of a record that this step committed is allowed."""
-        rows = self.watch.rows(STATES)
+        rows = self.watch.states()
         messages = sorted((pk, *facts) for pk, message, *facts in rows if message is None)
         channels = {pk: channel for pk, channel, *_ in messages}
         self.check_messages(messages, actor)
