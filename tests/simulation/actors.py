@@ -56,7 +56,7 @@ PAIRS: tuple[tuple[str, str, str | Beginning], ...] = (
 )
 # How long an actor is held at its gate at most, in simulated seconds; shorter than the patience of a pause.
 HELD_FOR = 4.0
-# Where a worker is held until another one sends: it claims meanwhile, and counts the same customers if there is a cap.
+# Where a worker is held until another one sends: that one claims meanwhile, and counts the same customers for the cap.
 CLAIMS = "UPDATE delivery_deliveryrecord r SET status = 'sending'"
 # When the others begin.
 MOMENTS = (Beginning.AT_ONCE, Beginning.LATER, Beginning.DURING_A_HAND_OVER, Beginning.DURING_A_TRANSACTION)
@@ -132,8 +132,9 @@ class Actors(Staff):
                 self.scheduler.catches[first] = Catch(worst, lambda _since: second in self.world.done, HELD_FOR)
         elif draw.random() < 0.5:
             begins, partner = Beginning.DURING_A_TRANSACTION, first
-        if len(self.workers) > 1 and draw.random() < (0.5 if self.world.cap else 0.3):
-            self.scheduler.catches["worker 0"] = Catch(CLAIMS, self.others_send, HELD_FOR)
+        if len(self.workers) > 1 and draw.random() < (0.8 if self.world.cap else 0.5):
+            catch = Catch(CLAIMS, lambda since: self.others_send(catch, since), HELD_FOR)
+            self.scheduler.catches |= dict.fromkeys((str(worker) for worker in self.workers), catch)
         self.add(second, self.delayed(second, work[second], begins=begins, partner=partner))
         self.add(first, self.delayed(first, work[first], begins=first_begins))
         for name in chosen[2:]:
@@ -174,10 +175,10 @@ class Actors(Staff):
             sweep.sweep(at=self.scheduler.now())
             self.scheduler.sleep(self.world.random.choice((0.1, 1.0, 200.0)))
 
-    def others_send(self, since: float) -> bool:
-        """Return whether another worker than the first one has begun a copy since then."""
-        begun = self.world.servers.begun
-        return any(copy.seconds > since and copy.process is not self.workers[0] for copy in begun)
+    def others_send(self, catch: Catch, since: float) -> bool:
+        """Return whether another worker than the one that is held has begun a copy since then."""
+        begun, held = self.world.servers.begun, catch.caught.process if catch.caught else None
+        return any(copy.seconds > since and copy.process is not held for copy in begun)
 
     def busy_workers(self) -> list[Process]:
         """Return the workers with a copy on its way."""

@@ -109,13 +109,13 @@ class Actor:
 
 @dataclass(eq=False)
 class Catch:
-    """Holds an actor at the worst moment: when it first comes to a certain gate, while another one does its work."""
+    """Holds the first actor that comes to a gate, which is the worst moment, while another one does its work."""
 
     gate: str
     # When it may go on before the time is over: told since when it is held.
     is_over: Callable[[float], bool]
     seconds: float
-    has_caught: bool = False
+    caught: Actor | None = None
 
 
 local = threading.local()

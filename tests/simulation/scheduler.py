@@ -272,10 +272,10 @@ class Scheduler:
     def is_caught(self, actor: Actor) -> bool:
         """Hold an actor that comes to the gate at which it is awaited. Return whether it is held."""
         catch = self.catches.get(actor.name)
-        if catch is None or catch.has_caught or not actor.gate.startswith(catch.gate):
+        if catch is None or catch.caught or not actor.gate.startswith(catch.gate):
             return False
         self.note(f"{actor.name} is held for {catch.seconds:g} s")
-        catch.has_caught, since = True, self.seconds
+        catch.caught, since = actor, self.seconds
         actor.state, actor.deadline, actor.holds = State.WAITING, since + catch.seconds, lambda: catch.is_over(since)
         return True
 

@@ -95,7 +95,7 @@ class Crew:
             elif begins is Beginning.DURING_A_TRANSACTION:
                 self.wait_until(lambda: any(one.matters and partner in ("", one.name) for one in self.scheduler.living))
             elif begins is Beginning.DURING_A_CATCH:
-                self.wait_until(lambda: self.scheduler.catches[partner].has_caught)
+                self.wait_until(lambda: self.scheduler.catches[partner].caught is not None)
             self.world.busy.add(name)
             try:
                 return work()

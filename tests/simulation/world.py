@@ -173,7 +173,11 @@ class World:
         """Fill the empty database, from a copy if there is one, and vary it."""
         draw = self.random
         self.scheduler.seconds = BEGINNING
-        live, is_matched = setting = draw.choice(LIVE), draw.random() < 0.5
+        # With a cap, two messages wait for some customers: two workers may count them at once.
+        self.cap = 1 if draw.random() < 0.35 else None
+        live = draw.choice([names for names in LIVE if "company" in names or not self.cap])
+        is_matched = draw.random() < (0.9 if self.cap else 0.5)
+        setting = live, is_matched
         if setting not in FILLED:
             create_world(live, is_matched=is_matched)
             FILLED[setting] = database.copy_rows()
@@ -192,7 +196,7 @@ class World:
         self.rules = {self.messages[name]: ("plan", "pro") for name in ("welcome", "news")}
 
     def vary(self, cursor: Any) -> None:
-        """Change some customers and memberships, and choose a window and a cap."""
+        """Change some customers and memberships, and choose a window."""
         draw = self.random
         # An earlier round may have matched them all.
         plans = [draw.choice(("pro", "pro", "free")) for _ in self.customers]
@@ -219,8 +223,7 @@ class World:
             entries = [{"weekday": day, "from": opens, "to": closes} for day in range(7)]
             self.windows[pk] = delivery_window.parse_window(entries)
             cursor.execute('UPDATE messaging_message SET "window" = %s WHERE id = %s', [Jsonb(entries), pk])
-        if draw.random() < 0.35:
-            self.cap = 1
+        if self.cap:
             cursor.execute("UPDATE audiences_workspace SET cap_messages = 1, cap_days = 7")
         if draw.random() < 0.3:
             cursor.execute("UPDATE messaging_message SET checking = 'at_once' WHERE title = 'welcome'")
