@@ -85,6 +85,14 @@ class Asked:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+def status_of_answer(client: http.client.HTTPConnection, asked: Asked) -> int:
+    """Send one request, read its whole answer and return the status."""
+    client.request(asked.method, asked.path, asked.body or None, asked.headers)
+    answered = client.getresponse()
+    answered.read()
+    return answered.status
+
+
 def requests_a_second(port: int, requests: list[Asked], *, took: list[float]) -> float:
     """Send requests from CLIENTS connections at once; record each duration and return the answers per second."""
     failed: list[int] = []
@@ -93,12 +101,10 @@ def requests_a_second(port: int, requests: list[Asked], *, took: list[float]) ->
         client = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         for one in part:
             began = perf_counter()
-            client.request(one.method, one.path, one.body or None, one.headers)
-            answered = client.getresponse()
-            answered.read()
+            status = status_of_answer(client, one)
             took.append(perf_counter() - began)
-            if answered.status != 200:
-                failed.append(answered.status)
+            if status != 200:
+                failed.append(status)
 
     threads = [threading.Thread(target=ask, args=(requests[first::CLIENTS],)) for first in range(CLIENTS)]
     start = perf_counter()
