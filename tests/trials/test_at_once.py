@@ -33,7 +33,11 @@ LONGEST_WAIT = 1.0
 
 
 def longest_wait() -> float:
-    """Return a second, and more on a busy machine, which delays the holders of locks too."""
+    """Return the longest time, in seconds, that a visit may wait for locks: more on a busy machine.
+
+    The whole duration of a visit is not limited here, because it depends on how many processes share the processors;
+    the benchmark of launches measures it.
+    """
     return LONGEST_WAIT * slowdown()
 
 
@@ -188,7 +192,6 @@ def test_matchers_launches_pauses_and_fifty_visits_on_the_same_messages(at, peop
     tell(capsys, f"{len(visitors)} visits at once", waits_in(run), locks)
     assert len(waits_in(run)) == len(visitors)
     assert locks.longest() < longest_wait()
-    assert max(waits_in(run)) < longest_wait()
 
 
 def add_people(number: int) -> None:
@@ -247,7 +250,6 @@ def test_visits_and_pauses_during_a_large_launch_and_round_are_short(at, people,
         locks,
     )
     assert locks.longest() < longest_wait()
-    assert max(waits) < longest_wait()
     rounds.match_ongoing(at=at)
     everybody = PEOPLE + sql.SLICE
     assert [message.records.count() for message in (large, one_off, welcome)] == [everybody, everybody, len(visitors)]
