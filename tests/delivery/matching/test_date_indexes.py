@@ -5,11 +5,11 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 
-from audiences.models import CustomAttribute
+from audiences.models import Company, CustomAttribute, Customer, Membership
 from audiences.models.catalogue import Scope
 from delivery.matching import date_indexes, lifecycle
 from delivery.matching.dependencies import Boundary, probes
-from tests.factories import AT, CustomerFactory, MessageFactory, rule
+from tests.factories import AT, CompanyFactory, CustomerFactory, MessageFactory, rule
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -59,10 +59,18 @@ def test_each_date_that_crosses_boundaries_gets_one_index_until_no_message_uses_
 
 def test_round_finds_crossed_boundaries_by_these_indexes(dated_message, at):
     date_indexes.update_indexes()
+    members = Customer.objects.bulk_create(CustomerFactory.build() for _ in range(300))
+    companies = Company.objects.bulk_create(CompanyFactory.build() for _ in members)
+    Membership.objects.bulk_create(
+        Membership(customer=member, company=company, created_at=AT)
+        for member, company in zip(members, companies, strict=True)
+    )
     dates = date_indexes.dates_in_use()
     selects, params = probes((Boundary(date, 3) for date in dates), since=at, until=at + timedelta(hours=1))
     plans = []
     with connection.cursor() as cursor:
+        # The statistics of an earlier test's rows could decide in which order tables are joined.
+        cursor.execute("ANALYZE audiences_customer, audiences_company, audiences_membership, audiences_eventsummary")
         cursor.execute("SET enable_seqscan = off")
         for select in selects:
             cursor.execute(f"EXPLAIN {select}", params)
