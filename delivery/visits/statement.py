@@ -53,16 +53,19 @@ def raw_cursor() -> psycopg.RawCursor[Any]:
     return psycopg.RawCursor(connection.connection)
 
 
-def waits_for_visit_sql(record: str) -> str:
-    """Return SQL for whether a record waits for the customer's visit.
-
-    The status is compared as an expression. Otherwise PostgreSQL may read the index of all waiting records: during a
-    launch its statistics know of none, and a million were inserted. For the same reason records are found by arrays of
-    ids, not by joins, which may read a whole index.
-    """
-    return f"{record}.status || '' = '{Status.WAITING}' AND {record}.reason = '{Reason.VISIT}'"
-
-
+# PostgreSQL may make the plan of a visit while there are few records, and uses it until the statistics change, although
+# a launch has inserted a million meanwhile. So the plan must find records by the customer or by their ids only: not by
+# a scan of the table, by an index of another column, or by joins, which may read a whole index.
+SETTINGS = "set_config('lock_timeout', {timeout}, true) || set_config('enable_seqscan', 'off', true)"
+# The status is compared as an expression, so that the index of all waiting records is not used.
+WAITS_FOR_VISIT = f"w.status || '' = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}'"
+# A locked record is being withdrawn by another transaction.
+WAITING_RECORDS = (
+    "theirs AS MATERIALIZED (SELECT w.id, w.message_id, w.customer_id, w.company_id, w.capped_since"
+    f" FROM delivery_deliveryrecord w WHERE w.customer_id = %(customer)s::bigint AND {WAITS_FOR_VISIT}"
+    " FOR NO KEY UPDATE SKIP LOCKED)"
+)
+IS_THEIRS = "r.id = ANY(ARRAY(SELECT id FROM theirs)) AND r.id = w.id"
 RECORD_COLUMNS = "r.id, r.sent_at, r.message_id, r.version_id, r.company_id, r.variables"
 # From the values of all variables, those that one message uses.
 MESSAGE_VARIABLES = (
@@ -87,9 +90,8 @@ FREQUENCY_CAP = (
     f" AND h.status IN {tuple(map(str, IN_AN_INBOX))} AND m.to_customer_id IS NULL"
     " AND coalesce(h.sent_at, h.taken_at) > %(capped_after)s::timestamptz),"
     " coming AS MATERIALIZED (SELECT w.message_id, count(*)::int AS copies,"
-    " row_number() OVER (ORDER BY min(w.id)) AS place FROM delivery_deliveryrecord w"
-    " WHERE w.customer_id = %(customer)s::bigint AND w.message_id = ANY(%(came)s::bigint[])"
-    f" AND {waits_for_visit_sql('w')} AND NOT {has_left_sql('w')}"
+    " row_number() OVER (ORDER BY min(w.id)) AS place FROM theirs w"
+    f" WHERE w.message_id = ANY(%(came)s::bigint[]) AND NOT {has_left_sql('w')}"
     " AND w.message_id {wanted} GROUP BY w.message_id),"
     # Recursive: a message with too many copies leaves the room to the messages after it.
     " tried AS (SELECT 0::bigint AS place, 0 AS taken, NULL::bigint AS message_id, 0 AS copies"
@@ -101,11 +103,10 @@ FREQUENCY_CAP = (
     f" status = CASE WHEN r.capped_since IS NULL THEN r.status ELSE '{Status.SKIPPED}' END,"
     f" reason = CASE WHEN r.capped_since IS NULL THEN r.reason ELSE '{Reason.CAP}' END,"
     " due_at = CASE WHEN r.capped_since IS NULL THEN r.due_at END"
-    " WHERE (SELECT fresh FROM asked) AND r.customer_id = %(customer)s::bigint"
-    f" AND r.message_id = ANY(%(came)s::bigint[]) AND {waits_for_visit_sql('r')}"
-    f" AND r.message_id NOT IN (SELECT message_id FROM fits) AND NOT {has_left_sql()}"
-    " AND r.message_id {wanted}"
-    " AND (r.capped_since IS NULL OR r.capped_since <= %(give_up_before)s::timestamptz))"
+    f" FROM theirs w WHERE (SELECT fresh FROM asked) AND {IS_THEIRS} AND w.message_id = ANY(%(came)s::bigint[])"
+    f" AND w.message_id NOT IN (SELECT message_id FROM fits) AND NOT {has_left_sql('w')}"
+    " AND w.message_id {wanted}"
+    " AND (w.capped_since IS NULL OR w.capped_since <= %(give_up_before)s::timestamptz))"
 )
 # With a cap and without one: the room left for new matches, and the waiting messages that are shown now.
 ROOM_LEFT = {
@@ -145,25 +146,18 @@ REQUEUE_WITHDRAWN = (
 SHOW_WAITING = (
     f"came AS (UPDATE delivery_deliveryrecord r SET status = '{Status.SENT}', sent_at = %(now)s::timestamptz,"
     f" reason = '', version_id = m.version_id, variables = {MESSAGE_VARIABLES.format(message='m.id')}"
-    " FROM messaging_message m"
-    " WHERE %(visiting)s::boolean AND (SELECT fresh FROM asked)"
-    " AND m.id = r.message_id AND m.state IN ('live', 'sampled')"
-    # A locked record is being withdrawn by another transaction.
-    " AND r.id = ANY(ARRAY(SELECT w.id FROM delivery_deliveryrecord w WHERE w.customer_id = %(customer)s::bigint"
-    f" AND {waits_for_visit_sql('w')} FOR NO KEY UPDATE SKIP LOCKED))"
-    f" AND (m.to_customer_id = r.customer_id OR m.id {{comes}}) AND m.id {{wanted}} AND NOT {has_left_sql()}"
+    " FROM theirs w JOIN messaging_message m ON m.id = w.message_id AND m.state IN ('live', 'sampled')"
+    f" WHERE %(visiting)s::boolean AND (SELECT fresh FROM asked) AND {IS_THEIRS}"
+    f" AND (m.to_customer_id = w.customer_id OR m.id {{comes}}) AND m.id {{wanted}} AND NOT {has_left_sql('w')}"
     f" RETURNING {RECORD_COLUMNS})"
 )
 # A record that would be shown now is skipped if the customer is no longer in the company it is about (behaviour 4.15).
 SKIP_OTHER_COMPANIES = (
     f"left_out AS (UPDATE delivery_deliveryrecord r SET status = '{Status.SKIPPED}',"
-    f" reason = '{Reason.LEFT_COMPANY}', due_at = NULL FROM messaging_message m"
-    " WHERE %(visiting)s::boolean AND (SELECT fresh FROM asked)"
-    " AND m.id = r.message_id AND m.state IN ('live', 'sampled')"
-    " AND r.id = ANY(ARRAY(SELECT w.id FROM delivery_deliveryrecord w WHERE w.customer_id = %(customer)s::bigint"
-    f" AND {waits_for_visit_sql('w')} AND w.company_id IS NOT NULL"
-    " FOR NO KEY UPDATE SKIP LOCKED))"
-    f" AND (m.to_customer_id = r.customer_id OR m.id = ANY(%(came)s::bigint[])) AND {has_left_sql()})"
+    f" reason = '{Reason.LEFT_COMPANY}', due_at = NULL"
+    " FROM theirs w JOIN messaging_message m ON m.id = w.message_id AND m.state IN ('live', 'sampled')"
+    f" WHERE %(visiting)s::boolean AND (SELECT fresh FROM asked) AND {IS_THEIRS}"
+    f" AND (m.to_customer_id = w.customer_id OR m.id = ANY(%(came)s::bigint[])) AND {has_left_sql('w')})"
 )
 # The waiting messages about a topic that the customer opted out of meanwhile; they are skipped (behaviour 4.28).
 OPTED_OUT = (
@@ -171,11 +165,10 @@ OPTED_OUT = (
 )
 SKIP_OPTED_OUT = (
     f"unwanted AS (UPDATE delivery_deliveryrecord r SET status = '{Status.SKIPPED}',"
-    f" reason = '{Reason.OPTED_OUT}', due_at = NULL WHERE %(visiting)s::boolean AND (SELECT fresh FROM asked)"
-    " AND r.id = ANY(ARRAY(SELECT w.id FROM delivery_deliveryrecord w WHERE w.customer_id = %(customer)s::bigint"
+    f" reason = '{Reason.OPTED_OUT}', due_at = NULL"
+    f" FROM theirs w WHERE %(visiting)s::boolean AND (SELECT fresh FROM asked) AND {IS_THEIRS}"
     " AND w.message_id IN (SELECT message_id FROM opted_out)"
-    f" AND {waits_for_visit_sql('w')} FOR NO KEY UPDATE SKIP LOCKED))"
-    f" AND r.message_id = ANY(%(came)s::bigint[]) AND NOT {has_left_sql()})"
+    f" AND w.message_id = ANY(%(came)s::bigint[]) AND NOT {has_left_sql('w')})"
 )
 # Without such topics, the statement does not ask for them.
 IS_WANTED = {True: "NOT IN (SELECT message_id FROM opted_out)", False: "IS NOT NULL"}
@@ -188,17 +181,20 @@ MOVE_LAST_SEEN = (
     " saw_company AS (UPDATE audiences_company SET last_seen_at = %(now)s::timestamptz"
     " WHERE id = %(company)s::bigint AND %(visiting)s::boolean AND (SELECT fresh FROM asked))"
 )
+# The in-app messages that the customer has neither opened nor dismissed.
+UNREAD_RECORDS = (
+    f"unread AS MATERIALIZED (SELECT {RECORD_COLUMNS} FROM delivery_deliveryrecord r WHERE %(visiting)s::boolean"
+    f" AND r.customer_id = %(customer)s::bigint AND r.status = '{Status.SENT}'"
+    " AND r.opened_at IS NULL AND r.dismissed_at IS NULL)"
+)
 RESULT = (
     "SELECT asked.fresh, found.id, found.sent_at, found.is_new, found.message_id, found.version_id, found.company_id,"
     " found.variables, m.format, s.name, m.to_customer_id IS NOT NULL, begun.id FROM asked LEFT JOIN ("
     "SELECT *, TRUE AS is_new FROM made"
     " UNION ALL SELECT *, TRUE FROM again"
     " UNION ALL SELECT *, TRUE FROM came"
-    f" UNION ALL SELECT {RECORD_COLUMNS}, FALSE"
-    " FROM delivery_deliveryrecord r JOIN messaging_message m ON m.id = r.message_id"
-    " WHERE %(visiting)s::boolean AND r.customer_id = %(customer)s::bigint"
-    f" AND m.channel = '{Channel.IN_APP}' AND r.status = '{Status.SENT}'"
-    " AND r.opened_at IS NULL AND r.dismissed_at IS NULL"
+    " UNION ALL SELECT unread.*, FALSE FROM unread JOIN messaging_message m ON m.id = unread.message_id"
+    f" WHERE m.channel = '{Channel.IN_APP}'"
     " AND (m.shown_until IS NULL OR m.shown_until > %(now)s::timestamptz)) AS found ON TRUE"
     " LEFT JOIN messaging_message m ON m.id = found.message_id LEFT JOIN messaging_sender s ON s.id = m.sender_id"
     " LEFT JOIN begun ON begun.record_id = found.id"
@@ -239,11 +235,12 @@ def statement(live: LiveMessages, *, is_capped: bool) -> tuple[bytes, list[str]]
         for part in (INSERT_NEW_RECORDS.replace("{left}", ROOM_LEFT[is_capped]), REQUEUE_WITHDRAWN)
     )
     parts = [
-        *(GENERATION_CHECK, *held_back, f"matched AS MATERIALIZED ({matched})", insert, requeue),
+        *(GENERATION_CHECK, WAITING_RECORDS, *held_back, f"matched AS MATERIALIZED ({matched})", insert, requeue),
         SHOW_WAITING.replace("{comes}", IS_SHOWN_NOW[is_capped]).replace("{wanted}", wanted),
         SKIP_OTHER_COMPANIES,
         insert_conversations(),
         MOVE_LAST_SEEN,
+        UNREAD_RECORDS,
     ]
     sql = f"WITH RECURSIVE {', '.join(parts)} {RESULT}"
     params["names"] = json.dumps({message.pk: message.names for message in live.all() if message.names})

@@ -1,4 +1,4 @@
-"""The sidebar: its items, each with the permission that shows it."""
+"""The site of the console, and its sidebar: the items, each with the permission that shows it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,12 +6,26 @@ from typing import Any
 
 from django.http import HttpRequest
 from django.urls import reverse, reverse_lazy
+from django.utils.functional import SimpleLazyObject
+from unfold.sites import UnfoldAdminSite
 
 from delivery.models import Conversation
 
 OUTBOUND = "admin:messaging_message_changelist"
 INBOX = "admin:delivery_conversation_changelist"
 UNREAD_LIMIT = 999
+
+
+class ConsoleSite(UnfoldAdminSite):
+    """Unfold's site with a list of all tables that is made only if a page reads it.
+
+    Django makes it for the sidebar of every page, which takes about a tenth of the page's time. Our sidebar has its own
+    items.
+    """
+
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> Any:
+        app_list = super().get_app_list
+        return SimpleLazyObject(lambda: app_list(request, app_label))
 
 
 def has_any_permission(*permissions: str) -> Callable[[HttpRequest], bool]:

@@ -214,7 +214,7 @@ def comments() -> QuerySet[ConversationPart]:
 
 def is_expected(customer: Customer) -> bool:
     """Return whether a direct message waits for the customer's next visit; the messenger then visits at once."""
-    # The status is an expression for the reason that `waits_for_visit_sql` gives.
+    # The status is an expression for the reason that `delivery.visits.statement` gives.
     records = DeliveryRecord.objects.annotate(now=Concat("status", Value("")))
     return records.filter(
         customer=customer,
