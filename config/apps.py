@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.contrib.admin.apps import AdminConfig
 
 
 class ConfigConfig(AppConfig):
@@ -8,3 +9,9 @@ class ConfigConfig(AppConfig):
         from config.postgres import sessions
 
         sessions.install()
+
+
+class ConsoleAdminConfig(AdminConfig):
+    """Django's admin with the console's site."""
+
+    default_site = "outbound.console.navigation.ConsoleSite"

@@ -68,7 +68,7 @@ CSRF_TRUSTED_ORIGINS = variables.read_list(
 PUBLIC_URL = urls.read_public_url("PUBLIC_URL", default="http://127.0.0.1:8000")
 
 INSTALLED_APPS = [
-    "config",
+    "config.apps.ConfigConfig",
     "outbound",
     "delivery",
     "messaging",
@@ -76,7 +76,7 @@ INSTALLED_APPS = [
     "unfold.apps.BasicAppConfig",
     "unfold.contrib.filters",
     "unfold.contrib.forms",
-    "config.admin_site.ConsoleAdminConfig",
+    "config.apps.ConsoleAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -21,7 +21,7 @@ SETTLED_TABLES = {"audiences_customattribute", "delivery_rest", "delivery_pace"}
 SHARE_TABLES = {"delivery_connectionshare", "delivery_channelconnections"}
 SILENT = re.compile(
     r"SAVEPOINT|RELEASE|SET (?!CONSTRAINTS)|DROP TABLE IF EXISTS matching_|DROP TABLE matched|SELECT set_config"
-    r"|SELECT pg_stat_clear_snapshot|SELECT has_function_privilege|SELECT system_identifier"
+    r"|DISCARD PLANS|SELECT pg_stat_clear_snapshot|SELECT has_function_privilege|SELECT system_identifier"
 )
 TABLES = re.compile(r'(?:FROM|JOIN|INTO|UPDATE) "?(\w+)"?')
 # Statements at whose end a lock may be free although their transaction goes on.

@@ -1,0 +1,61 @@
+"""What the statements of a batch read, with plans from before a launch."""
+
+from collections.abc import Iterator
+
+import pytest
+from django.utils import timezone
+
+from delivery.channels import CHANNELS, Envelope
+from delivery.sending import dispatcher
+from delivery.sending.dispatcher import Dispatcher
+from messaging.models import Channel
+from tests.factories import CustomerFactory, MessageFactory
+from tests.support.launches import blocks_read, launching
+
+pytestmark = pytest.mark.django_db(transaction=True)
+BATCH = 5
+
+
+class Silent:
+    def send(self, _envelope: Envelope) -> str:
+        return ""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+@pytest.fixture
+def sender(settings, monkeypatch) -> Iterator[Dispatcher]:
+    settings.IN_FLIGHT = BATCH
+    monkeypatch.setitem(CHANNELS, Channel.EMAIL, Silent)
+    sender = Dispatcher(clock=timezone.now)
+    yield sender
+    sender.close()
+
+
+@pytest.mark.parametrize("known", [0, 20], ids=["no statistics", "a small table"])
+def test_batch_reads_no_records_of_others_once_its_plans_are_discarded(sender, monkeypatch, known):
+    """PostgreSQL plans the statements anew only once the statistics change, and a launch inserts a million records."""
+    people = [CustomerFactory(email=f"{number}@x.example") for number in range(10 * BATCH)]
+
+    def blocks_of_a_batch() -> int:
+        read = blocks_read()
+        assert sender.claim(message)
+        while sender.batches:
+            sender.step()
+        return blocks_read() - read
+
+    with launching(MessageFactory(one_off=True), after=people[-1].pk) as launch:
+        launch.insert(known)
+        launch.analyze()
+        message = MessageFactory(one_off=True, live=True)
+        sender.refresh()
+        usual = [blocks_of_a_batch() for _ in range(7)][-1]
+        launch.begin()
+        launch.insert(50_000)
+        monkeypatch.setattr(dispatcher, "PLANS_LAST", 0)
+        sender.refresh()
+
+        assert blocks_of_a_batch() < 2 * usual
+
+    assert message.records.filter(status="sent").count() == 8 * BATCH
