@@ -1,4 +1,4 @@
-"""Retry of transactions that the database cancels to resolve a deadlock, and a time limit for statements.
+"""Retry of transactions that the database cancels to resolve a deadlock; a time limit and new plans for statements.
 
 The order of locks (customers in primary-key order, conversations, messages, records in primary-key order) prevents most
 deadlocks. The retry is for the rest: a deadlock must not lose a customer's opt-out.
@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 import psycopg
 from django.db import connection, transaction
 from django.db.backends.utils import CursorWrapper
 from django.db.utils import OperationalError
+from psycopg.types.json import JsonbLoader
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,12 @@ DEADLOCK, SERIALIZATION_FAILURE = "40P01", "40001"
 # Beginnings of SQLSTATE: lost connections, cancelled transactions, too many connections, locks that are not free, a
 # server that ends sessions or starts, its files.
 OUTAGES = ("08", SERIALIZATION_FAILURE, DEADLOCK, "53300", "55P03", "57P01", "57P02", "57P03", "58")
+
+
+# In seconds.
+PLANS_LAST = 5.0
+# By session and `time.monotonic`: when its plans were discarded.
+planned_at: WeakKeyDictionary[psycopg.Connection[Any], float] = WeakKeyDictionary()
 
 
 def was_cancelled(wrong: Exception) -> bool:
@@ -126,3 +134,26 @@ def with_index_lookups() -> Iterator[None]:
         cursor.execute(
             "SET LOCAL enable_hashjoin TO DEFAULT; SET LOCAL enable_mergejoin TO DEFAULT; SET LOCAL jit TO DEFAULT"
         )
+
+
+def discard_old_plans() -> None:
+    """Discard the plans of this session's prepared statements after PLANS_LAST seconds.
+
+    PostgreSQL plans such a statement anew only once the statistics of its tables change. A launch or an import inserts
+    a million rows before they do, and a plan from a time with few rows may read all of them (behaviour 5).
+    """
+    session, now = connection.connection, time.monotonic()
+    if now - planned_at.setdefault(session, now) >= PLANS_LAST:
+        planned_at[session] = now
+        session.execute("DISCARD PLANS")
+
+
+@contextmanager
+def prepared() -> Iterator[psycopg.Cursor[Any]]:
+    """Open a cursor of the driver, which can prepare statements, in Django's transaction and with Django's errors."""
+    connection.ensure_connection()
+    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
+        discard_old_plans()
+        # Django's connection returns JSON as text for its own fields; here custom attributes are read as values.
+        cursor.adapters.register_loader("jsonb", JsonbLoader)
+        yield cursor

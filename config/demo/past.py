@@ -12,6 +12,7 @@ from uuid import uuid4
 from django.db import connection
 
 from audiences.models import Customer
+from audiences.transactions import prepared
 from config.demo.company import SEED, TRIAL
 from delivery import rendering
 from delivery.conversations import threads
@@ -19,7 +20,6 @@ from delivery.eligibility import conditions
 from delivery.matching import lifecycle
 from delivery.models import DeliveryRecord, Hit, Link, Status, VisitorKind
 from delivery.sending import settle
-from delivery.sending.claim import prepared
 from delivery.tracking import links
 from delivery.visits import visit
 from messaging.models import Channel, Message

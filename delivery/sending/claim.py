@@ -5,8 +5,7 @@ is reached, or the address already has the message.
 """
 
 import uuid
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,8 +15,9 @@ import psycopg
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.utils import IntegrityError, OperationalError
-from psycopg.types.json import Jsonb, JsonbLoader
+from psycopg.types.json import Jsonb
 
+from audiences.transactions import prepared
 from delivery import rendering
 from delivery.eligibility import conditions, frequency_cap
 from delivery.eligibility.frequency_cap import Cap
@@ -388,13 +388,3 @@ def twins_of(message: Message, rows: list[Row]) -> dict[tuple[str | None, int | 
     asked = {row.address for row in rows} - {None}
     found = message.records.filter(address__in=asked, status__in=IN_AN_INBOX).select_related("customer")
     return {(record.address, record.company_id): record for record in found}
-
-
-@contextmanager
-def prepared() -> Iterator[psycopg.Cursor[Any]]:
-    """Open a cursor of the driver, which can prepare statements, in Django's transaction and with Django's errors."""
-    connection.ensure_connection()
-    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
-        # Django's connection returns JSON as text for its own fields; here custom attributes are read as values.
-        cursor.adapters.register_loader("jsonb", JsonbLoader)
-        yield cursor

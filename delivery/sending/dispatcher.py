@@ -39,8 +39,6 @@ DATABASE_RETRY_PAUSE = 0.5
 # In seconds. How often due messages, limits and outages are read again: how long a direct message waits at most before
 # it goes ahead of a large one.
 REFRESH_INTERVAL = 0.25
-# In seconds. How long the plans of prepared statements are used: a launch may insert a million records meanwhile.
-PLANS_LAST = 5.0
 # In seconds. How often the records of a message that its window, the cap or a pause held are rechecked.
 RECHECK_INTERVAL = 2.0
 # In seconds. How often another dispatcher is asked for during a backlog.
@@ -99,9 +97,9 @@ class Dispatcher:
         self.limits: dict[str, Pace] = {}
         self.lanes: dict[str, Lane] = {}
         self.messages: dict[int, OpenMessage] = {}
-        # By `time.monotonic`: when the held records of a message were rechecked, due messages read, plans discarded.
+        # When the held records of a message were rechecked, and due messages were read, by `time.monotonic`.
         self.rechecked: dict[int, float] = {}
-        self.refreshed_at = self.planned_at = -math.inf
+        self.refreshed_at = -math.inf
 
     @property
     def batches(self) -> list[OpenBatch]:
@@ -224,10 +222,6 @@ class Dispatcher:
         """Read again which messages are due, direct ones first, and which channels take nothing."""
         at = self.clock()
         self.refreshed_at = time.monotonic()
-        if self.refreshed_at - self.planned_at >= PLANS_LAST:
-            self.planned_at = self.refreshed_at
-            with connection.cursor() as cursor:
-                cursor.execute("DISCARD PLANS")
         self.resting |= ChannelOutage.unavailable_channels(at=at)
         self.limits = throttle.load_limits()
         turns = {message.pk: place for place, message in enumerate(self.due)}

@@ -12,12 +12,12 @@ from django.db import connection, transaction
 from psycopg.types.json import Jsonb
 
 from audiences.models import Device
-from audiences.transactions import retried
+from audiences.transactions import prepared, retried
 from delivery import locks
 from delivery.models import DeliveryRecord, Reason
 from delivery.sending import journal, push_fanout, suppression
 from delivery.sending import outcome as sending_outcome
-from delivery.sending.claim import LEASE, Batch, prepared
+from delivery.sending.claim import LEASE, Batch
 from delivery.sending.journal import AbandonedBatch
 from delivery.sending.outcome import Outcome
 

@@ -173,8 +173,7 @@ def lookup_statement(by: str) -> tuple[bytes, int]:
     """
     of_customer, of_company = aliased_columns(Customer, "c"), aliased_columns(Company, "k")
     return (
-        "SELECT ours.*, pg_advisory_xact_lock_shared($4::bigint),"
-        f" {visit_statement.SETTINGS.format(timeout='$5::text')} FROM ("
+        "SELECT ours.*, pg_advisory_xact_lock_shared($4::bigint), set_config('lock_timeout', $5::text, true) FROM ("
         "SELECT w.generation, w.cap_messages, w.cap_days, (SELECT l.id FROM delivery_visitor v JOIN audiences_customer"
         " l ON l.id = v.customer_id WHERE v.key = $2::uuid AND l.role = 'lead'"
         " AND l.archived_at IS NULL) AS lead,"

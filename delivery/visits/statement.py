@@ -17,6 +17,7 @@ from psycopg.sql import Literal
 
 from audiences.compiler import COMPANY_OF_PAIR, PLACEHOLDER
 from audiences.models.consent import opted_out_sql
+from audiences.transactions import discard_old_plans
 from delivery.eligibility import conditions, named_values
 from delivery.eligibility.conditions import has_left_sql
 from delivery.eligibility.live_messages import Live, LiveMessages
@@ -50,16 +51,15 @@ class Row:
 def raw_cursor() -> psycopg.RawCursor[Any]:
     """Return a cursor of psycopg, which can prepare statements, in Django's open transaction."""
     connection.ensure_connection()
+    discard_old_plans()
     return psycopg.RawCursor(connection.connection)
 
 
-# PostgreSQL may make the plan of a visit while there are few records, and uses it until the statistics change, although
-# a launch has inserted a million meanwhile. So the plan must find records by the customer or by their ids only: not by
-# a scan of the table, by an index of another column, or by joins, which may read a whole index.
-SETTINGS = "set_config('lock_timeout', {timeout}, true) || set_config('enable_seqscan', 'off', true)"
-# The status is compared as an expression, so that the index of all waiting records is not used.
+# Records are found by the customer or by their ids only. Otherwise PostgreSQL may read the whole index of another
+# column: it estimates by old statistics, and a launch inserts a million records before they change. The status is an
+# expression for this reason, too.
 WAITS_FOR_VISIT = f"w.status || '' = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}'"
-# A locked record is being withdrawn by another transaction.
+# A locked record is being withdrawn by another transaction: it takes no room under a cap.
 WAITING_RECORDS = (
     "theirs AS MATERIALIZED (SELECT w.id, w.message_id, w.customer_id, w.company_id, w.capped_since"
     f" FROM delivery_deliveryrecord w WHERE w.customer_id = %(customer)s::bigint AND {WAITS_FOR_VISIT}"

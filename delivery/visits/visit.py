@@ -180,7 +180,7 @@ CHECK_STATEMENTS: dict[str, bytes] = {
     by: (
         "WITH turn AS (UPDATE audiences_customer SET checked_at = $1::timestamptz"
         f" WHERE {who} AND (checked_at IS NULL OR checked_at <= $3::timestamptz) RETURNING id, timezone, last_seen_at)"
-        f" SELECT ours.*, pg_advisory_xact_lock_shared($4::bigint), {statement.SETTINGS.format(timeout='$5::text')}"
+        " SELECT ours.*, pg_advisory_xact_lock_shared($4::bigint), set_config('lock_timeout', $5::text, true)"
         f" FROM (SELECT w.generation, {statement.RECEIVED_MESSAGES.format(customer='turn.id', live='$6')},"
         " turn.* FROM turn"
         " LEFT JOIN audiences_workspace w ON TRUE OFFSET 0) AS ours"
@@ -198,7 +198,7 @@ def lock_customer(customer: Customer, *, lock_timeout: str) -> tuple[LiveMessage
     """
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT ours.*, pg_advisory_xact_lock_shared(%(lock)s), {statement.SETTINGS.format(timeout='%(timeout)s')}"
+            "SELECT ours.*, pg_advisory_xact_lock_shared(%(lock)s), set_config('lock_timeout', %(timeout)s, true)"
             " FROM (SELECT c.last_seen_at, c.present_since_at, c.session_started_at, c.session_count, c.first_seen_at,"
             " w.generation, w.cap_messages, w.cap_days"
             " FROM audiences_customer c CROSS JOIN audiences_workspace w"

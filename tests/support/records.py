@@ -5,8 +5,8 @@ from uuid import uuid4
 
 from django.db.models import QuerySet
 
+from audiences.transactions import prepared
 from delivery.models import DeliveryRecord, Status
-from delivery.sending.claim import prepared
 from delivery.sending.settle import settle_sent
 
 

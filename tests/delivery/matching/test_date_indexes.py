@@ -72,10 +72,12 @@ def test_round_finds_crossed_boundaries_by_these_indexes(dated_message, at):
         # The statistics of an earlier test's rows could decide in which order tables are joined.
         cursor.execute("ANALYZE audiences_customer, audiences_company, audiences_membership, audiences_eventsummary")
         cursor.execute("SET enable_seqscan = off")
-        for select in selects:
-            cursor.execute(f"EXPLAIN {select}", params)
-            plans.append("\n".join(line for (line,) in cursor.fetchall()))
-        cursor.execute("SET enable_seqscan = on")
+        try:
+            for select in selects:
+                cursor.execute(f"EXPLAIN {select}", params)
+                plans.append("\n".join(line for (line,) in cursor.fetchall()))
+        finally:
+            cursor.execute("SET enable_seqscan = on")
 
     assert {name for name in index_names() if any(name in plan for plan in plans)} == index_names()
     assert any("customer_seen_last" in plan for plan in plans)

@@ -23,7 +23,8 @@ from tests.factories import (
 )
 
 pytestmark = pytest.mark.django_db
-AROUND = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE")
+# The plans are discarded every five seconds.
+AROUND = ("BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT", "RELEASE", "DISCARD PLANS")
 
 
 @pytest.fixture(scope="module")
