@@ -55,16 +55,32 @@ class Supervised:
             text=True,
             start_new_session=True,
         )
-        self.programs = [psutil.Process(int(pid)) for pid in self.process.stdout.readline().split()]
+        self.programs = [one for pid in self.process.stdout.readline().split() for one in process_of(int(pid))]
         deadline = time.monotonic() + 10
         while not all("started" in (logs / f"{name}.log").read_text() for name in names):
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        self.all = [one for program in self.programs for one in (program, *program.children(recursive=True))]
+        self.all = [one for program in self.programs for one in (program, *children_of(program))]
 
     def left(self) -> list[psutil.Process]:
         """Return the processes that are left after a moment."""
         return left_of(self.all)
+
+
+def process_of(pid: int) -> list[psutil.Process]:
+    """Return the process, unless it is gone already: a program that dies may end before a test looks."""
+    try:
+        return [psutil.Process(pid)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def children_of(program: psutil.Process) -> list[psutil.Process]:
+    """Return the children of a program; none if it is gone already."""
+    try:
+        return program.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
 def left_of(processes: list[psutil.Process]) -> list[psutil.Process]:
