@@ -32,8 +32,6 @@ DEADLOCK, SERIALIZATION_FAILURE = "40P01", "40001"
 # Beginnings of SQLSTATE: lost connections, cancelled transactions, too many connections, locks that are not free, a
 # server that ends sessions or starts, its files.
 OUTAGES = ("08", SERIALIZATION_FAILURE, DEADLOCK, "53300", "55P03", "57P01", "57P02", "57P03", "58")
-
-
 # In seconds.
 PLANS_LAST = 5.0
 # By session and `time.monotonic`: when its plans were discarded.

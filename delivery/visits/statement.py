@@ -55,15 +55,16 @@ def raw_cursor() -> psycopg.RawCursor[Any]:
     return psycopg.RawCursor(connection.connection)
 
 
+# The customer's records that wait for a visit. A locked one is being withdrawn by another transaction: it takes no room
+# under a cap.
+#
 # Records are found by the customer or by their ids only. Otherwise PostgreSQL may read the whole index of another
 # column: it estimates by old statistics, and a launch inserts a million records before they change. The status is an
 # expression for this reason, too.
-WAITS_FOR_VISIT = f"w.status || '' = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}'"
-# A locked record is being withdrawn by another transaction: it takes no room under a cap.
 WAITING_RECORDS = (
     "theirs AS MATERIALIZED (SELECT w.id, w.message_id, w.customer_id, w.company_id, w.capped_since"
-    f" FROM delivery_deliveryrecord w WHERE w.customer_id = %(customer)s::bigint AND {WAITS_FOR_VISIT}"
-    " FOR NO KEY UPDATE SKIP LOCKED)"
+    " FROM delivery_deliveryrecord w WHERE w.customer_id = %(customer)s::bigint"
+    f" AND w.status || '' = '{Status.WAITING}' AND w.reason = '{Reason.VISIT}' FOR NO KEY UPDATE SKIP LOCKED)"
 )
 IS_THEIRS = "r.id = ANY(ARRAY(SELECT id FROM theirs)) AND r.id = w.id"
 RECORD_COLUMNS = "r.id, r.sent_at, r.message_id, r.version_id, r.company_id, r.variables"

@@ -51,13 +51,13 @@ class Launch:
             self.analyze()
 
     def begin(self) -> None:
-        """Commit nothing of what comes."""
+        """Insert from now on in one transaction, which is not committed."""
         self.cursor.connection.autocommit = False
 
 
 @contextmanager
 def launching(message: Message, *, after: int) -> Iterator[Launch]:
-    """Insert records for imaginary customers with keys after this one; what is not committed is rolled back."""
+    """Insert records of customers who do not exist; their keys follow `after`. An open transaction is rolled back."""
     other = connection.copy()
     try:
         with other.cursor() as cursor:
