@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from time import perf_counter
 
+from django.db import connection, transaction
 from django.utils import timezone
 
 from audiences.intake import csv_import
@@ -39,6 +40,7 @@ def measure() -> list[Row]:
     """Measure without load, during an import, and during a launch."""
     Import.objects.all().delete()  # Of a run that was stopped.
     changes.populate(CUSTOMERS)
+    mark_all_as_sent()
     message = prompt_message()
     reachable = Customer.objects.filter(unsubscribed_from_emails=False, has_hard_bounced=False)
     keys = iter(list(reachable.order_by("pk").values_list("pk", flat=True)[:: max(1, CUSTOMERS // 5_000)]))
@@ -56,6 +58,17 @@ def measure() -> list[Row]:
         sink.close()
         Import.objects.all().delete()
     return rows
+
+
+def mark_all_as_sent() -> None:
+    """Mark the records of the population as sent: the worker would send four million emails at the same time."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL session_replication_role = replica")
+        cursor.execute("UPDATE delivery_deliveryrecord SET status = 'sent', reason = '', sent_at = matched_at")
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM ANALYZE delivery_deliveryrecord")
+        # Otherwise the disk is busy with all this for some time.
+        cursor.execute("CHECKPOINT")
 
 
 def prompt_message() -> Message:

@@ -77,9 +77,8 @@ def stuck_messages(*, at: datetime) -> dict[Message, datetime]:
     if not waiting:
         return {}
     used_up = throttle.exhausted_channels(at=at)
-    moving = set(
-        DeliveryRecord.objects.filter(sent_at__gte=late, message__in=list(waiting)).values_list("message", flat=True)
-    )
+    sent = DeliveryRecord.objects.filter(sent_at__gte=late, message__in=list(waiting))
+    moving = set(sent.values_list("message", flat=True).distinct())
     return {
         running[pk]: since for pk, since in waiting.items() if pk not in moving and running[pk].channel not in used_up
     }

@@ -1,4 +1,4 @@
-"""What the statements of a batch read, with plans from before a launch."""
+"""What the statements of a worker read during a launch, whose records the statistics do not count yet."""
 
 from collections.abc import Iterator
 
@@ -7,10 +7,13 @@ from django.utils import timezone
 
 from audiences import transactions
 from delivery.channels import CHANNELS, Envelope
+from delivery.matching.lifecycle import finish_one_offs
+from delivery.sending.batch import messages_due
 from delivery.sending.dispatcher import Dispatcher
 from messaging.models import Channel
 from tests.factories import CustomerFactory, MessageFactory
 from tests.support.launches import blocks_read, launching
+from tests.support.records import mark_records_sent
 
 pytestmark = pytest.mark.django_db(transaction=True)
 BATCH = 5
@@ -56,3 +59,28 @@ def test_batch_reads_no_records_of_others_once_its_plans_are_discarded(sender, m
         assert blocks_of_a_batch() < 2 * usual
 
     assert message.records.filter(status="sent").count() == 8 * BATCH
+
+
+@pytest.mark.parametrize("is_committed", [False, True], ids=["during the launch", "after the launch"])
+def test_search_for_due_and_for_finished_messages_does_not_read_the_records_of_a_launch(is_committed):
+    """Each worker searches every two seconds, and in the same thread it matches what has just changed."""
+    known = CustomerFactory(email="ada@x.example")
+    due, done = MessageFactory(one_off=True, live=True), MessageFactory(one_off=True, live=True)
+    mark_records_sent(done.records.all(), at=timezone.now())
+    for _ in range(20):
+        MessageFactory(live=True)
+    with launching(MessageFactory(one_off=True), after=known.pk) as launch:
+        launch.cursor.execute("ANALYZE messaging_message")
+        launch.insert(20_000, status="skipped")
+        launch.analyze()
+        launch.begin()
+        launch.insert(50_000)
+        if is_committed:
+            launch.cursor.connection.commit()
+        read = blocks_read()
+        assert messages_due(at=timezone.now()) == [due]
+        assert finish_one_offs() == 1
+
+        assert blocks_read() - read < 400
+    done.refresh_from_db()
+    assert done.state == "sent"
