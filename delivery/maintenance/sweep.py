@@ -7,7 +7,7 @@ from datetime import datetime
 
 from audiences import change_log
 from delivery.matching import launch_job, lifecycle, ongoing, rounds, verification
-from delivery.models import Status
+from delivery.models import DeliveryRecord
 from delivery.reporting import counters
 from delivery.sending import settle, suppression
 from messaging.models import RUNNING, Message, NotReady, State, WrongState
@@ -59,7 +59,8 @@ def stop_ended(*, at: datetime) -> None:
 
 def withdraw_rest_of_stopped() -> None:
     """Withdraw the records of stopped messages that still wait."""
-    for message in Message.objects.filter(state=State.STOPPED, records__status=Status.WAITING).distinct():
+    stopped = Message.objects.filter(state=State.STOPPED).alias(waiting=DeliveryRecord.objects.first_waiting())
+    for message in stopped.filter(waiting__isnull=False):
         lifecycle.withdraw_stopped(message)
 
 

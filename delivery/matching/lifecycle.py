@@ -5,7 +5,7 @@ from dataclasses import asdict
 from datetime import datetime
 
 from django.db import transaction
-from django.db.models import Count, Exists, OuterRef, Subquery
+from django.db.models import Count, Exists, OuterRef
 
 from audiences.transactions import retried
 from delivery import locks
@@ -75,9 +75,10 @@ def withdraw_stopped(message: Message) -> int:
 
 def finish_one_offs() -> int:
     """Mark live one-offs as sent that have no waiting, sending or uncertain record."""
-    of_each = DeliveryRecord.objects.filter(message=OuterRef("pk"))
-    # A lookup for each message: with statistics of before a launch, PostgreSQL would read the waiting records of all.
-    waiting = Subquery(of_each.filter(status=Status.WAITING).order_by("due_at", "pk").values("pk")[:1])
-    in_hand = [Exists(of_each.filter(status=status)) for status in UNDONE if status != Status.WAITING]
+    in_hand = [
+        Exists(DeliveryRecord.objects.filter(message=OuterRef("pk"), status=status))
+        for status in UNDONE
+        if status != Status.WAITING
+    ]
     live = Message.objects.one_off().filter(*(~exists for exists in in_hand), state=State.LIVE)
-    return live.alias(waiting=waiting).filter(waiting=None).update(state=State.SENT)
+    return live.alias(waiting=DeliveryRecord.objects.first_waiting()).filter(waiting=None).update(state=State.SENT)

@@ -7,7 +7,7 @@ from uuid import UUID
 import pgtrigger
 from django.contrib.postgres.indexes import BrinIndex
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, OuterRef, Q, Subquery
 
 from delivery.models import count, record_log
 from messaging.models import RUNNING, Message, MessageVersion
@@ -97,6 +97,15 @@ class DeliveryRecordQuerySet(models.QuerySet["DeliveryRecord"]):
     def due(self, at: datetime) -> Self:
         """Records that may be sent at `at`."""
         return self.filter(status=Status.WAITING, due_at__lte=at, message__state__in=RUNNING)
+
+    def first_waiting(self) -> Subquery:
+        """Return the key of the first waiting record of each message of an outer query, NULL if none waits.
+
+        With an order and a limit PostgreSQL looks it up for each message. A join would read the waiting records of all
+        messages if the statistics are older than a launch.
+        """
+        waiting = self.filter(message=OuterRef("pk"), status=Status.WAITING)
+        return Subquery(waiting.order_by("due_at", "pk").values("pk")[:1])
 
     def abandoned(self, at: datetime) -> Self:
         """Claimed records whose lease has expired."""

@@ -50,7 +50,7 @@ CHECK_VALID_FOR = 0.5
 def messages_due(*, at: datetime) -> list[Message]:
     """Return the live messages with records due at `at`, direct messages first (PostgreSQL sorts nulls last)."""
     live = Message.objects.live().exclude(channel=Name.IN_APP)
-    # For each message by itself: with statistics of before a launch, PostgreSQL would read the waiting records of all.
+    # A lookup for each message: a join would read the waiting records of all if the statistics are older than a launch.
     first = counters.next_due(live.values_list("pk", flat=True))
     rows = live.filter(pk__in=[pk for pk, due_at in first.items() if due_at <= at])
     return list(rows.select_related("version", "sender", "audience").order_by("to_customer", "pk"))

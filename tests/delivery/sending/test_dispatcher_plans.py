@@ -7,7 +7,8 @@ from django.utils import timezone
 
 from audiences import transactions
 from delivery.channels import CHANNELS, Envelope
-from delivery.matching.lifecycle import finish_one_offs
+from delivery.maintenance.sweep import withdraw_rest_of_stopped
+from delivery.matching.lifecycle import finish_one_offs, stop
 from delivery.sending.batch import messages_due
 from delivery.sending.dispatcher import Dispatcher
 from messaging.models import Channel
@@ -62,13 +63,14 @@ def test_batch_reads_no_records_of_others_once_its_plans_are_discarded(sender, m
 
 
 @pytest.mark.parametrize("is_committed", [False, True], ids=["during the launch", "after the launch"])
-def test_search_for_due_and_for_finished_messages_does_not_read_the_records_of_a_launch(is_committed):
+def test_search_for_due_finished_and_stopped_messages_does_not_read_the_records_of_a_launch(is_committed):
     """Each worker searches every two seconds, and in the same thread it matches what has just changed."""
     known = CustomerFactory(email="ada@x.example")
     due, done = MessageFactory(one_off=True, live=True), MessageFactory(one_off=True, live=True)
     mark_records_sent(done.records.all(), at=timezone.now())
     for _ in range(20):
         MessageFactory(live=True)
+        stop(MessageFactory(live=True))
     with launching(MessageFactory(one_off=True), after=known.pk) as launch:
         launch.cursor.execute("ANALYZE messaging_message")
         launch.insert(20_000, status="skipped")
@@ -80,6 +82,7 @@ def test_search_for_due_and_for_finished_messages_does_not_read_the_records_of_a
         read = blocks_read()
         assert messages_due(at=timezone.now()) == [due]
         assert finish_one_offs() == 1
+        withdraw_rest_of_stopped()
 
         assert blocks_read() - read < 400
     done.refresh_from_db()
