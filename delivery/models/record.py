@@ -247,6 +247,12 @@ class DeliveryRecord(models.Model):
         ]
         indexes = [
             models.Index(name="record_due", fields=("message", "due_at", "id"), condition=Q(status=Status.WAITING)),
+            # Workers search for these every two seconds, among all others that are due.
+            models.Index(
+                name="record_due_again",
+                fields=("message", "due_at", "id"),
+                condition=Q(status=Status.WAITING, reason__in=(Reason.WINDOW, Reason.CAP)),
+            ),
             models.Index(name="record_uncertain", fields=("message",), condition=Q(status=Status.UNCERTAIN)),
             # Ids of providers; by SMTP it is our own Message-ID, which names the record.
             models.Index(name="record_of_provider", fields=("provider_id",), condition=NAMED_BY_PROVIDER),

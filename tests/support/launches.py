@@ -12,7 +12,7 @@ from messaging.models import Message
 INSERT = """
 INSERT INTO delivery_deliveryrecord (message_id, customer_id, status, reason, due_at, matched_at, detail, attempts,
  provider_id, variables)
-SELECT %s, %s + n, %s, '', now(), now(), '', 0, '', '{}' FROM generate_series(1, %s) AS n
+SELECT %s, %s + n, %s, %s, now(), now(), '', 0, '', '{}' FROM generate_series(1, %s) AS n
 """
 # A session writes its statistics at the end of its transaction, and otherwise up to ten seconds later.
 FLUSH = "SELECT pg_stat_force_next_flush()"
@@ -32,8 +32,8 @@ class Launch:
     # The key of the last customer who has a record.
     last: int
 
-    def insert(self, number: int, *, status: str = "waiting") -> None:
-        self.cursor.execute(INSERT, [self.message.pk, self.last, status, number])
+    def insert(self, number: int, *, status: str = "waiting", reason: str = "") -> None:
+        self.cursor.execute(INSERT, [self.message.pk, self.last, status, reason, number])
         self.last += number
         self.cursor.execute(FLUSH)
 

@@ -9,6 +9,7 @@ from audiences import transactions
 from delivery.channels import CHANNELS, Envelope
 from delivery.maintenance.sweep import withdraw_rest_of_stopped
 from delivery.matching.lifecycle import finish_one_offs, stop
+from delivery.matching.recheck import recheck_due
 from delivery.sending.batch import messages_due
 from delivery.sending.dispatcher import Dispatcher
 from messaging.models import Channel
@@ -87,3 +88,19 @@ def test_search_for_due_finished_and_stopped_messages_does_not_read_the_records_
         assert blocks_read() - read < 400
     done.refresh_from_db()
     assert done.state == "sent"
+
+
+def test_recheck_of_an_ongoing_message_does_not_read_the_records_that_wait_for_a_worker():
+    """Workers recheck each ongoing message every two seconds; a million of its records may be due."""
+    known = CustomerFactory(email="ada@x.example")
+    message = MessageFactory(live=True)
+    with launching(message, after=known.pk) as launch:
+        launch.insert(5_000)
+        launch.insert(1, reason="window")
+        launch.analyze()
+        launch.insert(50_000)
+        read = blocks_read()
+
+        assert recheck_due(message, at=timezone.now()) == 1
+
+        assert blocks_read() - read < 100
