@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from django.db import connection
 from django.db.models import Q
 
 from audiences.intake.attributes.fields import replace_unstorable
@@ -62,7 +63,13 @@ class OpenMessage:
 
     message: Message
     ends: ExitStack
+    # The database session that holds the lock; once it is lost, a pause no longer waits for the batches.
+    session: object
     gate: Gate = field(default_factory=Gate)
+
+    def may_continue(self) -> bool:
+        """Return whether copies may begin: the message is live and not being paused, and we still hold its lock."""
+        return locks.batch_may_continue(self.message) and connection.connection is self.session
 
 
 @dataclass(slots=True, eq=False)
@@ -213,7 +220,7 @@ def open_message(message: Message) -> OpenMessage | None:
     with ExitStack() as ends:
         if not ends.enter_context(locks.batch_lock(message)):
             return None
-        return OpenMessage(message, ends.pop_all())
+        return OpenMessage(message, ends.pop_all(), connection.connection)
 
 
 def open_batch(

@@ -15,7 +15,7 @@ from datetime import datetime
 
 from django.db import connection
 
-from delivery import locks, shutdown
+from delivery import shutdown
 from delivery.matching import recheck
 from delivery.matching.sql import Progress, no_progress
 from delivery.models import ChannelOutage, Pace
@@ -229,13 +229,16 @@ class Dispatcher:
         self.due = sorted(due, key=lambda m: (m.to_customer_id is None, turns.get(m.pk, len(turns))))
 
     def claim_safely(self, message: Message) -> bool:
-        """Claim a batch of a message. If that fails, log it and go on with the other messages."""
+        """Claim a batch of a message. If that fails, log it and go on with the others, unless the database is lost."""
+        session = connection.connection
         try:
             return self.claim(message)
-        except Exception:
+        except Exception as wrong:
+            # At the end of a transaction Django replaces a lost session by a new one.
+            if isinstance(wrong, sending_outcome.DATABASE_LOST) and connection.connection is not session:
+                raise
             log.exception("message %s cannot be sent", message.pk)
-            if connection.in_atomic_block or connection.is_usable():
-                self.resting.add(message.pk)
+            self.resting.add(message.pk)
         return False
 
     def claim(self, message: Message) -> bool:
@@ -288,7 +291,7 @@ class Dispatcher:
                 self.messages[message.pk] = of
             return of
         # The lock that we hold would let us begin although a teammate is pausing the message.
-        return of if not of.gate.is_closed and locks.batch_may_continue(message) else None
+        return of if not of.gate.is_closed and of.may_continue() else None
 
     def close_idle_messages(self) -> None:
         """Release the locks of messages that have no open batch."""

@@ -10,7 +10,6 @@ from uuid import UUID, uuid4
 
 from django.conf import settings
 
-from delivery import locks
 from delivery.channels import CHANNELS, Channel
 from delivery.concurrency import Concurrency
 from delivery.sending import connections
@@ -115,7 +114,7 @@ class Lane:
         Is their message live, can their customers be reached, and is the delivery window open?
         """
         of = batches[0].of
-        if not locks.batch_may_continue(of.message):
+        if not of.may_continue():
             of.gate.close()
             for opened in batches:
                 self.withdraw(opened)

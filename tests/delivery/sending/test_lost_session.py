@@ -1,0 +1,103 @@
+"""A worker whose database session ends has lost its locks on messages, so a pause no longer waits for its copies."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import psycopg
+import pytest
+from django.db import connection, transaction
+
+from audiences.locks import Lock
+from delivery.channels import CHANNELS, Envelope
+from delivery.matching import lifecycle
+from delivery.sending import batch, dispatcher
+from messaging import lifecycle as message_lifecycle
+from messaging.models import Channel, Message
+from tests.factories import CustomerFactory, MessageFactory
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+HELD = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND (classid, objid) = (%s, %s)"
+
+
+class Asking:
+    """A channel that asks for each copy of one message whether a session has the lock of this message."""
+
+    def __init__(self, subject: str, question: Callable[[], bool]) -> None:
+        self.subject, self.question = subject, question
+        self.answers: list[bool] = []
+
+    def send(self, envelope: Envelope) -> str:
+        if envelope.subject == self.subject:
+            self.answers.append(self.question())
+        return ""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+@pytest.fixture
+def message(at) -> Message:
+    for number in range(3):
+        CustomerFactory(email=f"{number}@x.example")
+    return MessageFactory(one_off=True, live=True, at=at, subject="News")
+
+
+@pytest.fixture
+def channel(message, monkeypatch) -> Asking:
+    address = connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}
+
+    def is_locked() -> bool:
+        # From outside, as the thread that sends has no connection.
+        with psycopg.connect(**address) as session:
+            return session.execute(HELD, [Lock.BATCH, message.pk % 2**31]).fetchone() is not None
+
+    channel = Asking("News", is_locked)
+    monkeypatch.setitem(CHANNELS, Channel.EMAIL, lambda: channel)
+    return channel
+
+
+def end_session() -> None:
+    """Lose the database in the midst of a transaction; Django opens another session for the next statement."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+def dispatch(at: datetime) -> None:
+    dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
+
+
+def test_no_copy_begins_without_the_lock_after_a_claim_lost_the_database(at, message, channel, monkeypatch):
+    other = MessageFactory(one_off=True, live=True, at=at, subject="Offer")
+    claim, ends = batch.claim, [end_session]
+
+    def lose(of: Message, **facts: object) -> object:
+        if of == other and ends:
+            ends.pop()()
+        return claim(of, **facts)
+
+    monkeypatch.setattr(batch, "claim", lose)
+    monkeypatch.setattr(dispatcher, "DATABASE_RETRY_PAUSE", 0)
+    dispatch(at)
+
+    assert not ends
+    assert (message.records.counts()["sent"], other.records.counts()["sent"]) == (3, 3)
+    assert channel.answers == [True] * 3
+
+
+def test_copies_claimed_before_a_pause_do_not_begin_after_it_if_the_lock_was_lost(at, message, channel, monkeypatch):
+    monkeypatch.setattr(batch, "PAUSE_CHECK_INTERVAL", timedelta(0))
+    sender = dispatcher.Dispatcher(clock=lambda: at)
+    sender.claim_due()
+    connection.close()
+    # It waits for nothing, and whoever resumes it expects that its audience is judged again.
+    lifecycle.pause(message)
+    message_lifecycle.resume(message, at=at)
+    while sender.batches:
+        sender.step()
+    sender.close()
+
+    assert channel.answers == []
+    assert message.records.counts()["waiting"] == 3
+    dispatch(at)
+    assert message.records.counts()["sent"] == 3
