@@ -27,7 +27,7 @@ from tests.simulation.staff import Beginning, Staff
 T = TypeVar("T")
 
 # How long a dispatcher works, and how long after that the next one may begin, in simulated seconds.
-DISPATCH_SECONDS, PAUSES = 15, (1.0, 40.0)
+DISPATCH_SECONDS, PAUSES = 10, (1.0, 40.0)
 NEW_RECORDS = "INSERT INTO delivery_deliveryrecord"
 # Actors that can get into each other's way. Each schedule has at least one of these pairs, and often the second one
 # begins during a transaction of the first one, while the first one is held at this gate, or at this moment.
@@ -148,7 +148,7 @@ class Actors(Staff):
 
     def send_repeatedly(self) -> None:
         self.send()
-        if self.world.random.random() < 0.4:
+        if self.world.random.random() < 0.25:
             self.scheduler.sleep(self.world.random.choice(PAUSES))
             self.send()
 
@@ -171,7 +171,7 @@ class Actors(Staff):
             ongoing.match(message, at=self.scheduler.now())
 
     def sweep(self) -> None:
-        for _ in range(3):
+        for _ in range(2):
             sweep.sweep(at=self.scheduler.now())
             self.scheduler.sleep(self.world.random.choice((0.1, 1.0, 200.0)))
 

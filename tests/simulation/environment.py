@@ -42,9 +42,9 @@ TIMED = (transactions, locks, batch, dispatcher, lane, outgoing_copy, pool, sett
 # Intervals at which the engine looks again, in seconds; longer than in production, so that fewer steps are idle.
 INTERVALS = (
     (locks, "LOCK_POLL_INTERVAL", 0.5),
-    (dispatcher, "CONTENTION_PAUSE", 1.5),
+    (dispatcher, "CONTENTION_PAUSE", 3.0),
     (dispatcher, "WAIT_INTERVAL", 0.3),
-    (dispatcher, "REFRESH_INTERVAL", 2.0),
+    (dispatcher, "REFRESH_INTERVAL", 4.0),
     (lane, "RENEW_INTERVAL", 5.0),
     (lane, "HURRIED_RENEW_INTERVAL", 1.5),
 )

@@ -17,7 +17,7 @@ class Kind(Enum):
 
 
 # Tables that no actor changes, and those of connection shares: a transaction on these locks one row first.
-SETTLED_TABLES = {"audiences_customattribute", "delivery_rest", "delivery_pace"}
+SETTLED_TABLES = {"audiences_customattribute", "audiences_workspace", "delivery_rest", "delivery_pace"}
 SHARE_TABLES = {"delivery_connectionshare", "delivery_channelconnections"}
 SILENT = re.compile(
     r"SAVEPOINT|RELEASE|SET (?!CONSTRAINTS)|DROP TABLE IF EXISTS matching_|DROP TABLE matched|SELECT set_config"
