@@ -18,7 +18,7 @@ from delivery import locks
 from delivery.customers import erase
 from delivery.eligibility import conditions, frequency_cap
 from delivery.matching import lifecycle, ongoing, recheck, sql
-from delivery.sending import batch, claim, journal, lane, settle
+from delivery.sending import batch, claim, dispatcher, journal, lane, settle
 from delivery.visits import visit
 from messaging import lifecycle as message_lifecycle
 from messaging.models import Channel, Message, State
@@ -92,6 +92,15 @@ def is_ours(self: Any, *, at: Any) -> bool:
     return True
 
 
+def claim_and_go_on(self: Any, message: Message) -> bool:
+    """Claim a batch; go on with the others if that fails, also if the database was lost."""
+    try:
+        return bool(self.claim(message))
+    except Exception:  # noqa: BLE001 - as the engine does
+        self.resting.add(message.pk)
+        return False
+
+
 RECORD_ANSWER = batch.record_answer
 
 # By name: the guard that is missing, with its place in docs/behaviour.md.
@@ -105,6 +114,11 @@ FAULTS: dict[str, Fault] = {
     "4.8 the delivery window is not checked": replaced(conditions, "next_opening", lambda *_, at, **__: at),
     "4.9 a pause does not wait for copies": replaced(locks, "block_batches_and_rounds", nothing),
     "4.9 a copy does not hold up a pause": replaced(locks, "batch_lock", granted),
+    # The dispatcher begins anew when a claim loses the database, and a check asks for the session that has the lock.
+    "4.9 a batch goes on without its lock": together(
+        replaced(dispatcher.Dispatcher, "claim_safely", claim_and_go_on),
+        replaced(batch.OpenMessage, "may_continue", lambda self: locks.batch_may_continue(self.message)),
+    ),
     "4.9 a pause does not wait for visits": replaced(locks, "wait_for_visits", nothing),
     "4.9 a round goes on although the message is paused": replaced(ongoing, "is_still_live", lambda _message: True),
     "4.9 a claim does not ask whether the message runs": without_sql(
