@@ -93,6 +93,8 @@ class Dispatcher:
         self.total = 0
         # What is skipped from now on: messages that cannot be sent, and channels that take nothing.
         self.resting: set[str | int] = set()
+        # The messages whose claim lost the database.
+        self.lost_at: set[int] = set()
         self.due: list[Message] = []
         self.limits: dict[str, Pace] = {}
         self.lanes: dict[str, Lane] = {}
@@ -230,12 +232,18 @@ class Dispatcher:
 
     def claim_safely(self, message: Message) -> bool:
         """Claim a batch of a message. If that fails, log it and go on with the others, unless the database is lost."""
+        connection.ensure_connection()
         session = connection.connection
         try:
             return self.claim(message)
         except Exception as wrong:
             # At the end of a transaction Django replaces a lost session by a new one.
-            if isinstance(wrong, sending_outcome.DATABASE_LOST) and connection.connection is not session:
+            is_ours = connection.in_atomic_block or (connection.is_usable() and connection.connection is session)
+            if isinstance(wrong, sending_outcome.DATABASE_LOST) and not is_ours:
+                if message.pk in self.lost_at:
+                    # It may be the message that ends the session, and the others must not wait for it.
+                    self.resting.add(message.pk)
+                self.lost_at.add(message.pk)
                 raise
             log.exception("message %s cannot be sent", message.pk)
             self.resting.add(message.pk)

@@ -17,7 +17,10 @@ from tests.factories import CustomerFactory, MessageFactory
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-HELD = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND (classid, objid) = (%s, %s)"
+HELD = (
+    "SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND (classid, objid) = (%s, %s) AND database ="
+    " (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
 
 
 class Asking:
@@ -101,3 +104,31 @@ def test_copies_claimed_before_a_pause_do_not_begin_after_it_if_the_lock_was_los
     assert message.records.counts()["waiting"] == 3
     dispatch(at)
     assert message.records.counts()["sent"] == 3
+
+
+@pytest.mark.usefixtures("channel")
+@pytest.mark.parametrize("losses", [1, 9])
+def test_database_lost_outside_a_transaction_holds_up_no_message_that_is_not_its_cause(
+    at, message, monkeypatch, losses
+):
+    other = MessageFactory(one_off=True, live=True, at=at, subject="Offer")
+    open_message, left = batch.open_message, [end_session_from_outside] * losses
+
+    def lose(of: Message) -> object:
+        if of == message and left:
+            left.pop()()
+        return open_message(of)
+
+    monkeypatch.setattr(batch, "open_message", lose)
+    monkeypatch.setattr(dispatcher, "DATABASE_RETRY_PAUSE", 0)
+    dispatch(at)
+
+    assert other.records.counts()["sent"] == 3
+    assert message.records.counts()["sent"] == (3 if losses == 1 else 0)
+
+
+def end_session_from_outside() -> None:
+    """Lose the database between two transactions."""
+    address = connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}
+    with psycopg.connect(**address, autocommit=True) as session:
+        session.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.connection.info.backend_pid])
