@@ -91,9 +91,8 @@ class Dispatcher:
         # When another dispatcher may be asked for, by `time.monotonic`: not for a handful of records.
         self.ask_from = time.monotonic() + ASK_INTERVAL
         self.total = 0
-        # What is skipped from now on: messages that cannot be sent, and channels that take nothing.
+        # What is skipped from now on (messages, and channels that take nothing), and whose claim lost the database.
         self.resting: set[str | int] = set()
-        # The messages whose claim lost the database.
         self.lost_at: set[int] = set()
         self.due: list[Message] = []
         self.limits: dict[str, Pace] = {}
@@ -238,11 +237,10 @@ class Dispatcher:
             return self.claim(message)
         except Exception as wrong:
             # At the end of a transaction Django replaces a lost session by a new one.
-            is_ours = connection.in_atomic_block or (connection.is_usable() and connection.connection is session)
-            if isinstance(wrong, sending_outcome.DATABASE_LOST) and not is_ours:
-                if message.pk in self.lost_at:
-                    # It may be the message that ends the session, and the others must not wait for it.
-                    self.resting.add(message.pk)
+            is_same = connection.in_atomic_block or (connection.is_usable() and connection.connection is session)
+            if isinstance(wrong, sending_outcome.DATABASE_LOST) and not is_same:
+                # At the second time it may be the message that ends the session: the others must not wait for it.
+                self.resting |= self.lost_at & {message.pk}
                 self.lost_at.add(message.pk)
                 raise
             log.exception("message %s cannot be sent", message.pk)
@@ -268,8 +266,7 @@ class Dispatcher:
             places = taken
         opened: OpenBatch | Batch | None = None
         try:
-            of = self.open_message(message)
-            if of is not None:
+            if (of := self.open_message(message)) is not None:
                 opened = sending_batch.open_batch(message, of, lane=lane, clock=self.clock, places=places)
         finally:
             if isinstance(opened, OpenBatch):
@@ -292,8 +289,7 @@ class Dispatcher:
 
     def open_message(self, message: Message) -> OpenMessage | None:
         """Return the message with its lock held; None if no batch of it may begin."""
-        of = self.messages.get(message.pk)
-        if of is None:
+        if (of := self.messages.get(message.pk)) is None:
             of = sending_batch.open_message(message)
             if of is not None:
                 self.messages[message.pk] = of
