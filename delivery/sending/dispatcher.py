@@ -91,9 +91,10 @@ class Dispatcher:
         # When another dispatcher may be asked for, by `time.monotonic`: not for a handful of records.
         self.ask_from = time.monotonic() + ASK_INTERVAL
         self.total = 0
-        # What is skipped from now on (messages, and channels that take nothing), and whose claim lost the database.
+        # What is skipped from now on: messages that cannot be sent, and channels that take nothing.
         self.resting: set[str | int] = set()
-        self.lost_at: set[int] = set()
+        # The messages whose claim lost the database once.
+        self.lost_by: set[int] = set()
         self.due: list[Message] = []
         self.limits: dict[str, Pace] = {}
         self.lanes: dict[str, Lane] = {}
@@ -240,8 +241,7 @@ class Dispatcher:
             is_same = connection.in_atomic_block or (connection.is_usable() and connection.connection is session)
             if isinstance(wrong, sending_outcome.DATABASE_LOST) and not is_same:
                 # At the second time it may be the message that ends the session: the others must not wait for it.
-                self.resting |= self.lost_at & {message.pk}
-                self.lost_at.add(message.pk)
+                (self.resting if message.pk in self.lost_by else self.lost_by).add(message.pk)
                 raise
             log.exception("message %s cannot be sent", message.pk)
             self.resting.add(message.pk)
@@ -290,8 +290,7 @@ class Dispatcher:
     def open_message(self, message: Message) -> OpenMessage | None:
         """Return the message with its lock held; None if no batch of it may begin."""
         if (of := self.messages.get(message.pk)) is None:
-            of = sending_batch.open_message(message)
-            if of is not None:
+            if (of := sending_batch.open_message(message)) is not None:
                 self.messages[message.pk] = of
             return of
         # The lock that we hold would let us begin although a teammate is pausing the message.

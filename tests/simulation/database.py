@@ -28,7 +28,7 @@ WAITING = (
 # The messages and the records in one text: to read many values takes longer.
 STATES = (
     b"SELECT json_build_array((SELECT json_agg(json_build_array(id, channel, state, went_live_at, problem) ORDER BY id)"
-    b" FROM messaging_message), (SELECT json_agg(json_build_array(id, message_id, status) ORDER BY id)"
+    b" FROM messaging_message), (SELECT coalesce(json_agg(json_build_array(id, message_id, status) ORDER BY id), '[]')"
     b" FROM delivery_deliveryrecord))"
 )
 TIMEOUT_VALUE = re.compile(r"(\d+)(ms|s)")

@@ -96,7 +96,7 @@ def claim_and_go_on(self: Any, message: Message) -> bool:
     """Claim a batch; go on with the others if that fails, also if the database was lost."""
     try:
         return bool(self.claim(message))
-    except Exception:  # noqa: BLE001 - as the engine does
+    except Exception:  # noqa: BLE001 - as the dispatcher did, whatever failed
         self.resting.add(message.pk)
         return False
 

@@ -351,8 +351,8 @@ class World:
         messages, records = json.loads(text)
         channels = {pk: channel for pk, channel, *_ in messages}
         self.check_messages(messages, actor)
-        found = {pk: status for pk, _, status in records or ()}
-        for pk, message, status in records or ():
+        found = {pk: status for pk, _, status in records}
+        for pk, message, status in records:
             if (before := self.statuses.get(pk)) != status:
                 self.check_change(pk, before, status, actor, message=message, channel=channels[message])
         self.statuses = found

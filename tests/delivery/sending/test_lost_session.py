@@ -1,9 +1,9 @@
 """A worker whose database session ends has lost its locks on messages, so a pause no longer waits for its copies."""
 
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-import psycopg
 import pytest
 from django.db import connection, transaction
 
@@ -14,6 +14,7 @@ from delivery.sending import batch, dispatcher
 from messaging import lifecycle as message_lifecycle
 from messaging.models import Channel, Message
 from tests.factories import CustomerFactory, MessageFactory
+from tests.support.concurrency import elsewhere
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -48,14 +49,12 @@ def message(at) -> Message:
 
 @pytest.fixture
 def channel(message, monkeypatch) -> Asking:
-    address = connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}
-
     def is_locked() -> bool:
-        # From outside, as the thread that sends has no connection.
-        with psycopg.connect(**address) as session:
-            return session.execute(HELD, [Lock.BATCH, message.pk % 2**31]).fetchone() is not None
+        with connection.cursor() as cursor:
+            cursor.execute(HELD, [Lock.BATCH, message.pk % 2**31])
+            return cursor.fetchone() is not None
 
-    channel = Asking("News", is_locked)
+    channel = Asking("News", lambda: elsewhere(is_locked))
     monkeypatch.setitem(CHANNELS, Channel.EMAIL, lambda: channel)
     return channel
 
@@ -66,24 +65,36 @@ def end_session() -> None:
         cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
 
+def end_session_from_outside() -> None:
+    """Lose the database between two transactions."""
+    ours = connection.connection.info.backend_pid
+
+    def end() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [ours])
+
+    elsewhere(end)
+
+
 def dispatch(at: datetime) -> None:
     dispatcher.dispatch(clock=lambda: at, until=at + timedelta(seconds=1))
 
 
 def test_no_copy_begins_without_the_lock_after_a_claim_lost_the_database(at, message, channel, monkeypatch):
     other = MessageFactory(one_off=True, live=True, at=at, subject="Offer")
-    claim, ends = batch.claim, [end_session]
+    claim, claims = batch.claim, Counter[Message]()
 
     def lose(of: Message, **facts: object) -> object:
-        if of == other and ends:
-            ends.pop()()
+        claims[of] += 1
+        if of == other and claims[of] == 1:
+            end_session()
         return claim(of, **facts)
 
     monkeypatch.setattr(batch, "claim", lose)
     monkeypatch.setattr(dispatcher, "DATABASE_RETRY_PAUSE", 0)
     dispatch(at)
 
-    assert not ends
+    assert claims[other] > 1
     assert (message.records.counts()["sent"], other.records.counts()["sent"]) == (3, 3)
     assert channel.answers == [True] * 3
 
@@ -93,7 +104,7 @@ def test_copies_claimed_before_a_pause_do_not_begin_after_it_if_the_lock_was_los
     sender = dispatcher.Dispatcher(clock=lambda: at)
     sender.claim_due()
     connection.close()
-    # It waits for nothing, and whoever resumes it expects that its audience is judged again.
+    # The pause has nothing to wait for. After the resume the audience has to be judged again.
     lifecycle.pause(message)
     message_lifecycle.resume(message, at=at)
     while sender.batches:
@@ -112,11 +123,12 @@ def test_database_lost_outside_a_transaction_holds_up_no_message_that_is_not_its
     at, message, monkeypatch, losses
 ):
     other = MessageFactory(one_off=True, live=True, at=at, subject="Offer")
-    open_message, left = batch.open_message, [end_session_from_outside] * losses
+    open_message, opened = batch.open_message, Counter[Message]()
 
     def lose(of: Message) -> object:
-        if of == message and left:
-            left.pop()()
+        opened[of] += 1
+        if of == message and opened[of] <= losses:
+            end_session_from_outside()
         return open_message(of)
 
     monkeypatch.setattr(batch, "open_message", lose)
@@ -125,10 +137,3 @@ def test_database_lost_outside_a_transaction_holds_up_no_message_that_is_not_its
 
     assert other.records.counts()["sent"] == 3
     assert message.records.counts()["sent"] == (3 if losses == 1 else 0)
-
-
-def end_session_from_outside() -> None:
-    """Lose the database between two transactions."""
-    address = connection.get_connection_params() | {"cursor_factory": psycopg.Cursor}
-    with psycopg.connect(**address, autocommit=True) as session:
-        session.execute("SELECT pg_terminate_backend(%s, 5000)", [connection.connection.info.backend_pid])
